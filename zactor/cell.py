@@ -1,0 +1,202 @@
+"""The runtime record of an actor, and of what it handles and waits for. Only kernels touch these.
+
+The ref of an actor points to its cell, and the cell outlives the object: a restart puts a new object behind
+the same mailbox. An idle cell is small: its queues are made when the first thing goes into them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+import msgspec
+
+from zactor.actor import Actor, Handler
+from zactor.message import Chain, Message, Ref
+from zactor.supervision import Restarts, Supervision
+
+
+class Mail(msgspec.Struct, gc=False):
+    """A message in a mailbox. `sender` is a cell of this process or the name of an actor elsewhere."""
+
+    message: Any
+    id: int
+    cause: int
+    root: int
+    hlc: int
+    sender: Any
+    ask: Wait | RemoteAsk | None = None
+    size: int = 0  # bytes of its letter; mail from within the process counts by number alone
+
+
+NOTHING = Mail(None, 0, 0, 0, 0, None)
+"""What is being handled when nothing is."""
+
+
+def sender_name(mail: Mail) -> str | None:
+    """Who sent it, as people read it."""
+    return mail.sender.name if isinstance(mail.sender, Cell) else mail.sender
+
+
+class Wait(msgspec.Struct, eq=False):
+    """What a handler awaits: an answer, a time, an operation of the world, or room.
+
+    For an ask, `id` is that of its message, `target` whom it asked, and `parent` the ask during which it was
+    made: so the chain of who waits for whom is a linked list, written out only when it has to travel.
+    """
+
+    cell: Cell
+    id: int
+    deadline_ns: int = 0
+    target: Ref[Any] | None = None
+    parent: Wait | RemoteAsk | None = None
+    message: Message[Any] | None = None
+    operation: Any = None
+    task: Task | None = None
+    notify: Callable[[Wait], None] | None = None  # for those outside of any actor
+    awaited: bool = False
+    done: bool = False
+    value: Any = None
+    error: BaseException | None = None
+
+    def __await__(self) -> Generator[Wait, None, Any]:
+        self.awaited = True
+        if not self.done:
+            yield self
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+class RemoteAsk(msgspec.Struct, eq=False, gc=False):
+    """An ask from another process; its answer goes back by `process`."""
+
+    process: str
+    id: int
+    deadline_ns: int
+    chain: Chain
+
+
+def chain_of(ask: Wait | RemoteAsk | None) -> Chain:
+    """Who waits for this ask, outermost first: (actor, id of its ask)."""
+    links: list[tuple[str, int]] = []
+    while ask.__class__ is Wait:
+        links.append((ask.cell.name, ask.id))
+        ask = ask.parent
+    if ask is not None:
+        links.extend(reversed(ask.chain))  # type: ignore[union-attr]
+    return tuple(reversed(links))
+
+
+class Task(msgspec.Struct, eq=False):
+    """A handler that awaits. `busy`: its actor handles no other message until it ends."""
+
+    cell: Cell
+    coroutine: Coroutine[Any, Any, Any]
+    mail: Mail
+    busy: bool
+    wait: Wait
+
+
+class DiskState(msgspec.Struct, eq=False):
+    """Which files of a cell hold writes that no sync covers, and who waits for one."""
+
+    dirty: dict[str, None]
+    wanted: list[int | Wait]  # write ids to report, waits to settle
+    under_way: bool = False
+
+
+class Cell:
+    """An actor in its kernel. `state` is created, starting, ready, restarting, stopping or stopped."""
+
+    __slots__ = (
+        "actor",
+        "bytes",
+        "capacity",
+        "children",
+        "disk",
+        "due",
+        "folder",
+        "generation",
+        "given",
+        "handled",
+        "handlers",
+        "held",
+        "inputs",
+        "kernel",
+        "kind",
+        "lane",
+        "last_error",
+        "laters",
+        "limit",
+        "mailbox",
+        "name",
+        "outstanding",
+        "parent",
+        "paused",
+        "policy",
+        "queued",
+        "reference",
+        "restarts",
+        "state",
+        "stream",
+        "tasks",
+        "unlinked",
+        "waiters",
+        "watchers",
+        "watching",
+    )
+
+    def __init__(self, kernel: Any, name: str, kind: type[Actor], given: dict[str, Any]) -> None:
+        self.kernel = kernel
+        self.name = name
+        self.kind = kind
+        self.given = given
+        self.folder = name
+        self.actor: Actor | None = None
+        self.handlers: dict[type, Handler] = kind._handlers
+        self.policy: Supervision = kind.supervision
+        self.state = "created"
+        self.generation = 0
+        self.handled = 0
+        self.last_error: str | None = None
+        # An empty tuple until the first message: `limit` 0 sends the first one by the slow way.
+        self.mailbox: Any = ()
+        self.limit = 0
+        self.capacity = kind.mailbox_size
+        self.bytes = 0
+        self.queued = False
+        self.held = True  # mail waits: not ready yet, or a handler awaits
+        self.tasks: list[Task] | None = None
+        self.lane: deque[tuple[str, Any]] | None = None  # start, stop, cancel
+        self.inputs: deque[tuple[Wait | None, Any, BaseException | None]] | None = None
+        self.due: deque[Mail] | None = None  # timers and notices
+        self.waiters: deque[tuple[Wait, Ref[Any], Mail]] | None = None
+        self.paused: set[str] | None = None  # processes that were told to hold mail for this actor
+        self.laters: dict[int, Wait | RemoteAsk] | None = None
+        self.outstanding = 0
+        self.parent: Cell | None = None
+        self.children: dict[str, Cell] | None = None
+        self.watchers: dict[str, None] | None = None
+        self.watching: set[str] | None = None
+        self.unlinked: set[str] | None = None
+        self.restarts: Restarts | None = None
+        self.disk: DiskState | None = None
+        self.stream: random.Random | None = None
+        self.reference: Ref[Any] | None = None
+
+    def ref(self) -> Ref[Any]:
+        """A ref to this cell."""
+        if self.reference is None:
+            self.reference = Ref(self.name, self)
+        return self.reference
+
+    def busy(self) -> Task | None:
+        """The suspended handler that keeps mail waiting."""
+        if self.tasks is not None:
+            for task in self.tasks:
+                if task.busy:
+                    return task
+        return None

@@ -1,0 +1,637 @@
+"""The scheduler of one process: mailboxes, turns, timers, asks, supervision, dead letters, and the tap.
+
+It knows a `World` and imports no clock, socket, loop or dice. One queue holds the actors that have something
+to do; each takes a turn, and what a pass of the queue sends to another process leaves as frames at its end,
+before any sync to disk begins. Invariants:
+
+- an actor is fed only in `_turn`, and everything that feeds it passes the tap;
+- without a crash the books balance: sent + received = handled + dead letters + in flight + shipped.
+
+Read `run`, then `_turn`. Its parts: `life` (what becomes of an actor), `mailroom` (delivery, frames, other
+processes), `waits` (timers and operations), `cycles` (asks that wait for themselves).
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+import crc32c
+
+from zactor import hlc
+from zactor.actor import ASYNC, SYNC, WITH_ENVELOPE, Actor, Later
+from zactor.cell import NOTHING, Cell, Mail, RemoteAsk, Task, Wait, sender_name
+from zactor.cycles import Cycles
+from zactor.errors import (
+    ActorStopped,
+    AskTimeout,
+    Cancelled,
+    NeverAnswered,
+    Overloaded,
+    Unhandled,
+    ZactorError,
+)
+from zactor.life import Life
+from zactor.mailroom import Mailroom
+from zactor.message import Envelope, Message, Ref, encode, first_id, format_id
+from zactor.waits import Waits
+from zactor.world import World
+
+TURN_NS = 2_000_000
+"""An actor's turn and a pass of the queue end after this long, so that nobody waits for a busy neighbour."""
+
+RUN_TURNS = 256
+LOUD_DEAD_LETTERS = 10
+"""Dead letters of one kind that are logged one by one; after that, each time their number doubles."""
+
+
+class Tap(Protocol):
+    """Sees every input of every actor, and a digest of every output. The recorder sits here."""
+
+    def input(self, cell: Cell, kind: str, *values: Any) -> None:
+        """Something feeds an actor: boot, turn, start, message, timer, settle, synced, cancel, full, stop."""
+
+    def output(self, cell: Cell, kind: str, digest: int) -> None:
+        """An actor did something that others can see."""
+
+
+class Kernel:
+    """One process's actors. `observer(node, state, because)` hears of each change in a node's life."""
+
+    mail = Mail
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        process: str,
+        number: int = 1,
+        incarnation: int = 1,
+        run: str = "",
+        first_sequence: int = 0,
+    ) -> None:
+        self.world = world
+        self.process = process
+        self.incarnation = incarnation
+        self.tap: Tap | None = None
+        self.observer: Callable[[str, str, str], None] = lambda _node, _state, _because: None
+        self.log_debug = False
+        self.cells: dict[str, Cell] = {}
+        self.queue: deque[Cell] = deque()
+        self.armed = False
+        self.now_ns = world.now_ns()
+        self.hlc = hlc.from_wall(world.wall_ns())
+        self.sequence = self._first_sequence = first_id(number, incarnation) + first_sequence
+        self.unsent = 0  # ids that were given to messages which could not be encoded
+        self.current: Mail = NOTHING
+        self.pending: dict[int, Wait] = {}
+        self.serving: dict[int, Task] = {}  # suspended handlers that somebody waits for, by the id of the ask
+        self.received = self.handled = self.shipped = 0
+        self.dead: Counter[str] = Counter()
+        self.fatal: str | None = None
+        self.life = Life(self)
+        self.waits = Waits(self)
+        self.cycles = Cycles(self)
+        self.mailroom = Mailroom(self, run)
+        # What a world calls; with `run` it is `zactor.world.Driven`.
+        self.receive = self.mailroom.receive
+        self.writable = self.mailroom.writable
+        self.lost = self.mailroom.lost
+        self.complete = self.waits.complete
+
+    def ref(self, name: str, *, drop: bool = False) -> Ref[Any]:
+        """A ref to an actor anywhere."""
+        return Ref(name, self.cells.get(name), drop=drop)
+
+    def direct(self, cell: Cell, what: str, argument: Any) -> None:
+        """Put something into an actor's system lane, which is drained before everything else."""
+        if cell.lane is None:
+            cell.lane = deque()
+        cell.lane.append((what, argument))
+        self.schedule(cell)
+
+    def push_due(self, cell: Cell, mail: Mail) -> None:
+        """Deliver a timer or a notice: these never queue behind a mailbox."""
+        if cell.due is None:
+            cell.due = deque()
+        cell.due.append(mail)
+        self.schedule(cell)
+
+    # --- sending
+    def next_id(self) -> int:
+        """The id of a message that is counted as sent now."""
+        self.sequence = number = self.sequence + 1
+        return number
+
+    def tell(self, sender: Cell, target: Ref[Any], message: Message[Any]) -> None:
+        """`Actor.tell` where its fast way ends: first mail, a full mailbox, another process, or a tap."""
+        number = self.next_id()
+        current = self.current
+        mail = Mail(message, number, current.id, current.root or number, self.hlc, sender)
+        if self.tap is not None:
+            self.output(sender, "tell", (target.name, message.wire, number, message))
+        problem = self.mailroom.deliver(target, mail, None)
+        if problem is not None:
+            if self.tap is not None:
+                self.tap.input(sender, "full", number)
+            self.dead_letter("full", mail, target.name)
+            if not target.drop:
+                raise Overloaded(problem)
+
+    def send(self, sender: Cell, target: Ref[Any], message: Message[Any], timeout_ns: int) -> Wait:
+        """`Actor.send`: like tell, but a full target makes it wait."""
+        number = self.next_id()
+        current = self.current
+        mail = Mail(message, number, current.id, current.root or number, self.hlc, sender)
+        wait = self.waits.wait(sender)
+        if self.tap is not None:
+            self.output(sender, "send", (target.name, message.wire, number, message))
+        problem = self.mailroom.deliver(target, mail, None)
+        if problem is None:
+            self.waits.forget(wait)
+            wait.done = True
+            return wait
+        if self.tap is not None:
+            self.tap.input(sender, "full", number)
+        self.mailroom.queue_up(target, mail, wait)
+        wait.deadline_ns = self.world.now_ns() + timeout_ns
+        wait.message = message
+        self.waits.watch_deadline(wait.deadline_ns)
+        return wait
+
+    def ask(self, cell: Cell, target: Ref[Any], message: Message[Any], timeout_ns: int) -> Wait:
+        """`Actor.ask`."""
+        current = self.current
+        parent = current.ask
+        deadline_ns = self.world.now_ns() + timeout_ns
+        if parent is not None and parent.deadline_ns < deadline_ns:
+            deadline_ns = parent.deadline_ns
+        number = self.next_id()
+        wait = Wait(cell, number, deadline_ns, target, parent, message)
+        self.pending[number] = wait
+        cell.outstanding += 1
+        if deadline_ns < self.waits.first_deadline_ns or not self.waits.first_deadline_ns:
+            self.waits.watch_deadline(deadline_ns)
+        mail = Mail(message, number, current.id, current.root or number, self.hlc, cell, wait)
+        if self.tap is not None:
+            self.output(cell, "ask", (target.name, message.wire, number, message))
+        problem = self.mailroom.deliver(target, mail, wait)
+        if problem is not None:
+            self.dead_letter("full", mail, target.name, Overloaded(problem))
+        return wait
+
+    def push(self, cell: Cell, mail: Mail) -> None:
+        """Put mail into a mailbox here, whether there is room or not."""
+        if cell.mailbox == () and cell.mailbox.__class__ is tuple:
+            cell.mailbox = deque()
+            cell.limit = cell.capacity
+        cell.mailbox.append(mail)
+        if not cell.queued:
+            self.schedule(cell)
+
+    # --- answering
+    def answer(self, cell: Cell, ask: Wait | RemoteAsk | None, value: Any, error: BaseException | None) -> None:
+        """Answer an ask, if there is one; never queues behind a mailbox."""
+        if ask is None:
+            return
+        if self.tap is not None:
+            self.output(cell, "answer", (ask.id, value if error is None else str(error)))
+        if cell.laters is not None:
+            cell.laters.pop(ask.id, None)
+        if ask.__class__ is Wait:
+            self.settle(ask, value, error)
+        else:
+            assert isinstance(ask, RemoteAsk)
+            self.mailroom.answer(cell, ask, value, error)
+
+    def later(self, cell: Cell) -> Later[Any]:
+        """`Actor.later`."""
+        ask = self.current.ask
+        if ask is not None:
+            if cell.laters is None:
+                cell.laters = {}
+            cell.laters[ask.id] = ask
+        return Later(cell, ask)
+
+    def answer_later(self, cell: Cell, ask: Wait | RemoteAsk | None, value: Any, error: BaseException | None) -> None:
+        """A `Later` was used. One that outlived its actor says nothing: its asker knows already."""
+        if ask is not None and cell.laters is not None and cell.laters.pop(ask.id, None) is not None:
+            self.answer(cell, ask, value, error)
+
+    def dropped(self, cell: Cell, ask: Wait | RemoteAsk | None) -> None:
+        """A `Later` was dropped unanswered."""
+        if ask is not None and cell.laters is not None and ask.id in cell.laters:
+            self.answer_later(cell, ask, None, NeverAnswered(f"{cell.name} dropped its Later of {format_id(ask.id)}"))
+
+    def settle(self, wait: Wait, value: Any, error: BaseException | None) -> None:
+        """What was waited for is there, or failed. It reaches the actor in its next turn."""
+        if self.pending.pop(wait.id, None) is None:
+            return
+        cell = wait.cell
+        cell.outstanding -= 1
+        inputs = cell.inputs
+        if inputs is None:
+            inputs = cell.inputs = deque()
+        inputs.append((wait, value, error))
+        if not cell.queued:
+            self.schedule(cell)
+
+    def cancel_ask(self, wait: Wait) -> None:
+        """An asker is gone: the handler that works for it need not go on."""
+        task = self.serving.get(wait.id)
+        if task is not None:
+            self.direct(task.cell, "cancel", wait.id)
+        elif wait.target is not None:
+            self.mailroom.cancel_ask(wait)
+
+    # --- running
+    def schedule(self, cell: Cell) -> None:
+        """Give an actor a turn."""
+        if not cell.queued:
+            cell.queued = True
+            self.queue.append(cell)
+        if not self.armed:
+            self.arm()
+
+    def arm(self) -> None:
+        """See to it that `run` is called."""
+        self.armed = True
+        self.world.wake()
+
+    def run(self) -> bool:
+        """One pass: due timers, then turns, then what they sent leaves, then syncs begin. True: call again."""
+        world = self.world
+        self.now_ns = now_ns = world.now_ns()
+        self.armed = True
+        wall = hlc.from_wall(world.wall_ns())
+        if wall > self.hlc:
+            self.hlc = wall
+        if self.waits.alarm_ns and self.waits.alarm_ns <= now_ns:
+            self.waits.fire()
+        queue = self.queue
+        end_ns = now_ns + TURN_NS
+        turns = RUN_TURNS
+        try:
+            while queue and turns:
+                turns -= 1
+                self._turn(queue.popleft())
+                self.now_ns = now_ns = world.now_ns()
+                if now_ns > end_ns:
+                    break
+        except BaseException:  # a mistake of ours or a Ctrl-C: do not stay armed without a run to come
+            self.arm()
+            raise
+        self.mailroom.flush()
+        if self.waits.commits:
+            cells, self.waits.commits = self.waits.commits, []
+            for cell in cells:
+                self.waits.sync(cell)
+        self.armed = more = bool(queue or self.mailroom.dirty or self.waits.commits)
+        return more
+
+    def _turn(self, cell: Cell) -> None:
+        self.hlc += 1
+        if self.tap is not None:
+            self.tap.input(cell, "turn", self.sequence, self.waits.token, self.hlc, self.now_ns)
+        if cell.lane:
+            self._drain_lane(cell)
+        handled = cell.handled
+        budget = cell.kind.turn_messages
+        if cell.inputs or cell.due:
+            budget = self._urgent(cell, budget)
+        if cell.mailbox and not cell.held:
+            self._take_mail(cell, budget)
+        actor = cell.actor
+        if actor is not None and cell.handled != handled and cell.kind._has_turn_end and cell.state == "ready":
+            self._turn_end(cell, actor)
+        if (cell.waiters or cell.paused) and len(cell.mailbox) <= cell.capacity >> 1:
+            self.mailroom.resume(cell)
+        if cell.lane or cell.inputs or (not cell.held and (cell.mailbox or cell.due)):
+            self.queue.append(cell)
+        else:
+            cell.queued = False
+
+    def _take_mail(self, cell: Cell, budget: int) -> None:
+        mailbox, actor, handlers, tap = cell.mailbox, cell.actor, cell.handlers, self.tap
+        end_ns = self.now_ns + TURN_NS
+        # What is told to oneself meanwhile waits for the next turn, like everybody else's.
+        budget = left = min(budget, len(mailbox))
+        while left:
+            left -= 1
+            self.current = mail = mailbox.popleft()
+            if mail.size:
+                cell.bytes -= mail.size
+            if tap is not None:
+                tap.input(cell, "message", mail)
+            message = mail.message
+            try:
+                handler = handlers[message.__class__]
+                ask = mail.ask
+                if ask is not None and ask.deadline_ns <= self.now_ns:
+                    self._expired(cell, mail)
+                elif handler.mode == SYNC:
+                    result = handler.function(actor, message)
+                    if ask is not None and result.__class__ is not Later:
+                        self.answer(cell, ask, result, None)
+                else:
+                    self._call(cell, handler, mail)
+            except Exception as error:
+                self._handler_raised(cell, mail, error)
+            if cell.held:
+                break
+            if not left & 7 and self.world.now_ns() > end_ns:
+                break
+        self.current = NOTHING
+        self.handled += budget - left
+        cell.handled += budget - left
+
+    def _handler_raised(self, cell: Cell, mail: Mail, error: Exception) -> None:
+        if isinstance(error, KeyError) and type(mail.message) not in cell.handlers:
+            self.unhandled(cell, mail)
+        else:
+            self.life.failed(cell, mail, error, "handler")
+
+    def unhandled(self, cell: Cell, mail: Mail) -> None:
+        """An actor was sent what it has no handler for."""
+        known = ", ".join(sorted(handler.message.__name__ for handler in cell.handlers.values())) or "nothing"
+        self.handled -= 1
+        name = type(mail.message).__name__
+        self.dead_letter("unhandled", mail, cell.name, Unhandled(f"{cell.name} handles {known}, not {name}"))
+
+    def _expired(self, cell: Cell, mail: Mail) -> None:
+        self.handled -= 1
+        self.dead_letter(
+            "expired", mail, cell.name, AskTimeout(f"{format_id(mail.id)} expired in {cell.name}'s mailbox")
+        )
+
+    def _call(self, cell: Cell, handler: Any, mail: Mail) -> None:
+        """Call a handler that is async or wants the envelope."""
+        mode = handler.mode
+        if mode & WITH_ENVELOPE:
+            ask = mail.ask
+            left_ns = None if ask is None else max(0, ask.deadline_ns - self.now_ns)
+            sender = mail.sender
+            if isinstance(sender, str):
+                sender = Ref(sender)
+            elif sender is not None:
+                sender = sender.ref()
+            envelope = Envelope(sender, mail.id, mail.cause, mail.root, left_ns)
+            result = handler.function(cell.actor, mail.message, envelope)
+            mode &= ~WITH_ENVELOPE
+        else:
+            result = handler.function(cell.actor, mail.message)
+        if mode == SYNC:
+            if result.__class__ is not Later:
+                self.answer(cell, mail.ask, result, None)
+        else:
+            self._drive(cell, result, mail, busy=mode == ASYNC)
+
+    def _urgent(self, cell: Cell, budget: int) -> int:
+        """Answers and completions first, then timers and notices. Returns what is left of the turn."""
+        while cell.inputs and budget:
+            budget -= 1
+            wait, value, error = cell.inputs.popleft()
+            cell.handled += 1
+            if wait is None:
+                self._disk_input(cell, value, error)
+            else:
+                self._resume(cell, wait, value, error)
+        while cell.due and budget and not cell.held:
+            budget -= 1
+            self.current = mail = cell.due.popleft()
+            if self.tap is not None:
+                self.tap.input(cell, "timer", mail)
+            self.handled += 1
+            cell.handled += 1
+            try:
+                self._call(cell, cell.handlers[mail.message.__class__], mail)
+            except Exception as error:
+                self.life.failed(cell, mail, error, "handler")
+        self.current = NOTHING
+        return budget
+
+    def _disk_input(self, cell: Cell, write_id: int | None, error: BaseException | None) -> None:
+        actor = cell.actor
+        if actor is None:
+            return
+        if self.tap is not None:
+            self.tap.input(cell, "synced", write_id, error)
+        try:
+            if error is None:
+                assert write_id is not None
+                actor.on_synced(write_id)
+            else:
+                assert isinstance(error, Exception)
+                actor.on_disk_failed(error)
+        except Exception as problem:
+            self.life.failed(cell, NOTHING, problem, "on_synced" if error is None else "on_disk_failed")
+
+    def _resume(self, cell: Cell, wait: Wait, value: Any, error: BaseException | None) -> None:
+        if self.tap is not None:
+            self.tap.input(cell, "settle", wait.id, value, error)
+        wait.done, wait.value, wait.error = True, value, error
+        task = wait.task
+        if task is not None:
+            self._continue(cell, task, None)
+        elif wait.notify is not None:
+            wait.notify(wait)
+
+    def _continue(self, cell: Cell, task: Task, thrown: BaseException | None) -> None:
+        """A suspended handler goes on; `thrown` is raised where it waits."""
+        task.wait.task = None
+        assert cell.tasks is not None
+        cell.tasks.remove(task)
+        mail = task.mail
+        if mail.ask is not None:
+            self.serving.pop(mail.ask.id, None)
+        if task.busy:
+            self.cycles.forget(cell)
+            cell.held = cell.state != "ready"
+        self.current = mail
+        try:
+            self._drive(cell, task.coroutine, mail, busy=task.busy, thrown=thrown)
+        except Exception as error:
+            self.life.failed(cell, mail, error, "on_start" if mail is NOTHING else "handler")
+        self.current = NOTHING
+
+    def _drive(
+        self,
+        cell: Cell,
+        coroutine: Any,
+        mail: Mail,
+        *,
+        busy: bool,
+        thrown: BaseException | None = None,
+    ) -> None:
+        """Run a handler by hand until it ends or waits for something that is not there yet."""
+        try:
+            while True:
+                wait = coroutine.send(None) if thrown is None else coroutine.throw(thrown)
+                thrown = None
+                if wait.__class__ is not Wait:
+                    thrown = TypeError(f"a handler awaited {wait!r}; asyncio goes through self.call(function, ...)")
+                elif wait.cell is not cell:
+                    thrown = TypeError(f"{cell.name} awaited what {wait.cell.name} waits for")
+                elif wait.task is not None:
+                    thrown = TypeError("two handlers awaited the same thing")
+                else:
+                    break
+        except StopIteration as stop:
+            if stop.value.__class__ is not Later:
+                self.answer(cell, mail.ask, stop.value, None)
+            if mail is NOTHING:
+                self.life.ready(cell)
+            return
+        except Cancelled:
+            return
+        task = Task(cell, coroutine, mail, busy, wait)
+        wait.task = task
+        if cell.tasks is None:
+            cell.tasks = []
+        cell.tasks.append(task)
+        if mail.ask is not None:
+            self.serving[mail.ask.id] = task
+            self.waits.watch_deadline(mail.ask.deadline_ns)
+        if busy:
+            cell.held = True
+            self.cycles.suspended(cell, wait)
+
+    def _drain_lane(self, cell: Cell) -> None:
+        while cell.lane:
+            what, argument = cell.lane.popleft()
+            if what == "stop":
+                self.life.stop_now(cell, argument)
+            elif what == "cancel":
+                self._cancel(cell, argument)
+            elif what == "start" and cell.actor is not None:
+                self._start(cell, cell.actor)
+
+    def _start(self, cell: Cell, actor: Actor) -> None:
+        if self.tap is not None:
+            self.tap.input(cell, "start")
+        try:
+            coroutine = actor.on_start()
+            if coroutine is None:
+                self.life.ready(cell)
+            else:
+                self._drive(cell, coroutine, NOTHING, busy=True)
+        except Exception as error:
+            self.life.failed(cell, NOTHING, error, "on_start")
+
+    def _cancel(self, cell: Cell, number: int) -> None:
+        task = self.serving.get(number)
+        if task is None or task.cell is not cell:
+            return
+        if self.tap is not None:
+            self.tap.input(cell, "cancel", number)
+        if task.wait.id in self.pending and task.wait.target is not None:
+            self.cancel_ask(task.wait)
+        self._continue(cell, task, Cancelled())
+
+    def _turn_end(self, cell: Cell, actor: Actor) -> None:
+        try:
+            actor.on_turn_end()
+        except Exception as error:
+            self.life.failed(cell, NOTHING, error, "on_turn_end")
+
+    # --- what is told about
+    def dead_letter(self, reason: str, mail: Mail, target: str, error: BaseException | None = None) -> None:
+        """Count a message that nobody will handle, tell its asker, and log it while that is no flood."""
+        self.dead[reason] += 1
+        count = self.dead[reason]
+        if count <= LOUD_DEAD_LETTERS or count & (count - 1) == 0:
+            fields = {
+                "reason": reason,
+                "message": type(mail.message).__name__,
+                "id": format_id(mail.id),
+                "sender": sender_name(mail),
+                "target": target,
+                "count": count,
+            }
+            self.world.log("warning", target, "dead_letter", fields)
+        ask = mail.ask
+        if ask is not None:
+            failure = error or ActorStopped(f"{target}: {reason}")
+            if ask.__class__ is Wait:
+                self.settle(ask, None, failure)
+            else:
+                assert isinstance(ask, RemoteAsk)
+                self.mailroom.answer(None, ask, None, failure)
+
+    def log(
+        self,
+        level: Literal["debug", "info", "warning", "error"],
+        cell: Cell,
+        event: str,
+        fields: dict[str, Any],
+    ) -> None:
+        """Keep a log event with the message being handled, its cause, and the HLC stamp."""
+        if level == "debug" and not self.log_debug:
+            return
+        if self.tap is not None:
+            self.output(cell, "log", (level, event))
+        current = self.current
+        stamped: dict[str, Any] = {"hlc": self.hlc}
+        if current.id:
+            stamped["message_id"] = format_id(current.id)
+            stamped["cause"] = format_id(current.cause) if current.cause else None
+        self.world.log(level, cell.name, event, stamped | fields)
+
+    def output(self, cell: Cell, kind: str, values: Any) -> None:
+        """Show the tap a digest of what an actor did: CRC32C of its encoded form."""
+        assert self.tap is not None
+        try:
+            digest = crc32c.crc32c(encode(values))
+        except (TypeError, ZactorError, OverflowError):  # what cannot be encoded is known by its text
+            digest = crc32c.crc32c(repr(values).encode())
+        self.tap.output(cell, kind, digest)
+
+    def rng(self, cell: Cell) -> random.Random:
+        """An actor's own stream of chance."""
+        if cell.stream is None:
+            cell.stream = self.world.random(f"actor/{cell.name}/{cell.generation}")
+        return cell.stream
+
+    def books(self) -> dict[str, int]:
+        """Where every message is: sent + received = handled + dead + queued + outbox + shipped."""
+        queued = sum(len(cell.mailbox) + len(cell.due or ()) + len(cell.waiters or ()) for cell in self.cells.values())
+        return {
+            "sent": self.sequence - self._first_sequence - self.unsent,
+            "received": self.received,
+            "handled": self.handled,
+            "dead": sum(self.dead.values()),
+            "queued": queued,
+            "outbox": self.mailroom.outbox_messages(),
+            "shipped": self.shipped,
+        }
+
+    def inspect(self) -> dict[str, Any]:
+        """What `ps` shows of this process: its books and its actors."""
+        return {
+            "process": self.process,
+            "incarnation": self.incarnation,
+            "books": self.books(),
+            "dead_letters": dict(self.dead),
+            "strangers": dict(self.mailroom.strangers),
+            "actors": [_about(cell) for cell in self.cells.values() if "@" not in cell.name],
+        }
+
+
+def _about(cell: Cell) -> dict[str, Any]:
+    busy = cell.busy()
+    waits_for = None
+    if busy is not None:
+        target = busy.wait.target
+        waits_for = "itself" if target is None else target.name
+    return {
+        "name": cell.name,
+        "kind": cell.kind.__name__,
+        "state": cell.state,
+        "mailbox": len(cell.mailbox),
+        "handled": cell.handled,
+        "restarts": 0 if cell.restarts is None else cell.restarts.count,
+        "waits_for": waits_for,
+        "last_error": cell.last_error,
+    }

@@ -1,0 +1,294 @@
+"""Messages, references, and the form in which they travel.
+
+A `Message` is a typed, frozen value. On the wire it is a msgpack array in the order of its fields, so a
+field that is added at the end with a default keeps two versions able to talk. A **letter** is a message with
+its envelope; a **frame** is what one process sends another in one piece: a header, the names that its letters
+use, and the letters. Each letter's body is decoded on its own, so a bad one costs that message and no other.
+
+Every limit on what a peer may send stands here.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, ClassVar, Generic, TypeVar
+
+import msgspec
+
+from zactor.errors import TooLarge, plugin_name
+
+A_co = TypeVar("A_co", covariant=True)
+M_contra = TypeVar("M_contra", contravariant=True)
+
+PROTOCOL_VERSION = 1
+
+MESSAGE_SIZE_MAX = 8 << 20
+"""Bytes of one encoded message with its envelope. Larger things are sent in pieces."""
+
+FRAME_LETTERS = 128
+"""Letters after which a frame is closed: beyond this a larger frame brings nothing (see tests/bench)."""
+
+FRAME_BYTES = 256 << 10
+"""Bytes after which a frame is closed: one more message may lie above it."""
+
+FRAME_SIZE_MAX = MESSAGE_SIZE_MAX + FRAME_BYTES + (64 << 10)
+"""What a socket accepts: a closed frame, one largest message, and a header with its names."""
+
+NAME_LENGTH_MAX = 255
+"""Characters of a node's, process's or message's name."""
+
+
+# --- ids: 10 bits of process number, 12 bits of incarnation, 42 bits of sequence
+SEQUENCE_BITS = 42
+INCARNATION_BITS = 12
+CLIENT_NUMBER = 1023
+"""The process number of every client; it draws its incarnation and its first sequence by lot."""
+
+
+def first_id(number: int, incarnation: int) -> int:
+    """The id before the first one that this incarnation of a process gives."""
+    return (number << INCARNATION_BITS | incarnation & ((1 << INCARNATION_BITS) - 1)) << SEQUENCE_BITS
+
+
+def format_id(number: int) -> str:
+    """A message id as people read it: `process.incarnation.sequence`."""
+    origin = number >> SEQUENCE_BITS
+    return (
+        f"{origin >> INCARNATION_BITS}.{origin & ((1 << INCARNATION_BITS) - 1)}.{number & ((1 << SEQUENCE_BITS) - 1)}"
+    )
+
+
+class Ref(Generic[M_contra]):
+    """Whom one talks to: the name of an actor, wherever it lives. `Ref[Greet | Bye]` says what it takes.
+
+    A ref that came in a message, in an envelope or from `spawn` can be kept and sent on; two refs are equal
+    when their names are. `drop` is the overflow policy of the link it came from.
+    """
+
+    __slots__ = ("cell", "drop", "name", "peer")
+
+    def __init__(self, name: str, cell: Any = None, *, drop: bool = False) -> None:
+        self.name = name
+        self.cell = cell  # the runtime record of an actor in this process, found by its kernel
+        self.peer: Any = None  # the connection to another process, found by this kernel
+        self.drop = drop
+
+    def __repr__(self) -> str:
+        return f"Ref({self.name!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ref) and other.name == self.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+Refs = tuple[Ref[M_contra], ...]
+"""A link to any number of actors."""
+
+
+if typing.TYPE_CHECKING:
+    # Checkers see no Struct here: mypy lets the transform declared on msgspec's own metaclass win over
+    # the one below it, and then overlooks that fields are frozen and keyword-only.
+    @typing.dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
+    class MessageType(type):
+        """The metaclass of messages."""
+
+    class Message(Generic[A_co], metaclass=MessageType):
+        """A typed, frozen value that is answered by an `A_co`; `Message[None]` is only acknowledged."""
+
+        wire: ClassVar[str]
+        answer: ClassVar[Any]
+
+else:
+
+    class MessageType(msgspec.StructMeta):
+        """The metaclass of messages: frozen, keyword-only, arrays on the wire, with a wire name."""
+
+        def __new__(mcls, name, bases, namespace, wire=None, **options):
+            options = {"frozen": True, "kw_only": True, "array_like": True, **options}
+            cls = super().__new__(mcls, name, bases, namespace, **options)
+            if bases != (msgspec.Struct, Generic):
+                cls.wire = wire or f"{plugin_name(cls.__module__)}.{name}"
+                answers = [
+                    typing.get_args(base)[0]
+                    for base in cls.__orig_bases__
+                    if typing.get_args(base) and typing.get_origin(base) is Message
+                ]
+                if answers:
+                    cls.answer = answers[0]
+            return cls
+
+    class Message(msgspec.Struct, Generic[A_co], metaclass=MessageType):
+        """A typed, frozen value that is answered by an `A_co`; `Message[None]` is only acknowledged."""
+
+        wire: ClassVar[str] = "zactor.Message"
+        answer: ClassVar[Any] = None
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """What a handler may know of the message it handles, when it takes a second parameter `envelope`."""
+
+    sender: Ref[Any] | None
+    id: int
+    cause: int
+    root: int
+    left_ns: int | None
+    """Nanoseconds until the asker gives up; None for a message that nobody waits for."""
+
+
+# --- the codec
+def _encode_unknown(value: Any) -> Any:
+    if isinstance(value, Ref):
+        return value.name
+    raise TypeError(f"a {type(value).__name__} cannot be sent: messages hold msgpack's types, structs and refs")
+
+
+def _decode_unknown(kind: Any, value: Any) -> Any:
+    if kind is Ref or typing.get_origin(kind) is Ref:
+        if not isinstance(value, str) or len(value) > NAME_LENGTH_MAX:
+            raise ValueError("a ref is the name of an actor")
+        return Ref(value)
+    raise TypeError(f"{kind} cannot be received")
+
+
+encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder(enc_hook=_encode_unknown).encode
+decode_any: Callable[[bytes | msgspec.Raw], Any] = msgspec.msgpack.Decoder().decode
+
+
+def decoder(kind: Any) -> Callable[[bytes | msgspec.Raw], Any]:
+    """A function that decodes bytes to a checked value of that type, or raises `msgspec.MsgspecError`."""
+    decode: Callable[[bytes | msgspec.Raw], Any] = msgspec.msgpack.Decoder(kind, dec_hook=_decode_unknown).decode
+    return decode
+
+
+_MUTABLE = (list, dict, set, bytearray, collections.abc.MutableSequence, collections.abc.MutableMapping)
+
+
+def check_immutable(kind: type[Message[Any]]) -> None:
+    """Raise TypeError when a field could be changed: within a process a message is shared by reference."""
+    for field, annotation in typing.get_type_hints(kind).items():
+        if typing.get_origin(annotation) is ClassVar:
+            continue
+        todo = [annotation]
+        while todo:
+            part = todo.pop()
+            origin = typing.get_origin(part) or part
+            if origin in _MUTABLE:
+                raise TypeError(
+                    f"{kind.__name__}.{field} is a {origin.__name__}, which can be changed after it was sent; "
+                    "use tuple, frozenset or a tuple of pairs"
+                )
+            if origin in (typing.Union, types.UnionType, tuple, frozenset, typing.Annotated):
+                todo.extend(typing.get_args(part))
+
+
+_Index = typing.Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
+_Id = typing.Annotated[int, msgspec.Meta(ge=0)]
+_Name = typing.Annotated[str, msgspec.Meta(max_length=NAME_LENGTH_MAX)]
+
+Chain = tuple[tuple[str, int], ...]
+"""Who waits for an ask, outermost first: (actor, id of its ask)."""
+
+CHAIN_LENGTH_MAX = 64
+"""Asks nested deeper than this are refused: no protocol needs it, and a chain is sent with each of them."""
+
+
+class Asked(msgspec.Struct, array_like=True, gc=False):
+    """The part of a letter that only an ask has. Time left, since the clocks of two hosts differ."""
+
+    left_ns: int
+    chain: typing.Annotated[tuple[tuple[_Name, _Id], ...], msgspec.Meta(max_length=CHAIN_LENGTH_MAX)]
+
+
+class Letter(msgspec.Struct, array_like=True, gc=False):
+    """A message with its envelope. `kind`, `target` and `sender` are indices into the names of its frame."""
+
+    kind: _Index
+    target: _Index
+    sender: _Index
+    id: _Id
+    cause: _Id
+    root: _Id
+    hlc: _Id
+    body: msgspec.Raw
+    ask: Asked | None = None
+
+
+class Frame(msgspec.Struct, array_like=True, gc=False):
+    """What one process sends another in one piece.
+
+    `sequence` counts the frames with letters from 1 (0: none inside, only an acknowledgement);
+    `acknowledged` is the last sequence taken from the other side.
+    """
+
+    version: int
+    process: _Name
+    incarnation: _Id
+    sequence: _Id
+    acknowledged: _Id
+    names: typing.Annotated[list[_Name], msgspec.Meta(max_length=FRAME_LETTERS * 3)]
+    letters: typing.Annotated[list[Letter], msgspec.Meta(max_length=FRAME_LETTERS)]
+
+
+decode_frame: Callable[[bytes], Frame] = msgspec.msgpack.Decoder(Frame).decode
+
+
+class Batch:
+    """Letters on their way into one frame. Names that several of them use are written once."""
+
+    __slots__ = ("letters", "names", "size")
+
+    def __init__(self) -> None:
+        self.names: dict[str, int] = {}
+        self.letters: list[bytes] = []
+        self.size = 0
+
+    def add(
+        self,
+        kind: str,
+        target: str,
+        sender: str,
+        id: int,  # noqa: A002 - the envelope's own word
+        cause: int,
+        root: int,
+        hlc: int,
+        body: Any,
+        ask: tuple[int, Chain] | None = None,
+    ) -> int:
+        """Encode one letter. Returns its size in bytes; raises `TooLarge`, or TypeError for a bad value."""
+        names = self.names
+        a = names.setdefault(kind, len(names))
+        b = names.setdefault(target, len(names))
+        c = names.setdefault(sender, len(names))
+        if ask is None:
+            letter = encode((a, b, c, id, cause, root, hlc, body))
+        else:
+            letter = encode((a, b, c, id, cause, root, hlc, body, ask))
+        size = len(letter)
+        if size > MESSAGE_SIZE_MAX:
+            raise TooLarge(f"{kind} to {target} has {size} bytes; at most {MESSAGE_SIZE_MAX} travel in one message")
+        self.letters.append(letter)
+        self.size += size
+        return size
+
+    def full(self) -> bool:
+        """Whether it should be closed."""
+        return len(self.letters) >= FRAME_LETTERS or self.size >= FRAME_BYTES
+
+    def close(self) -> bytes:
+        """The names and letters as they stand at the end of a frame."""
+        letters = self.letters
+        return b"".join((encode(list(self.names)), b"\xdd", len(letters).to_bytes(4, "big"), *letters))
+
+
+EMPTY = Batch().close()
+
+
+def frame(process: str, incarnation: int, sequence: int, acknowledged: int, rest: bytes) -> bytes:
+    """A whole frame: its header and a closed batch."""
+    header = encode((PROTOCOL_VERSION, process, incarnation, sequence, acknowledged))
+    return b"\x97" + header[1:] + rest  # an array of five becomes one of seven: msgpack's fixarray 0x9X

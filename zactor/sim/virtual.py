@@ -1,0 +1,318 @@
+"""The virtual world: one heap of (time, sequence, event), integer nanoseconds, and no faults.
+
+Several kernels share it, each as a process of its own. Frames pass the real codec and take `LATENCY_NS`;
+operations of the disk take `DISK_NS`, a sync `SYNC_NS`. A turn costs time too, or two actors could play
+ping-pong for ever at one instant. The same programs give the same events, always.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from zactor.actor import Actor
+from zactor.cell import Wait
+from zactor.errors import DiskFull, ZactorError
+from zactor.kernel import Kernel
+from zactor.mailroom import Entry
+from zactor.message import Message, Ref
+from zactor.world import (
+    Append,
+    Call,
+    FreeBytes,
+    InThread,
+    List,
+    Operation,
+    Read,
+    Remove,
+    Rename,
+    Size,
+    Truncate,
+    Write,
+)
+
+LATENCY_NS = 100_000
+DISK_NS = 20_000
+SYNC_NS = 200_000
+TURN_NS = 1_000
+START_NS = 1_000_000_000
+WALL_NS = 1_700_000_000_000_000_000
+
+
+class SimulationEscape(ZactorError):
+    """An actor reached for something that a simulation cannot give, such as a library's coroutine."""
+
+
+class Virtual:
+    """The world that several processes share. Run it with `run` or `result`; look at it at any time."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self.seed = seed
+        self.now_ns = START_NS
+        self.events = 0
+        self.processes: dict[str, VirtualWorld] = {}
+        self.disk = MemoryDisk()
+        self.logs: list[tuple[str, str, str, dict[str, Any]]] = []
+        self.lives: list[tuple[str, str, str]] = []
+        self.stand_ins: dict[Callable[..., Coroutine[Any, Any, Any]], Callable[..., Any]] = {}
+        self._order = 0
+        self._heap: list[tuple[int, int, Callable[[], None]]] = []
+
+    def add(self, process: str, incarnation: int = 1) -> Kernel:
+        """A new process, known to all others. Add its nodes, then call `start`."""
+        number = len(self.processes) + 1
+        world = VirtualWorld(self, process, incarnation)
+        world.kernel = Kernel(world, process=process, number=number, incarnation=incarnation, run="virtual")
+        world.kernel.observer = lambda node, state, because: self.lives.append((node, state, because))
+        self.processes[process] = world
+        return world.kernel
+
+    def start(self) -> None:
+        """Push the book to all and start their nodes."""
+        self.publish()
+        for world in self.processes.values():
+            if world.up:
+                world.kernel.life.start()
+
+    def publish(self) -> None:
+        """Push the book to all."""
+        nodes = {name: process for process, world in self.processes.items() for name in world.kernel.cells}
+        entries = {process: Entry(world.incarnation, world.up) for process, world in self.processes.items()}
+        for world in self.processes.values():
+            if world.up:
+                world.kernel.mailroom.on_book(nodes, entries)
+
+    def kill(self, process: str) -> None:
+        """End a process between two events, as `kill -9` does. Its disk stays."""
+        self.processes[process].up = False
+        self.publish()
+
+    def restart(self, process: str) -> Kernel:
+        """The next incarnation of a process; add its nodes again, then call `start`."""
+        incarnation = self.processes.pop(process).incarnation + 1
+        return self.add(process, incarnation)
+
+    def outside(self, process: str) -> Outside:
+        """A door into a process for a test: it asks and tells as an actor would."""
+        kernel = self.processes[process].kernel
+        kernel.life.spawn(Outside, f"outside-{len(kernel.cells)}")
+        actor = next(reversed(kernel.cells.values())).actor
+        assert isinstance(actor, Outside)
+        return actor
+
+    def push(self, at_ns: int, event: Callable[[], None]) -> None:
+        """Call `event` at that time."""
+        self._order += 1
+        heapq.heappush(self._heap, (at_ns, self._order, event))
+
+    def run(
+        self,
+        seconds: float | None = None,
+        until: Callable[[], object] | None = None,
+        events_max: int = 10_000_000,
+    ) -> None:
+        """Run until nothing is left to do, `seconds` have passed, or `until` is true."""
+        end_ns = None if seconds is None else self.now_ns + int(seconds * 1e9)
+        while self._heap and not (until is not None and until()):
+            at_ns, _, event = self._heap[0]
+            if end_ns is not None and at_ns > end_ns:
+                break
+            heapq.heappop(self._heap)
+            self.now_ns = max(self.now_ns, at_ns)
+            event()
+            self.events += 1
+            assert self.events < events_max, "the system does not come to rest"
+        if end_ns is not None and not (until is not None and until()):
+            self.now_ns = max(self.now_ns, end_ns)
+
+    def result(self, wait: Any) -> Any:
+        """Run until what an `Outside` asked for is there; return it, or raise the failure."""
+        assert isinstance(wait, Wait)
+        wait.notify = wait.notify or (lambda _wait: None)
+        self.run(until=lambda: wait.done)
+        assert wait.done, "nothing is left to do, and there is no answer"
+        if wait.error is not None:
+            raise wait.error
+        return wait.value
+
+    def stream(self, purpose: str) -> random.Random:
+        """A stream of chance of its own for each purpose, the same for the same seed."""
+        digest = hashlib.blake2b(f"{self.seed}/{purpose}".encode(), digest_size=8).digest()
+        return random.Random(int.from_bytes(digest, "big"))  # noqa: S311 - it must repeat, not be secret
+
+
+class Outside(Actor):
+    """A test's own actor: it has no handlers, and asks and tells from outside."""
+
+    def to(self, name: str) -> Ref[Any]:
+        """A ref to any actor."""
+        ref: Ref[Any] = self._cell.kernel.ref(name)
+        return ref
+
+    def say(self, name: str, message: Message[Any]) -> None:
+        """Tell an actor by name."""
+        self.tell(self.to(name), message)
+
+
+class VirtualWorld:
+    """One process's view of the virtual world: it answers `zactor.world.World`."""
+
+    def __init__(self, virtual: Virtual, process: str, incarnation: int) -> None:
+        self.virtual = virtual
+        self.process = process
+        self.incarnation = incarnation
+        self.up = True
+        self.kernel: Kernel
+        self._alarm = 0
+        self._cancelled: set[int] = set()
+
+    def now_ns(self) -> int:
+        return self.virtual.now_ns
+
+    def wall_ns(self) -> int:
+        return WALL_NS + self.virtual.now_ns
+
+    def random(self, purpose: str) -> random.Random:
+        return self.virtual.stream(f"{self.process}/{purpose}")
+
+    def wake(self) -> None:
+        self.virtual.push(self.virtual.now_ns + TURN_NS, self._run)
+
+    def _run(self) -> None:
+        if self.up and self.kernel.fatal is None and self.kernel.run():
+            self.wake()
+
+    def alarm(self, at_ns: int) -> None:
+        self._alarm += 1
+        number = self._alarm
+
+        def ring() -> None:
+            if number == self._alarm and not self.kernel.armed:
+                self._run()
+            elif number == self._alarm:
+                self.virtual.push(self.virtual.now_ns + TURN_NS, ring)
+
+        self.virtual.push(at_ns, ring)
+
+    def send(self, process: str, frame: bytes) -> bool:
+        target = self.virtual.processes.get(process)
+        if target is None or not target.up:
+            return True  # nobody takes it, as with a socket whose peer is gone
+        incarnation = target.incarnation
+        source = f"{self.process}#{self.incarnation}"
+
+        def arrive() -> None:
+            now = self.virtual.processes.get(process)
+            if now is not None and now.up and now.incarnation == incarnation:
+                now.kernel.receive(source, frame)
+
+        self.virtual.push(self.virtual.now_ns + LATENCY_NS, arrive)
+        return True
+
+    def begin(self, token: int, operation: Operation) -> None:
+        value: Any = None
+        error: BaseException | None = None
+        if isinstance(operation, Call):
+            stand_in = self.virtual.stand_ins.get(operation.function)
+            if stand_in is None:
+                name = getattr(operation.function, "__qualname__", repr(operation.function))
+                error = SimulationEscape(f"self.call({name}) needs a stand-in here: stand_ins[{name}] = function")
+        try:
+            if isinstance(operation, Call):
+                value = stand_in(*operation.values) if error is None and stand_in is not None else None
+            elif isinstance(operation, InThread):
+                value = operation.function(*operation.values)
+            else:
+                value = self.virtual.disk.perform(operation)
+        except Exception as problem:
+            error = problem
+
+        def complete() -> None:
+            if self.up and token not in self._cancelled:
+                self.kernel.complete(token, value, error)
+            self._cancelled.discard(token)
+
+        span_ns = SYNC_NS if type(operation).__name__.startswith("Sync") else DISK_NS
+        self.virtual.push(self.virtual.now_ns + span_ns, complete)
+
+    def cancel(self, token: int) -> None:
+        self._cancelled.add(token)
+
+    def log(self, level: str, node: str, event: str, fields: dict[str, Any]) -> None:
+        self.virtual.logs.append((level, node, event, fields))
+
+
+class MemoryDisk:
+    """Files of all nodes, by folder and name. `capacity_bytes` bounds what they hold together."""
+
+    def __init__(self) -> None:
+        self.files: dict[tuple[str, str], bytearray] = {}
+        self.capacity_bytes = 1 << 40
+
+    def free_bytes(self) -> int:
+        """What can still be written."""
+        return self.capacity_bytes - sum(map(len, self.files.values()))
+
+    def perform(self, operation: Operation) -> Any:
+        """Do it now; the result, or an error of `zactor.errors`."""
+        method = getattr(self, f"_{type(operation).__name__.lower()}", None)
+        return None if method is None else method(operation)
+
+    def _file(self, operation: Any) -> bytearray:
+        return self.files.setdefault((operation.folder, operation.file), bytearray())
+
+    def _grow(self, file: bytearray, size: int) -> None:
+        if size > len(file) and size - len(file) > self.free_bytes():
+            raise DiskFull(f"no room for {size - len(file)} bytes")
+
+    def _append(self, operation: Append) -> int:
+        file = self._file(operation)
+        offset = len(file)
+        self._grow(file, offset + len(operation.data))
+        file += operation.data
+        return offset
+
+    def _write(self, operation: Write) -> None:
+        file = self._file(operation)
+        end = operation.offset + len(operation.data)
+        self._grow(file, end)
+        file.extend(bytes(max(0, operation.offset - len(file))))
+        file[operation.offset : end] = operation.data
+
+    def _read(self, operation: Read) -> bytes:
+        file = self.files.get((operation.folder, operation.file), bytearray())
+        end = len(file) if operation.size < 0 else operation.offset + operation.size
+        return bytes(file[operation.offset : end])
+
+    def _truncate(self, operation: Truncate) -> None:
+        file = self._file(operation)
+        del file[operation.size :]
+        file.extend(bytes(operation.size - len(file)))
+
+    def _size(self, operation: Size) -> int | None:
+        file = self.files.get((operation.folder, operation.file))
+        return None if file is None else len(file)
+
+    def _rename(self, operation: Rename) -> None:
+        file = self.files.pop((operation.folder, operation.file), None)
+        if file is None:
+            raise FileNotFoundError(operation.file)
+        self.files[operation.folder, operation.to] = file
+
+    def _remove(self, operation: Remove) -> bool:
+        return self.files.pop((operation.folder, operation.file), None) is not None
+
+    def _list(self, operation: List) -> tuple[str, ...]:
+        prefix = operation.file + "/" if operation.file else ""
+        names = (
+            file[len(prefix) :].partition("/")[0]
+            for folder, file in self.files
+            if folder == operation.folder and file.startswith(prefix)
+        )
+        return tuple(sorted(set(names)))
+
+    def _freebytes(self, _operation: FreeBytes) -> int:
+        return self.free_bytes()
