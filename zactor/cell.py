@@ -52,6 +52,7 @@ class Wait(msgspec.Struct, eq=False):
     deadline_ns: int = 0
     target: Ref[Any] | None = None
     parent: Wait | RemoteAsk | None = None
+    depth: int = 1  # asks that wait for each other up to this one
     message: Message[Any] | None = None
     operation: Any = None
     task: Task | None = None
@@ -78,6 +79,11 @@ class RemoteAsk(msgspec.Struct, eq=False, gc=False):
     deadline_ns: int
     chain: Chain
 
+    @property
+    def depth(self) -> int:
+        """Asks that wait for each other up to this one."""
+        return len(self.chain)
+
 
 def chain_of(ask: Wait | RemoteAsk | None) -> Chain:
     """Who waits for this ask, outermost first: (actor, id of its ask)."""
@@ -91,13 +97,14 @@ def chain_of(ask: Wait | RemoteAsk | None) -> Chain:
 
 
 class Task(msgspec.Struct, eq=False):
-    """A handler that awaits. `busy`: its actor handles no other message until it ends."""
+    """A handler that awaits. `busy`: its actor handles no other message until it ends. It is cancelled but once."""
 
     cell: Cell
     coroutine: Coroutine[Any, Any, Any]
     mail: Mail
     busy: bool
     wait: Wait
+    cancelled: bool = False
 
 
 class DiskState(msgspec.Struct, eq=False):
@@ -140,9 +147,11 @@ class Cell:
         "queued",
         "reference",
         "restarts",
+        "spawned",
         "state",
         "stream",
         "tasks",
+        "timers",
         "unlinked",
         "waiters",
         "watchers",
@@ -177,7 +186,9 @@ class Cell:
         self.paused: set[str] | None = None  # processes that were told to hold mail for this actor
         self.laters: dict[int, Wait | RemoteAsk] | None = None
         self.outstanding = 0
+        self.timers: set[int] | None = None
         self.parent: Cell | None = None
+        self.spawned = 0  # children without a name of their own are numbered
         self.children: dict[str, Cell] | None = None
         self.watchers: dict[str, None] | None = None
         self.watching: set[str] | None = None

@@ -25,9 +25,11 @@ from zactor.actor import ASYNC, SYNC, WITH_ENVELOPE, Actor, Later
 from zactor.cell import NOTHING, Cell, Mail, RemoteAsk, Task, Wait, sender_name
 from zactor.cycles import Cycles
 from zactor.errors import (
+    ActorFailed,
     ActorStopped,
     AskTimeout,
     Cancelled,
+    Failure,
     NeverAnswered,
     Overloaded,
     Unhandled,
@@ -51,7 +53,10 @@ class Tap(Protocol):
     """Sees every input of every actor, and a digest of every output. The recorder sits here."""
 
     def input(self, cell: Cell, kind: str, *values: Any) -> None:
-        """Something feeds an actor: boot, turn, start, message, timer, settle, synced, cancel, full, stop."""
+        """Something feeds an actor: boot, turn, start, message, timer, settle, synced, cancel, child, stop.
+
+        Four are answers to what it does: full, unsent, timer_cancelled and name_taken.
+        """
 
     def output(self, cell: Cell, kind: str, digest: int) -> None:
         """An actor did something that others can see."""
@@ -86,6 +91,7 @@ class Kernel:
         self.sequence = self._first_sequence = first_id(number, incarnation) + first_sequence
         self.unsent = 0  # ids that were given to messages which could not be encoded
         self.current: Mail = NOTHING
+        self._last: Mail = NOTHING  # what the turn handled last: the cause of what `on_turn_end` sends
         self.pending: dict[int, Wait] = {}
         self.serving: dict[int, Task] = {}  # suspended handlers that somebody waits for, by the id of the ask
         self.received = self.handled = self.shipped = 0
@@ -145,14 +151,12 @@ class Kernel:
         number = self.next_id()
         current = self.current
         mail = Mail(message, number, current.id, current.root or number, self.hlc, sender)
-        wait = self.waits.wait(sender)
         if self.tap is not None:
             self.output(sender, "send", (target.name, message.wire, number, message))
         problem = self.mailroom.deliver(target, mail, None)
         if problem is None:
-            self.waits.forget(wait)
-            wait.done = True
-            return wait
+            return Wait(sender, 0, done=True)
+        wait = self.waits.wait(sender)
         if self.tap is not None:
             self.tap.input(sender, "full", number)
         self.mailroom.queue_up(target, mail, wait)
@@ -166,10 +170,13 @@ class Kernel:
         current = self.current
         parent = current.ask
         deadline_ns = self.world.now_ns() + timeout_ns
-        if parent is not None and parent.deadline_ns < deadline_ns:
-            deadline_ns = parent.deadline_ns
+        depth = 1
+        if parent is not None:
+            depth = parent.depth + 1
+            if parent.deadline_ns < deadline_ns:
+                deadline_ns = parent.deadline_ns
         number = self.next_id()
-        wait = Wait(cell, number, deadline_ns, target, parent, message)
+        wait = Wait(cell, number, deadline_ns, target, parent, depth, message)
         self.pending[number] = wait
         cell.outstanding += 1
         if deadline_ns < self.waits.first_deadline_ns or not self.waits.first_deadline_ns:
@@ -218,6 +225,8 @@ class Kernel:
     def answer_later(self, cell: Cell, ask: Wait | RemoteAsk | None, value: Any, error: BaseException | None) -> None:
         """A `Later` was used. One that outlived its actor says nothing: its asker knows already."""
         if ask is not None and cell.laters is not None and cell.laters.pop(ask.id, None) is not None:
+            if error is not None and not isinstance(error, Failure):  # the same type, wherever the asker lives
+                error = ActorFailed(f"{cell.name}: {type(error).__name__}: {error}")
             self.answer(cell, ask, value, error)
 
     def dropped(self, cell: Cell, ask: Wait | RemoteAsk | None) -> None:
@@ -273,14 +282,19 @@ class Kernel:
         queue = self.queue
         end_ns = now_ns + TURN_NS
         turns = RUN_TURNS
+        cell: Cell | None = None
         try:
             while queue and turns:
                 turns -= 1
-                self._turn(queue.popleft())
+                cell = queue.popleft()
+                self._turn(cell)
                 self.now_ns = now_ns = world.now_ns()
                 if now_ns > end_ns:
                     break
-        except BaseException:  # a mistake of ours or a Ctrl-C: do not stay armed without a run to come
+        except BaseException:  # a mistake of ours or a Ctrl-C: nobody may stay armed without a turn to come
+            self.current = NOTHING
+            if cell is not None:
+                queue.append(cell)
             self.arm()
             raise
         self.mailroom.flush()
@@ -291,10 +305,15 @@ class Kernel:
         self.armed = more = bool(queue or self.mailroom.dirty or self.waits.commits)
         return more
 
+    def show_turn(self, cell: Cell) -> None:
+        """Show the tap what a replay must restore before the inputs that follow."""
+        if self.tap is not None:
+            self.tap.input(cell, "turn", self.sequence, self.waits.token, self.hlc, self.now_ns)
+
     def _turn(self, cell: Cell) -> None:
         self.hlc += 1
         if self.tap is not None:
-            self.tap.input(cell, "turn", self.sequence, self.waits.token, self.hlc, self.now_ns)
+            self.show_turn(cell)
         if cell.lane:
             self._drain_lane(cell)
         handled = cell.handled
@@ -304,8 +323,9 @@ class Kernel:
         if cell.mailbox and not cell.held:
             self._take_mail(cell, budget)
         actor = cell.actor
-        if actor is not None and cell.handled != handled and cell.kind._has_turn_end and cell.state == "ready":
+        if actor is not None and cell.handled != handled and cell.kind._has_turn_end:
             self._turn_end(cell, actor)
+        self._last = NOTHING
         if (cell.waiters or cell.paused) and len(cell.mailbox) <= cell.capacity >> 1:
             self.mailroom.resume(cell)
         if cell.lane or cell.inputs or (not cell.held and (cell.mailbox or cell.due)):
@@ -343,7 +363,7 @@ class Kernel:
                 break
             if not left & 7 and self.world.now_ns() > end_ns:
                 break
-        self.current = NOTHING
+        self._last, self.current = self.current, NOTHING
         self.handled += budget - left
         cell.handled += budget - left
 
@@ -395,12 +415,16 @@ class Kernel:
             wait, value, error = cell.inputs.popleft()
             cell.handled += 1
             if wait is None:
-                self._disk_input(cell, value, error)
+                self._synced(cell, value, error)
             else:
                 self._resume(cell, wait, value, error)
         while cell.due and budget and not cell.held:
             budget -= 1
             self.current = mail = cell.due.popleft()
+            # Numbered here and not when it became due: so the ids of a turn depend on nothing outside of it.
+            mail.id = self.next_id()
+            mail.root = mail.root or mail.id
+            mail.hlc = self.hlc
             if self.tap is not None:
                 self.tap.input(cell, "timer", mail)
             self.handled += 1
@@ -409,24 +433,29 @@ class Kernel:
                 self._call(cell, cell.handlers[mail.message.__class__], mail)
             except Exception as error:
                 self.life.failed(cell, mail, error, "handler")
+            self._last = mail
         self.current = NOTHING
         return budget
 
-    def _disk_input(self, cell: Cell, write_id: int | None, error: BaseException | None) -> None:
-        actor = cell.actor
-        if actor is None:
-            return
+    def _synced(self, cell: Cell, write_id: int | None, error: BaseException | None) -> None:
         if self.tap is not None:
             self.tap.input(cell, "synced", write_id, error)
+        if isinstance(error, Exception):
+            self._disk_failed(cell, error)
+            return
         try:
-            if error is None:
-                assert write_id is not None
-                actor.on_synced(write_id)
-            else:
-                assert isinstance(error, Exception)
-                actor.on_disk_failed(error)
+            assert write_id is not None
+            assert cell.actor is not None
+            cell.actor.on_synced(write_id)
         except Exception as problem:
-            self.life.failed(cell, NOTHING, problem, "on_synced" if error is None else "on_disk_failed")
+            self.life.failed(cell, NOTHING, problem, "on_synced")
+
+    def _disk_failed(self, cell: Cell, error: Exception) -> None:
+        try:
+            assert cell.actor is not None
+            cell.actor.on_disk_failed(error)
+        except Exception as problem:
+            self.life.failed(cell, NOTHING, problem, "on_disk_failed")
 
     def _resume(self, cell: Cell, wait: Wait, value: Any, error: BaseException | None) -> None:
         if self.tap is not None:
@@ -437,6 +466,8 @@ class Kernel:
             self._continue(cell, task, None)
         elif wait.notify is not None:
             wait.notify(wait)
+        elif wait.operation is not None and not wait.awaited and isinstance(error, Exception):
+            self._disk_failed(cell, error)
 
     def _continue(self, cell: Cell, task: Task, thrown: BaseException | None) -> None:
         """A suspended handler goes on; `thrown` is raised where it waits."""
@@ -450,11 +481,12 @@ class Kernel:
             self.cycles.forget(cell)
             cell.held = cell.state != "ready"
         self.current = mail
+        cancelled = task.cancelled or thrown is not None
         try:
-            self._drive(cell, task.coroutine, mail, busy=task.busy, thrown=thrown)
+            self._drive(cell, task.coroutine, mail, busy=task.busy, thrown=thrown, cancelled=cancelled)
         except Exception as error:
             self.life.failed(cell, mail, error, "on_start" if mail is NOTHING else "handler")
-        self.current = NOTHING
+        self._last, self.current = mail, NOTHING
 
     def _drive(
         self,
@@ -464,6 +496,7 @@ class Kernel:
         *,
         busy: bool,
         thrown: BaseException | None = None,
+        cancelled: bool = False,
     ) -> None:
         """Run a handler by hand until it ends or waits for something that is not there yet."""
         try:
@@ -486,12 +519,12 @@ class Kernel:
             return
         except Cancelled:
             return
-        task = Task(cell, coroutine, mail, busy, wait)
+        task = Task(cell, coroutine, mail, busy, wait, cancelled)
         wait.task = task
         if cell.tasks is None:
             cell.tasks = []
         cell.tasks.append(task)
-        if mail.ask is not None:
+        if mail.ask is not None and not cancelled:
             self.serving[mail.ask.id] = task
             self.waits.watch_deadline(mail.ask.deadline_ns)
         if busy:
@@ -531,10 +564,16 @@ class Kernel:
         self._continue(cell, task, Cancelled())
 
     def _turn_end(self, cell: Cell, actor: Actor) -> None:
+        if cell.state not in ("ready", "stopping"):
+            return
+        last = self._last
+        # Cause and root, but no ask: that is answered, and its deadline and chain are not those of a batch.
+        self.current = Mail(last.message, last.id, last.cause, last.root, last.hlc, last.sender)
         try:
             actor.on_turn_end()
         except Exception as error:
             self.life.failed(cell, NOTHING, error, "on_turn_end")
+        self.current = NOTHING
 
     # --- what is told about
     def dead_letter(self, reason: str, mail: Mail, target: str, error: BaseException | None = None) -> None:
@@ -596,7 +635,7 @@ class Kernel:
 
     def books(self) -> dict[str, int]:
         """Where every message is: sent + received = handled + dead + queued + outbox + shipped."""
-        queued = sum(len(cell.mailbox) + len(cell.due or ()) + len(cell.waiters or ()) for cell in self.cells.values())
+        queued = sum(len(cell.mailbox) + len(cell.waiters or ()) for cell in self.cells.values())
         return {
             "sent": self.sequence - self._first_sequence - self.unsent,
             "received": self.received,

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 import traceback
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from zactor.actor import Actor, Down, Up, assemble, describe
 from zactor.cell import NOTHING, Cell, Mail, Task, sender_name
 from zactor.errors import ActorFailed, ActorStopped, DiskFailed, Failure, Refused
-from zactor.message import Ref
+from zactor.message import NAME_LENGTH_MAX, Ref
 from zactor.supervision import Restarts, Supervision
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Life:
     def _spawn(self, cell: Cell) -> Ref[Any]:
         try:
             self._begin(cell)
-        except TypeError:  # a setting or link that is missing or unknown
+        except Exception:  # a setting or link that is missing or unknown, or an `__init__` that raises
             self.stop_now(cell, "it could not be made")
             raise
         return cell.ref()
@@ -85,14 +86,21 @@ class Life:
         if parent.children is None:
             parent.children = {}
         if name is None:
-            name = f"{kind.__name__.lower()}-{len(parent.children)}"
+            # Counted, and not by how many there are: that some have stopped is not known to their parent.
+            name = f"{kind.__name__.lower()}-{parent.spawned}"
+            parent.spawned += 1
             while name in parent.children:
                 name += "-"
         elif not NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no name for a child: use a-z, 0-9, - and _")
         if self._kernel.tap is not None:
             self._kernel.output(parent, "spawn", (name, kind.__name__))
-        cell = self._create(f"{parent.name}/{name}", kind, given)
+        try:
+            cell = self._create(f"{parent.name}/{name}", kind, given)
+        except ValueError as problem:
+            if self._kernel.tap is not None:
+                self._kernel.tap.input(parent, "name_taken", name, problem)
+            raise
         cell.parent = parent
         cell.folder = f"{parent.folder}/@{name}"
         parent.children[name] = cell
@@ -101,16 +109,19 @@ class Life:
     def _create(self, name: str, kind: type[Actor], given: dict[str, Any]) -> Cell:
         if name in self._kernel.cells:
             raise ValueError(f"there is an actor {name} already")
+        if len(name) > NAME_LENGTH_MAX:
+            raise ValueError(f"the name {name[:40]}... has {len(name)} characters; at most {NAME_LENGTH_MAX} travel")
         cell = Cell(self._kernel, name, kind, given)
         self._kernel.cells[name] = cell
         return cell
 
     def _begin(self, cell: Cell) -> None:
         """Put an object into a cell and let it start."""
+        if self._kernel.tap is not None:
+            self._kernel.show_turn(cell)
+            self._kernel.tap.input(cell, "boot", cell.generation)
         cell.actor = assemble(cell.kind, cell, cell.given)
         cell.state = "starting"
-        if self._kernel.tap is not None:
-            self._kernel.tap.input(cell, "boot", cell.generation)
         if cell.kind.on_start is Actor.on_start:
             self.ready(cell)
         else:
@@ -118,6 +129,8 @@ class Life:
 
     def ready(self, cell: Cell) -> None:
         """Its `on_start` has returned: mail may come."""
+        if cell.state == "stopping":  # `on_start` said stop
+            return
         again = cell.generation > 0
         cell.state = "ready"
         cell.held = cell.busy() is not None
@@ -143,23 +156,25 @@ class Life:
             return
         if target is not cell and target.parent is not cell:
             raise ValueError(f"{cell.name} can stop itself and its children, not {target.name}")
+        if target is cell:
+            cell.state = "stopping"
+            cell.held = True
         self._kernel.direct(target, "stop", "stopped by itself" if target is cell else f"stopped by {cell.name}")
 
     def stop_now(self, cell: Cell, because: str) -> None:
         """Stop an actor, after its children. What waits for it hears why; its mail becomes dead letters."""
         if cell.state == "stopped":
             return
-        was_live = cell.actor is not None and cell.state != "restarting"
         cell.state = "stopping"
         for child in list((cell.children or {}).values()):
             self.stop_now(child, because)
-        if was_live:
+        if cell.actor is not None:
             self._call_on_stop(cell)
         error = ActorStopped(f"{cell.name}: {because}")
         self._abandon(cell, error)
-        left = list(cell.due or ()) + list(cell.mailbox)
+        left = cell.mailbox
         # No cycle is left behind for the collector: actor, cell and ref let go of each other.
-        cell.limit, cell.mailbox, cell.due, cell.held, cell.bytes = 0, (), None, True, 0
+        cell.limit, cell.mailbox, cell.held, cell.bytes = 0, (), True, 0
         for mail in left:
             self._kernel.dead_letter("stopped", mail, cell.name, error)
         waiters, cell.waiters = cell.waiters, None
@@ -183,6 +198,7 @@ class Life:
     def _call_on_stop(self, cell: Cell) -> None:
         assert cell.actor is not None
         if self._kernel.tap is not None:
+            self._kernel.show_turn(cell)
             self._kernel.tap.input(cell, "stop")
         if cell.kind.on_stop is not Actor.on_stop:
             try:
@@ -195,6 +211,7 @@ class Life:
         for task in cell.tasks or ():
             if task.mail.ask is not None:
                 self._kernel.serving.pop(task.mail.ask.id, None)
+            task.wait.task = None
             self._close(cell, task)
             self._kernel.answer(cell, task.mail.ask, None, error)
         self._kernel.cycles.forget(cell)
@@ -207,15 +224,14 @@ class Life:
                     self._kernel.world.cancel(wait.id)
                 elif wait.target is not None:
                     self._kernel.cancel_ask(wait)
-        for token in [token for token, timer in self._kernel.waits.timers.items() if timer[0] is cell]:
-            del self._kernel.waits.timers[token]
+        self._kernel.waits.forget_timers(cell)
+        if cell.disk is not None:
+            cell.disk.wanted = []
         for name in cell.watching or ():
             self._kernel.mailroom.unwatch(cell, name)
-        cell.tasks = cell.inputs = cell.laters = cell.watching = None
+        # Timers and notices that are due are messages only when they are handled: these were none yet.
+        cell.tasks = cell.inputs = cell.laters = cell.watching = cell.due = None
         cell.outstanding = 0
-        for mail in cell.due or ():
-            self._kernel.dead_letter("stopped", mail, cell.name)
-        cell.due = None
 
     def _close(self, cell: Cell, task: Task) -> None:
         self._kernel.current = task.mail
@@ -274,7 +290,11 @@ class Life:
                 self.end(cell, f"{cell.name} failed: {decision.because}, the last: {error}")
                 return
             self.stop_now(cell, f"failed: {error}")
-            self.failed(parent, NOTHING, ActorFailed(f"its child {cell.name} failed: {error}"), "child")
+            failure = ActorFailed(f"its child {cell.name} failed: {error}")
+            if self._kernel.tap is not None:
+                self._kernel.show_turn(parent)
+                self._kernel.tap.input(parent, "child", failure)
+            self.failed(parent, NOTHING, failure, "child")
 
     def _suspend(self, cell: Cell, error: BaseException, delay_ns: int) -> None:
         """Take the object out of a cell; after a while a new one comes. The mailbox stays."""
@@ -284,7 +304,8 @@ class Life:
         self._abandon(cell, ActorFailed(f"{cell.name}: {because}"))
         cell.state = "restarting"
         cell.held = True
-        cell.lane = None
+        cell.spawned = 0
+        cell.lane = deque(entry for entry in cell.lane or () if entry[0] == "stop")
         if cell.actor is not None:
             cell.actor._cell = None
         cell.actor = None
@@ -296,8 +317,12 @@ class Life:
         self._kernel.waits.at(self._kernel.world.now_ns() + delay_ns, lambda: self._revive(cell))
 
     def _revive(self, cell: Cell) -> None:
-        if cell.state == "restarting":
+        if cell.state != "restarting":
+            return
+        try:
             self._begin(cell)
+        except Exception as error:  # its `__init__` raises now
+            self.failed(cell, NOTHING, error, "on_start")
 
     def end(self, cell: Cell, because: str) -> None:
         """The failure goes beyond this process: its launcher decides."""
@@ -335,4 +360,4 @@ class Life:
     def notice(self, cell: Cell, notice: Down | Up) -> None:
         """Tell a watcher here, past its mailbox's bounds, if it still watches."""
         if cell.watching is not None and notice.ref.name in cell.watching and type(notice) in cell.handlers:
-            self._kernel.push_due(cell, Mail(notice, self._kernel.next_id(), 0, 0, self._kernel.hlc, notice.ref.name))
+            self._kernel.push_due(cell, Mail(notice, 0, 0, 0, 0, notice.ref.name))

@@ -23,11 +23,11 @@ from zactor.errors import (
     Failure,
     Overloaded,
     ProcessLost,
-    TooLarge,
     Unhandled,
 )
 from zactor.message import (
     CHAIN_LENGTH_MAX,
+    NAME_LENGTH_MAX,
     PROTOCOL_VERSION,
     Chain,
     Frame,
@@ -114,7 +114,8 @@ class Mailroom:
                 self.lost(process, f"{process} was replaced")
                 peer.incarnation = entry.incarnation
             elif not entry.reachable:
-                self.lost(process, entry.gone or f"{process} has ended")
+                final = entry.gone is not None and peer.gone is None
+                self.lost(process, entry.gone or f"{process} has ended", final=final)
             peer.gone = entry.gone
             if entry.reachable and (self._wanted(process) or peer.batch.letters or peer.frames):
                 self.greet(process)
@@ -161,6 +162,9 @@ class Mailroom:
         cell = target.cell
         if cell is None or cell.state == "stopped":
             cell = target.cell = kernel.cells.get(target.name)
+        if wait is not None and wait.depth > CHAIN_LENGTH_MAX:
+            kernel.dead_letter("cycle", mail, target.name, AskCycle(f"asks nested {wait.depth} deep: {target.name}"))
+            return None
         if cell is None:
             return self._post(target, mail, wait)
         if wait is not None and cell.held:
@@ -168,8 +172,8 @@ class Mailroom:
             if ring is not None:
                 kernel.dead_letter("cycle", mail, cell.name, AskCycle(ring))
                 return None
-        if len(cell.mailbox) >= cell.capacity:
-            return f"the mailbox of {cell.name} holds {cell.capacity} messages already"
+        if len(cell.mailbox) >= cell.capacity or cell.waiters:  # nobody overtakes those who wait for room
+            return f"the mailbox of {cell.name} holds {len(cell.mailbox)} messages already"
         kernel.push(cell, mail)
         return None
 
@@ -184,16 +188,11 @@ class Mailroom:
             return None
         if target.name in peer.paused:
             return f"the mailbox of {target.name} is full"
-        if peer.full():
+        if peer.waiters or peer.full():
             return f"the outbox for process {peer.process} is full"
         asked: tuple[int, Chain] | None = None
         if wait is not None:
-            chain = chain_of(wait)
-            if len(chain) > CHAIN_LENGTH_MAX:
-                text = f"asks nested {len(chain)} deep, from {chain[0][0]} to {target.name}"
-                kernel.dead_letter("cycle", mail, target.name, AskCycle(text))
-                return None
-            asked = (max(0, wait.deadline_ns - kernel.world.now_ns()), chain)
+            asked = (max(0, wait.deadline_ns - kernel.world.now_ns()), chain_of(wait))
         try:
             peer.post(
                 mail.message.wire,
@@ -204,24 +203,28 @@ class Mailroom:
                 asked,
                 is_message=True,
             )
-        except (TooLarge, TypeError, OverflowError):
+        except Exception as problem:  # it is too large, or holds what cannot be encoded
             kernel.unsent += 1
             if wait is not None:
                 kernel.waits.forget(wait)
+            if kernel.tap is not None:
+                kernel.tap.input(mail.sender, "unsent", mail.id, problem)
             raise
-        if peer.state == "closed":
-            self.greet(peer.process)
-        elif peer.frames:  # a whole frame is ready: let the other side begin with it
-            kernel.shipped += peer.flush(kernel.world.send)
+        if peer.frames:  # a whole frame is ready: let the other side begin with it
+            kernel.shipped += peer.flush(kernel.world.send, whole_frames=True)
         if not peer.dirty:
             self._touch(peer)
         return None
 
     def _find_peer(self, target: Ref[Any]) -> Peer | None:
-        peer = target.peer = self.peers.get(self.process_of(target.name))
+        if len(target.name) <= NAME_LENGTH_MAX:  # nobody has a longer one, and a frame with it would be refused
+            target.peer = self.peers.get(self.process_of(target.name))
+        peer: Peer | None = target.peer
         return peer
 
     def _touch(self, peer: Peer) -> None:
+        if peer.state == "closed":
+            self.greet(peer.process)
         if not peer.dirty:
             peer.dirty = True
             self.dirty.append(peer)
@@ -236,8 +239,6 @@ class Mailroom:
 
     def _control(self, peer: Peer, kind: str, target: str, sender: str, body: Any, number: int = 0) -> None:
         peer.post(kind, target, sender, (number, 0, 0, self._kernel.hlc), body)
-        if peer.state == "closed":
-            self.greet(peer.process)
         self._touch(peer)
 
     def answer(self, cell: Cell | None, ask: RemoteAsk, value: Any, error: BaseException | None) -> None:
@@ -251,7 +252,7 @@ class Mailroom:
         if error is None:
             try:
                 peer.post("$reply", "", sender, numbers, value)
-            except (TooLarge, TypeError, OverflowError) as problem:
+            except Exception as problem:  # it is too large, or holds what cannot be encoded
                 error = ActorFailed(f"{sender}: its answer cannot be sent: {problem}")
         if error is not None:
             known = error if isinstance(error, Failure) else ActorFailed(f"{type(error).__name__}: {error}")
@@ -294,6 +295,7 @@ class Mailroom:
         if cell is not None:
             if cell.waiters is None:
                 cell.waiters = deque()
+            cell.limit = 0  # while somebody waits, the fast way of `tell` is closed
             queue = cell.waiters
         else:
             peer = target.peer
@@ -318,8 +320,9 @@ class Mailroom:
             wait, _, mail = waiters.popleft()
             self._kernel.push(cell, mail)
             self._kernel.settle(wait, None, None)
-        if not waiters:
+        if waiters is not None and not waiters:
             cell.waiters = None
+            cell.limit = cell.capacity
         if cell.paused and len(cell.mailbox) <= cell.capacity >> 1 and cell.bytes <= MAILBOX_BYTES >> 1:
             for process in sorted(cell.paused):
                 peer = self.peers.get(process)
@@ -342,19 +345,23 @@ class Mailroom:
         try:
             frame = decode_frame(data)
         except UNDECODABLE as problem:
-            self._stranger(source, "undecodable frame", str(problem))
+            self.stranger(source, "undecodable frame", str(problem))
             return
         if frame.version != PROTOCOL_VERSION:
-            self._stranger(source, "wrong version", f"speaks version {frame.version}, this is {PROTOCOL_VERSION}")
+            self.stranger(source, "wrong version", f"speaks version {frame.version}, this is {PROTOCOL_VERSION}")
             return
         peer = self.peers.get(frame.process)
-        if frame.sequence == 0 and frame.letters and self._handshake(source, peer, frame):
-            return
+        if frame.sequence == 0 and frame.letters:
+            if source != f"{frame.process}#{frame.incarnation}":
+                self.stranger(source, "false name", f"calls itself {frame.process!r} {frame.incarnation}")
+                return
+            if self._handshake(source, peer, frame):
+                return
         if peer is None or peer.source != source or peer.incarnation != frame.incarnation:
-            self._stranger(source, "not introduced", f"calls itself {frame.process!r}, without a HELLO")
+            self.stranger(source, "not introduced", f"calls itself {frame.process!r}, without a HELLO")
             return
         if not peer.took(frame.sequence, len(data)):
-            self._stranger(source, "repeated frame", f"sequence {frame.sequence} came before")
+            self.stranger(source, "frame out of place", f"sequence {frame.sequence} does not follow")
             return
         if peer.acknowledge(frame.acknowledged):
             self._touch(peer)
@@ -370,7 +377,7 @@ class Mailroom:
         self._merge_stamp(peer, max((letter.hlc for letter in frame.letters), default=0))
         for letter in frame.letters:
             if letter.kind >= count or letter.target >= count or letter.sender >= count:
-                self._stranger(peer.source, "bad letter", "an index beyond the names of its frame")
+                self.stranger(peer.source, "bad letter", "an index beyond the names of its frame")
                 continue
             kind = names[letter.kind]
             if kind[:1] != "$":
@@ -378,12 +385,12 @@ class Mailroom:
                 continue
             control = self._controls.get(kind)
             if control is None:
-                self._stranger(peer.source, "unknown control", kind)
+                self.stranger(peer.source, "unknown control", kind)
                 continue
             try:
                 control(peer, names[letter.target], names[letter.sender], letter)
             except UNDECODABLE as problem:
-                self._stranger(peer.source, "bad control", f"{kind}: {problem}")
+                self.stranger(peer.source, "bad control", f"{kind}: {problem}")
 
     def _merge_stamp(self, peer: Peer, stamp: int) -> None:
         kernel = self._kernel
@@ -414,7 +421,7 @@ class Mailroom:
             return
         try:
             mail.message = handler.decode(letter.body)
-        except UNDECODABLE as problem:
+        except Exception as problem:  # a message may check itself, with code and errors of its own
             kernel.dead_letter("undecodable", mail, target, Unhandled(f"{target}: {kind}: {problem}"))
             return
         if ask is not None and cell.held:
@@ -438,7 +445,8 @@ class Mailroom:
             cell.paused.add(peer.process)
             self._control(peer, "$pause", cell.name, "", None)
 
-    def _stranger(self, source: str, reason: str, detail: str) -> None:
+    def stranger(self, source: str, reason: str, detail: str) -> None:
+        """Count what is refused; log it with its source while that is no flood."""
         self.strangers[reason] += 1
         count = self.strangers[reason]
         if count <= LOUD_STRANGERS or count & (count - 1) == 0:
@@ -453,6 +461,7 @@ class Mailroom:
         elif peer is None or peer.incarnation != frame.incarnation or peer.state != "greeting":
             return False
         elif kind == "$welcome":
+            peer.source = source
             self._on_welcome(peer)
         elif kind == "$goaway":
             self._on_goaway(peer, frame.letters[0])
@@ -465,13 +474,13 @@ class Mailroom:
         try:
             run, expected = _hello(frame.letters[0].body)
         except UNDECODABLE as problem:
-            self._stranger(source, "bad HELLO", str(problem))
+            self.stranger(source, "bad HELLO", str(problem))
             return
         is_client = process.startswith("@")
         peer = self.peers.get(process)
         own = self._kernel.process
         if run != self._run or expected != own:
-            self._stranger(source, "wrong HELLO", f"{process!r} looks for {expected!r} of run {run!r}")
+            self.stranger(source, "wrong HELLO", f"{process!r} looks for {expected!r} of run {run!r}")
             if is_client and len(self.peers) < CLIENTS_MAX:
                 text = f"this is {own} of run {self._run}"
                 self._peer(process, frame.incarnation).handshake(self._kernel.world.send, "$goaway", text)
@@ -482,10 +491,10 @@ class Mailroom:
             if process in self._entries:
                 self._early[process] = (source, frame)  # it was restarted, and our book is not there yet
             else:
-                self._stranger(source, "unknown process", repr(process))
+                self.stranger(source, "unknown process", repr(process))
             return
         if peer.incarnation != frame.incarnation or (peer.source and peer.source != source and is_client):
-            self._stranger(source, "old incarnation", f"{process!r} {frame.incarnation}")
+            self.stranger(source, "old incarnation", f"{process!r} {frame.incarnation}")
             return
         peer.source = source
         peer.received = 0
@@ -493,6 +502,8 @@ class Mailroom:
         if is_client:
             peer.state = "open"
             self._touch(peer)
+        else:
+            self.greet(process)  # acknowledgements, at least, will go back
 
     def _on_welcome(self, peer: Peer) -> None:
         peer.state = "open"
@@ -514,12 +525,15 @@ class Mailroom:
         peer.state = "refused"
         peer.gone = f"refused: {because}"
 
-    def lost(self, process: str, because: str) -> None:
-        """A process is gone: what waited for it hears so now."""
+    def lost(self, process: str, because: str, *, final: bool = False) -> None:
+        """A process is gone, for ever if `final`: what waited for it hears so now."""
         peer = self.peers.get(process)
         kernel = self._kernel
-        if peer is None or (peer.state == "closed" and not peer.source and not peer.outbox_messages):
+        if peer is None or (peer.state == "closed" and not peer.source and not peer.outbox_messages and not final):
             return
+        if process.startswith("@"):
+            del self.peers[process]
+            peer.gone = because  # refs to it may be kept
         peer.state = "closed"
         peer.source = ""
         paused, peer.paused = peer.paused, {}
@@ -545,9 +559,7 @@ class Mailroom:
         for name, watchers in self._watches.items():
             if self.process_of(name) == process:
                 for watcher in sorted(watchers):
-                    self.notice(watcher, Down(ref=Ref(name), reason=because, final=peer.gone is not None))
-        if process.startswith("@"):
-            del self.peers[process]
+                    self.notice(watcher, Down(ref=Ref(name), reason=because, final=final))
 
     # --- watching
     def watch(self, cell: Cell, name: str) -> None:
@@ -562,8 +574,12 @@ class Mailroom:
         else:
             self._watches.setdefault(name, set()).add(cell.name)
             peer = self.peers.get(self.process_of(name))
+            entry = self._entries.get(self.process_of(name))
             if peer is not None and peer.state == "open":
                 self._control(peer, "$watch", name, cell.name, None)
+            elif entry is None or not entry.reachable:
+                because = (entry and entry.gone) or f"{self.process_of(name)} is not running"
+                self.notice(cell.name, Down(ref=Ref(name), reason=because, final=bool(entry and entry.gone)))
             else:
                 self.greet(self.process_of(name))
 
@@ -619,9 +635,11 @@ class Mailroom:
             expected = type(None) if kind.answer is None else kind.answer  # type: ignore[union-attr]
             decode = self._answers[kind] = decoder(expected)
         try:
-            self._kernel.settle(wait, decode(letter.body), None)
-        except UNDECODABLE as problem:
+            value = decode(letter.body)
+        except Exception as problem:
             self._kernel.settle(wait, None, Unhandled(f"the answer of {wait.target and wait.target.name}: {problem}"))
+        else:
+            self._kernel.settle(wait, value, None)
 
     def _on_error(self, peer: Peer, _target: str, _sender: str, letter: Letter) -> None:
         wait = self._pending(peer, letter)

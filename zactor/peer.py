@@ -120,15 +120,18 @@ class Peer:
         batch.add(kind, "", "", 0, 0, 0, 0, body)
         return send(self.process, frame(self.own_process, self.own_incarnation, 0, 0, batch.close()))
 
-    def flush(self, send: Callable[[str, bytes], bool]) -> int:
-        """Send what the window lets out. Returns how many messages left."""
+    def flush(self, send: Callable[[str, bytes], bool], *, whole_frames: bool = False) -> int:
+        """Send what the window lets out; with `whole_frames` only what is closed. Returns how many messages left."""
         if self.state != "open":
             return 0
-        if self.batch.letters:
-            self._close()
         shipped = 0
         frames = self.frames
-        while frames and self._window_open():
+        while self._window_open():
+            if not frames:
+                # Closed no earlier than it can leave: while the window is shut, letters gather in one frame.
+                if whole_frames or not self.batch.letters:
+                    break
+                self._close()
             rest, messages, size = frames[0]
             whole = frame(self.own_process, self.own_incarnation, self.sequence + 1, self.received, rest)
             if not send(self.process, whole):
@@ -151,10 +154,10 @@ class Peer:
         return len(self.unacknowledged) < WINDOW_FRAMES and self.unacknowledged_bytes < WINDOW_BYTES
 
     def took(self, sequence: int, size: int) -> bool:
-        """A frame of that number and size in bytes came. False: it is a repetition, and not to be delivered."""
+        """A frame of that number and size in bytes came. False: it is out of place, and not to be delivered."""
         if sequence == 0:
             return True
-        if sequence <= self.received:
+        if not self.received < sequence <= self.received + WINDOW_FRAMES:  # no more than that can be under way
             return False
         self.received = sequence
         self.owed += 1

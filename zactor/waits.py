@@ -55,7 +55,7 @@ class Waits:
     def sleep(self, cell: Cell, span_ns: int) -> Wait:
         """`Actor.sleep`."""
         wait = self.wait(cell)
-        self.timers[wait.id] = (cell, None)
+        self._keep(cell, wait.id, None)
         self.at(self._kernel.world.now_ns() + span_ns, wait.id)
         return wait
 
@@ -67,20 +67,41 @@ class Waits:
         current = self._kernel.current
         if self._kernel.tap is not None:
             self._kernel.output(cell, "after", (token, span_ns, message))
-        self.timers[token] = (cell, Mail(message, 0, current.id, current.root, 0, cell))
+        self._keep(cell, token, Mail(message, 0, current.id, current.root, 0, cell))
         self.at(self._kernel.world.now_ns() + span_ns, token)
         return token
 
     def cancel_timer(self, cell: Cell, token: int) -> bool:
         """`Actor.cancel`."""
         timer = self.timers.get(token)
-        if timer is None or timer[0] is not cell or timer[1] is None:
-            return False
-        del self.timers[token]
-        if len(self.heap) > 64 + 4 * len(self.timers):  # cancelled ones would pile up until their time
-            self.heap = [entry for entry in self.heap if callable(entry[2]) or entry[2] in self.timers]
+        in_time = timer is not None and timer[0] is cell and timer[1] is not None
+        if self._kernel.tap is not None:
+            self._kernel.tap.input(cell, "timer_cancelled", in_time)
+        if in_time:
+            assert cell.timers is not None
+            cell.timers.discard(token)
+            del self.timers[token]
+            self._sweep()
+        return in_time
+
+    def _keep(self, cell: Cell, token: int, mail: Mail | None) -> None:
+        self.timers[token] = (cell, mail)
+        if cell.timers is None:
+            cell.timers = set()
+        cell.timers.add(token)
+
+    def forget_timers(self, cell: Cell) -> None:
+        """An actor's object is gone: so are its timers."""
+        for token in cell.timers or ():
+            del self.timers[token]
+        cell.timers = None
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Timers that were taken back would pile up in the heap until their time."""
+        if len(self.heap) > 64 + 4 * len(self.timers):
+            self.heap[:] = [entry for entry in self.heap if callable(entry[2]) or entry[2] in self.timers]
             heapq.heapify(self.heap)
-        return True
 
     def watch_deadline(self, deadline_ns: int) -> None:
         """Look for asks that have run out at that time, unless somebody looks earlier."""
@@ -130,14 +151,13 @@ class Waits:
             if timer is None:
                 continue
             cell, mail = timer
+            assert cell.timers is not None
+            cell.timers.discard(what)
             if mail is None:
                 wait = self._kernel.pending.get(what)
                 if wait is not None:
                     self._kernel.settle(wait, None, None)
             else:
-                mail.id = self._kernel.next_id()
-                mail.root = mail.root or mail.id
-                mail.hlc = self._kernel.hlc
                 self._kernel.push_due(cell, mail)
         self.alarm_ns = 0
         if heap:
@@ -205,11 +225,7 @@ class Waits:
         if wait is None:
             return
         cell = wait.cell
-        if error is not None and not wait.awaited and wait.operation is not None:
-            self.forget(wait)
-            self.feed(cell, None, None, error)
-        else:
-            self._kernel.settle(wait, value, error)
+        self._kernel.settle(wait, value, error)
         if isinstance(error, DiskFailed):
             self._kernel.life.end(cell, f"{cell.name}: the disk failed: {error}")
 

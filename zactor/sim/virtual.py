@@ -58,12 +58,13 @@ class Virtual:
         self.logs: list[tuple[str, str, str, dict[str, Any]]] = []
         self.lives: list[tuple[str, str, str]] = []
         self.stand_ins: dict[Callable[..., Coroutine[Any, Any, Any]], Callable[..., Any]] = {}
+        self._numbers: dict[str, int] = {}
         self._order = 0
         self._heap: list[tuple[int, int, Callable[[], None]]] = []
 
     def add(self, process: str, incarnation: int = 1) -> Kernel:
         """A new process, known to all others. Add its nodes, then call `start`."""
-        number = len(self.processes) + 1
+        number = self._numbers.setdefault(process, len(self._numbers) + 1)
         world = VirtualWorld(self, process, incarnation)
         world.kernel = Kernel(world, process=process, number=number, incarnation=incarnation, run="virtual")
         world.kernel.observer = lambda node, state, because: self.lives.append((node, state, because))

@@ -1,0 +1,1 @@
+"""The live world: sockets, files, this machine's clocks, one process's main, and the client. Only here is zmq."""

@@ -1,0 +1,209 @@
+"""The live world of one process: it answers `zactor.world.World` with an asyncio loop, sockets and files."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from zactor.errors import ZactorError
+from zactor.kernel import Kernel
+from zactor.live.disk import Disk
+from zactor.live.logs import Lines, logger
+from zactor.live.sockets import RETRY_S, Sockets
+from zactor.mailroom import Entry
+from zactor.world import Call, InThread, Operation
+
+ALARM_SLACK_S = 0.0002
+"""A loop's timer may come a little early; an alarm must not."""
+
+
+class CallCancelled(ZactorError):
+    """A coroutine of `self.call` was cancelled by its library."""
+
+
+class BookEntry(msgspec.Struct, frozen=True):
+    """A process as the launcher knows it. `endpoint` is None while it is not running."""
+
+    number: int
+    incarnation: int
+    endpoint: str | None = None
+    gone: str | None = None
+    pid: int | None = None
+
+
+class Book(msgspec.Struct, frozen=True):
+    """Where every node lives. Each change has a higher version."""
+
+    version: int
+    run: str
+    nodes: dict[str, str]
+    processes: dict[str, BookEntry]
+
+
+class LiveWorld:
+    """One process, or a client, in the real world. `bind` and `use_book` connect it; `close` frees everything."""
+
+    def __init__(
+        self,
+        process: str,
+        *,
+        number: int,
+        incarnation: int,
+        run: str,
+        state: Path | None = None,
+        log: Path | None = None,
+        prepare: Callable[[str, Path], None] = lambda _folder, path: path.mkdir(parents=True, exist_ok=True),
+        first_sequence: int = 0,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._is_client = process.startswith("@")
+        self._book_version = -1
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: dict[int, asyncio.Future[Any]] = {}
+        self._operations: set[int] = set()
+        self._lines = None if log is None else Lines(log)
+        self._logger = None if self._lines is None else logger(self._lines)
+        self._closed = False
+        self.now_ns = time.monotonic_ns
+        self.wall_ns = time.time_ns
+        self.kernel = Kernel(
+            self,
+            process=process,
+            number=number,
+            incarnation=incarnation,
+            run=run,
+            first_sequence=first_sequence,
+        )
+        self._disk = None if state is None else Disk(state, self._disk_done, prepare)
+        self._sockets = Sockets(
+            process, incarnation, self.kernel.receive, self.kernel.mailroom.stranger, self._around_drain
+        )
+
+    def bind(self, endpoint: str) -> str:
+        """Bind the inbox; the answer is the endpoint that others connect to."""
+        return self._sockets.bind(endpoint)
+
+    def use_book(self, book: Book) -> None:
+        """Take a newer book: connect to who is new, let go of who is gone."""
+        if book.version <= self._book_version:
+            return
+        self._book_version = book.version
+        for process, entry in book.processes.items():
+            if process == self.kernel.process:
+                continue
+            if entry.endpoint is None:
+                self._sockets.disconnect(process)
+            else:
+                self._sockets.connect(process, entry.incarnation, entry.endpoint, answered_here=self._is_client)
+        entries = {
+            process: Entry(entry.incarnation, entry.endpoint is not None, entry.gone)
+            for process, entry in book.processes.items()
+        }
+        self.kernel.mailroom.on_book(book.nodes, entries)
+
+    async def close(self) -> None:
+        """Let what was sent leave, and free everything."""
+        self.kernel.mailroom.flush()
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._tasks.values():
+            task.cancel()
+        self._sockets.close()
+        if self._disk is not None:
+            self._disk.close()
+        await asyncio.sleep(0)  # cancelled tasks end
+        if self._lines is not None:
+            self._lines.close()
+
+    # --- the loop
+    def wake(self) -> None:
+        self._loop.call_soon(self._step)
+
+    def _step(self) -> None:
+        if self._closed:
+            return
+        if self.kernel.run():
+            self._loop.call_soon(self._step)
+        if self._lines is not None:
+            self._lines.flush()
+
+    @contextlib.contextmanager
+    def _around_drain(self) -> Iterator[None]:
+        """While frames are taken in nobody need wake us: the pass follows at once, unless one is coming anyway."""
+        was_armed = self.kernel.armed
+        self.kernel.armed = True
+        yield
+        if not was_armed:
+            self._step()
+
+    def alarm(self, at_ns: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(at_ns / 1e9 + ALARM_SLACK_S, self._ring)
+
+    def _ring(self) -> None:
+        if not self.kernel.armed:
+            self._step()
+
+    # --- what the kernel asks
+    def random(self, purpose: str) -> random.Random:
+        return random.Random(f"{time.time_ns()}/{self.kernel.process}/{purpose}")  # noqa: S311
+
+    def send(self, process: str, frame: bytes) -> bool:
+        sent = self._sockets.send(process, frame)
+        if sent is None:
+            self._loop.call_soon(self.kernel.lost, process, f"there is no connection to {process}")
+            return True
+        if not sent:
+            self._loop.call_later(RETRY_S, self.kernel.writable, process)
+        return sent
+
+    def begin(self, token: int, operation: Operation) -> None:
+        if isinstance(operation, Call):
+            self._watch(token, self._loop.create_task(operation.function(*operation.values)))
+        elif isinstance(operation, InThread):
+            self._watch(token, self._loop.run_in_executor(None, operation.function, *operation.values))
+        else:
+            assert self._disk is not None, "a client has no disk"
+            self._operations.add(token)
+            self._disk.begin(token, operation)
+
+    def _watch(self, token: int, task: asyncio.Future[Any]) -> None:
+        self._tasks[token] = task
+        task.add_done_callback(lambda done: self._done(token, done))
+
+    def _done(self, token: int, done: asyncio.Future[Any]) -> None:
+        wanted = self._tasks.pop(token, None) is not None
+        if done.cancelled():
+            error: BaseException | None = CallCancelled("the coroutine was cancelled")
+        else:
+            error = done.exception()
+        if wanted and not self._closed:
+            self.kernel.complete(token, None if error is not None else done.result(), error)
+
+    def _disk_done(self, token: int, value: Any, error: BaseException | None) -> None:
+        if token in self._operations and not self._closed:
+            self._operations.discard(token)
+            self.kernel.complete(token, value, error)
+
+    def cancel(self, token: int) -> None:
+        self._operations.discard(token)
+        task = self._tasks.pop(token, None)
+        if task is not None:
+            task.cancel()
+
+    def log(self, level: str, node: str, event: str, fields: dict[str, Any]) -> None:
+        if self._logger is None:
+            return
+        stamped = {"hlc": self.kernel.hlc, "node": node, "process": self.kernel.process, **fields}
+        getattr(self._logger, level)(event, **stamped)
+        if not self.kernel.armed and self._lines is not None:
+            self._lines.flush()

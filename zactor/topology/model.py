@@ -1,0 +1,94 @@
+"""What a checked topology is: frozen values that can be sent as JSON, so that a process is told its part of it.
+
+Settings and links stay as they were written; a `Process` holds what its instances need, links followed to the
+names of instances. An **instance** is one actor of a node: `store/0` of three, or `greeter`, which is alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from zactor.supervision import Supervision
+
+PROCESS_COUNT_MAX = 1_000
+"""Processes of a topology. Their numbers have ten bits of each message's id, and clients have the last."""
+
+REPLICA_COUNT_MAX = 1_000
+"""Replicas of a node."""
+
+INSTANCE_COUNT_MAX = 10_000
+"""Actors that a topology names. More of them are children, which their parents spawn."""
+
+NAME_LENGTH_MAX = 64
+"""Characters of the name of a topology, a node or a process: they become the names of folders and sockets."""
+
+Transport = Literal["ipc", "tcp"]
+TRANSPORTS: tuple[Transport, ...] = ("ipc", "tcp")
+
+When = Literal["failure", "always", "never"]
+WHENS: tuple[When, ...] = ("failure", "always", "never")
+
+
+class Restart(msgspec.Struct, frozen=True, kw_only=True):
+    """What a topology says about restarts; what it leaves out is as in `Supervision`."""
+
+    when: When = Supervision().when
+    backoff_min_ns: int = Supervision().backoff_min_ns
+    backoff_max_ns: int = Supervision().backoff_max_ns
+    limit_count: int = Supervision().limit_count
+    limit_window_ns: int = Supervision().limit_window_ns
+
+    def supervision(self) -> Supervision:
+        """The policy that this means."""
+        return Supervision(**msgspec.structs.asdict(self))
+
+
+class Node(msgspec.Struct, frozen=True):
+    """A node as it was written. `replicas` is None for a node that is one instance without a number."""
+
+    name: str
+    kind: str
+    replicas: int | None
+    settings: dict[str, Any]
+    links: dict[str, tuple[str, ...]]
+    restart: Restart | None
+
+    def instances(self) -> list[str]:
+        """The names of its instances: `store/0`, `store/1`, or only `greeter`."""
+        if self.replicas is None:
+            return [self.name]
+        return [f"{self.name}/{index}" for index in range(self.replicas)]
+
+
+class Instance(msgspec.Struct, frozen=True):
+    """One actor: what its process needs to make it. `folder` is what a `./file.py` kind is relative to."""
+
+    name: str
+    node: str
+    kind: str
+    folder: str
+    settings: dict[str, Any]
+    links: dict[str, tuple[str, ...]]
+    restart: Restart | None
+
+
+class Process(msgspec.Struct, frozen=True):
+    """A process and what runs in it. Numbers count from 1 in the order of the topology."""
+
+    name: str
+    number: int
+    transport: Transport
+    instances: tuple[Instance, ...]
+
+
+class Topology(msgspec.Struct, frozen=True):
+    """A checked file. `file` is as it was named, `folder` is absolute, `try_` are commands to suggest."""
+
+    name: str
+    file: str
+    folder: str
+    nodes: dict[str, Node]
+    processes: tuple[Process, ...]
+    try_: tuple[str, ...]
