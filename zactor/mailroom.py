@@ -44,7 +44,11 @@ if TYPE_CHECKING:
     from zactor.kernel import Kernel
 
 MAILBOX_BYTES = 64 << 20
-"""Mail from other processes that one mailbox holds; twice this with what was on its way when it paused them."""
+"""Mail from other processes that one mailbox holds before it pauses them."""
+
+MAILBOX_BYTES_MAX = 4 * MAILBOX_BYTES
+"""With what was on its way then: a window and an outbox, each with one largest message above it, are 40 MiB a
+process. This has room for four such processes at once; beyond it mail is lost, and counted."""
 
 CLIENTS_MAX = 1000
 LOUD_STRANGERS = 10
@@ -57,6 +61,10 @@ _chain = decoder(Chain)
 _break = decoder(tuple[int, str])
 _down = decoder(tuple[str, bool])
 _text = decoder(str)
+
+
+class Inspect(Message[dict[str, Any]], wire="$inspect"):
+    """Ask a kernel what `ps` shows. It answers at once, however full its mailboxes are."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -430,7 +438,7 @@ class Mailroom:
                 kernel.dead_letter("cycle", mail, target, AskCycle(ring))
                 return
         if len(cell.mailbox) >= cell.capacity or cell.bytes >= MAILBOX_BYTES:
-            if cell.bytes >= 2 * MAILBOX_BYTES:
+            if cell.bytes >= MAILBOX_BYTES_MAX:
                 kernel.dead_letter("full", mail, target, Overloaded(f"the mailbox of {target} is full"))
                 return
             self._pause(cell, peer)
@@ -704,6 +712,19 @@ class Mailroom:
 
     def _on_inspect(self, peer: Peer, _target: str, _sender: str, letter: Letter) -> None:
         self.answer(None, RemoteAsk(peer.process, letter.id, 0, ()), self._kernel.inspect(), None)
+
+    def say_goodbye(self) -> None:
+        """A client goes: those it talked to need not keep anything for it."""
+        for peer in self.peers.values():
+            if peer.state == "open":
+                self._control(peer, "$bye", "", "", None)
+        self.flush()
+
+    def settled(self) -> bool:
+        """Whether the other sides have taken all that was sent. One that is not reachable has nothing of ours."""
+        return all(
+            not (peer.outbox_messages or peer.unacknowledged) or peer.state == "closed" for peer in self.peers.values()
+        )
 
     def _on_bye(self, peer: Peer, _target: str, _sender: str, _letter: Letter) -> None:
         if peer.process.startswith("@"):

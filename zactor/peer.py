@@ -23,7 +23,7 @@ WINDOW_BYTES = 8 << 20
 ACKNOWLEDGE_EVERY = WINDOW_FRAMES // 4
 
 OUTBOX_MESSAGES = 10_000
-OUTBOX_BYTES = 64 << 20
+OUTBOX_BYTES = 16 << 20
 """What may wait at home for one process before `tell` says Overloaded."""
 
 

@@ -28,6 +28,7 @@ class Waits:
         self.order = 0
         self.timers: dict[int, tuple[Cell, Mail | None]] = {}
         self.first_deadline_ns = 0
+        self._looks: set[int] = set()  # when the heap has a look at deadlines
         self.alarm_ns = 0
         self.commits: list[Cell] = []
         self.syncs: dict[int, tuple[Cell, int, int | None, list[Wait]]] = {}
@@ -107,11 +108,14 @@ class Waits:
         """Look for asks that have run out at that time, unless somebody looks earlier."""
         if not self.first_deadline_ns or deadline_ns < self.first_deadline_ns:
             self.first_deadline_ns = deadline_ns
-            self.at(deadline_ns, self._expire)
+            if deadline_ns not in self._looks:
+                self._looks.add(deadline_ns)
+                self.at(deadline_ns, self._expire)
 
     def _expire(self) -> None:
         """Fail the asks whose time has passed, and cancel the handlers whose askers' time has."""
         now_ns = self._kernel.world.now_ns()
+        self._looks = {at_ns for at_ns in self._looks if at_ns > now_ns}
         if now_ns < self.first_deadline_ns:
             return
         self.first_deadline_ns = 0

@@ -64,7 +64,7 @@ class Sockets:
         inbox.bind(endpoint)
         self._inbox = inbox
         self._read(inbox, self._drain_inbox)
-        return bytes(inbox.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()  # type: ignore[arg-type]
+        return bytes(inbox.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
 
     def connect(self, process: str, incarnation: int, endpoint: str, *, answered_here: bool) -> None:
         """Open the connection to a process; an older one to the same process is closed."""

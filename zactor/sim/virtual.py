@@ -177,7 +177,7 @@ class VirtualWorld:
         return WALL_NS + self.virtual.now_ns
 
     def random(self, purpose: str) -> random.Random:
-        return self.virtual.stream(f"{self.process}/{purpose}")
+        return self.virtual.stream(f"{self.process}#{self.incarnation}/{purpose}")
 
     def wake(self) -> None:
         self.virtual.push(self.virtual.now_ns + TURN_NS, self._run)
@@ -191,6 +191,8 @@ class VirtualWorld:
         number = self._alarm
 
         def ring() -> None:
+            if not self.up or self.kernel.fatal is not None:
+                return
             if number == self._alarm and not self.kernel.armed:
                 self._run()
             elif number == self._alarm:

@@ -1,0 +1,217 @@
+"""Journals: what is written comes back; a torn end is cut off; damage is never read as a record."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from zactor.actor import Actor, on
+from zactor.errors import ActorFailed, Corrupt, DiskFull, TooLarge
+from zactor.journal import HEADER, RECORD_SIZE_MAX, Journal, holds_record, record, scan
+from zactor.message import Message
+from zactor.sim.virtual import Outside, Virtual
+
+FILE = "events.journal"
+
+payloads = st.lists(st.binary(min_size=1, max_size=40), max_size=8)
+
+
+class Recover(Message[tuple[bytes, ...]]):
+    """Read the journal again."""
+
+
+class Note(Message[None]):
+    text: bytes
+
+
+class TornSize(Message[int]):
+    pass
+
+
+class Writer(Actor):
+    """Keeps what it is told in a journal."""
+
+    _journal: Journal
+
+    def on_start(self) -> None:
+        self._journal = Journal(self.disk, FILE)
+
+    @on
+    async def recover(self, message: Recover) -> tuple[bytes, ...]:
+        return tuple(await self._journal.recover())
+
+    @on
+    async def note(self, message: Note) -> None:
+        size = self._journal.size
+        try:
+            await self._journal.append(message.text)
+        except DiskFull:
+            await self._journal.cut(size)
+            raise
+
+    @on
+    def torn_size(self, message: TornSize) -> int:
+        return self._journal.torn_size
+
+
+class Bench:
+    """A writer in a virtual world, and its file."""
+
+    def __init__(self, content: bytes = b"") -> None:
+        self.virtual = Virtual()
+        self.virtual.add("p").life.add("writer", Writer)
+        self.virtual.start()
+        self.outside: Outside = self.virtual.outside("p")
+        self.virtual.disk.files["writer", FILE] = bytearray(content)
+
+    def ask(self, message: Message[object]) -> object:
+        return self.virtual.result(self.outside.ask(self.outside.to("writer"), message))
+
+    def file(self) -> bytes:
+        return bytes(self.virtual.disk.files["writer", FILE])
+
+
+def journal_of(texts: list[bytes]) -> bytes:
+    return b"".join(map(record, texts))
+
+
+# --- the pure part
+@given(payloads)
+def test_a_scan_returns_what_was_recorded(texts: list[bytes]) -> None:
+    content = journal_of(texts)
+
+    found = scan(content)
+
+    assert (found.records, found.size, found.damaged) == (texts, len(content), False)
+
+
+@given(payloads, st.data())
+def test_any_prefix_of_a_journal_gives_a_prefix_of_its_records(texts: list[bytes], data: st.DataObject) -> None:
+    content = journal_of(texts)
+    length = data.draw(st.integers(0, len(content)))
+
+    found = scan(content[:length])
+
+    assert found.records == texts[: len(found.records)]
+    assert found.size == len(journal_of(found.records))
+    assert not found.damaged
+    assert length - found.size < HEADER.size + 40
+
+
+@given(payloads, st.data())
+def test_one_changed_byte_never_gives_a_wrong_record(texts: list[bytes], data: st.DataObject) -> None:
+    assume(texts)
+    content = bytearray(journal_of(texts))
+    index = data.draw(st.integers(0, len(content) - 1))
+    content[index] ^= data.draw(st.integers(1, 255))
+
+    found = scan(bytes(content))
+
+    assert found.records == texts[: len(found.records)]
+    assert len(found.records) < len(texts)
+
+
+@given(st.binary(max_size=200))
+def test_noise_is_never_read_as_a_record(noise: bytes) -> None:
+    assert scan(noise).records == []
+
+
+def test_a_hole_of_zeros_is_damage_and_holds_no_record() -> None:
+    assert scan(bytes(100)).damaged
+    assert not holds_record(bytes(100_000))
+
+
+@given(st.binary(max_size=100), st.binary(min_size=1, max_size=100))
+def test_a_record_is_found_behind_anything(before: bytes, payload: bytes) -> None:
+    assert holds_record(before + record(payload))
+
+
+def test_a_payload_over_the_limit_is_refused() -> None:
+    with pytest.raises(TooLarge, match="16777216 bytes"):
+        record(bytes(RECORD_SIZE_MAX + 1))
+
+
+# --- on a disk
+def test_a_missing_file_recovers_as_empty() -> None:
+    assert Bench().ask(Recover()) == ()
+
+
+def test_what_was_appended_is_recovered_and_can_be_appended_to() -> None:
+    bench = Bench()
+    bench.ask(Recover())
+    for text in (b"one", b"two"):
+        bench.ask(Note(text=text))
+
+    assert bench.ask(Recover()) == (b"one", b"two")
+
+    bench.ask(Note(text=b"three"))
+    assert bench.file() == journal_of([b"one", b"two", b"three"])
+
+
+def test_records_that_span_several_reads_are_recovered() -> None:
+    texts = [bytes([index]) * 700_000 for index in range(1, 6)]
+
+    assert Bench(journal_of(texts)).ask(Recover()) == tuple(texts)
+
+
+@given(payloads, st.data())
+def test_a_torn_end_is_cut_off_and_counted(texts: list[bytes], data: st.DataObject) -> None:
+    assume(texts)
+    whole = journal_of(texts[:-1])
+    torn = record(texts[-1])[: data.draw(st.integers(1, HEADER.size + len(texts[-1]) - 1))]
+    bench = Bench(whole + torn)
+
+    assert bench.ask(Recover()) == tuple(texts[:-1])
+
+    assert bench.file() == whole
+    assert bench.ask(TornSize()) == len(torn)
+
+
+def test_a_last_record_with_a_wrong_checksum_is_cut_off() -> None:
+    whole = journal_of([b"one", b"two"])
+    bench = Bench(whole[:-1] + b"X")
+
+    assert bench.ask(Recover()) == (b"one",)
+    assert bench.file() == record(b"one")
+
+
+def test_a_hole_at_the_end_is_cut_off() -> None:
+    bench = Bench(record(b"one") + bytes(5_000))
+
+    assert bench.ask(Recover()) == (b"one",)
+    assert bench.ask(TornSize()) == 5_000
+
+
+@pytest.mark.parametrize("index", range(HEADER.size + 3))
+def test_damage_in_the_middle_is_corrupt_and_nothing_is_cut(index: int) -> None:
+    first = journal_of([b"zero"])
+    content = bytearray(first + journal_of([b"one", b"two"]))
+    content[len(first) + index] ^= 0x40
+    bench = Bench(bytes(content))
+
+    with pytest.raises(Corrupt, match=rf"events\.journal: the record at offset {len(first)} is damaged"):
+        bench.ask(Recover())
+
+    assert bench.file() == bytes(content)
+
+
+def test_a_full_disk_refuses_a_record_and_the_journal_goes_on() -> None:
+    bench = Bench()
+    bench.ask(Recover())
+    bench.ask(Note(text=b"one"))
+    bench.virtual.disk.capacity_bytes = len(bench.file()) + 5
+
+    with pytest.raises(DiskFull):
+        bench.ask(Note(text=b"does not fit"))
+
+    bench.virtual.disk.capacity_bytes = 1 << 20
+    bench.ask(Note(text=b"two"))
+    assert bench.ask(Recover()) == (b"one", b"two")
+
+
+def test_an_empty_payload_is_a_mistake_of_the_caller() -> None:
+    bench = Bench()
+
+    with pytest.raises(ActorFailed, match="AssertionError"):
+        bench.ask(Note(text=b""))

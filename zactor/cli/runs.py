@@ -1,0 +1,121 @@
+"""`logs`: what the processes of a run wrote, in one order."""
+
+from __future__ import annotations
+
+import fnmatch
+import heapq
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from zactor.cli.common import DirOption, JsonOption, NodeOption, TopologyOption, find_running, home_for, print_json
+from zactor.cli.common import NotRunning as NotRunningError
+from zactor.errors import UserError
+from zactor.hlc import COUNTER_MASK
+from zactor.launchers.folders import Home
+from zactor.topology.read import load
+
+app = typer.Typer()
+
+FOLLOW_S = 0.1
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+@app.command()
+def logs(
+    topology: TopologyOption = None,
+    run: Annotated[str, typer.Option("-r", "--run", help="A run's id, the beginning of it, or latest.")] = "latest",
+    node: NodeOption = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as lines are written.")] = False,
+    as_json: JsonOption = False,
+    folder: DirOption = None,
+) -> None:
+    """Show the log events of a run, over all its processes."""
+    where = _run_folder(_home(topology, folder), run)
+    tails = [_Tail(path) for path in sorted(where.glob("*.jsonl"))]
+    for event in heapq.merge(*(list(tail.read()) for tail in tails), key=_stamp):
+        _show(event, node, as_json)
+    while follow:
+        sys.stdout.flush()
+        time.sleep(FOLLOW_S)
+        known = {tail.path for tail in tails}
+        tails += [_Tail(path) for path in sorted(where.glob("*.jsonl")) if path not in known]
+        for event in sorted((event for tail in tails for event in tail.read()), key=_stamp):
+            _show(event, node, as_json)
+
+
+def _home(topology: str | None, folder: Path | None) -> Home:
+    try:
+        return find_running(topology, folder)[0]
+    except NotRunningError:
+        # A topology that was stopped still has its runs, if its file is named.
+        path = Path(topology or "topology.yaml")
+        if not path.is_file():
+            raise
+        return home_for(load(path), folder)
+
+
+def _run_folder(home: Home, run: str) -> Path:
+    runs = home.runs()
+    fitting = runs[-1:] if run == "latest" else [each for each in runs if each.startswith(run)]
+    if len(fitting) != 1:
+        known = ", ".join(runs) or "none"
+        raise UserError(f"{home.name} has {'no' if not fitting else 'several'} runs like {run!r}; the runs are {known}")
+    return home.run_folder(fitting[0])
+
+
+def _stamp(event: dict[str, Any]) -> int:
+    stamp = event.get("hlc", 0)
+    return stamp if isinstance(stamp, int) else 0
+
+
+class _Tail:
+    """A log file, read from where the last look ended. A half-written last line is left for the next look."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._offset = 0
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        with self.path.open("rb") as file:
+            file.seek(self._offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                self._offset += len(line)
+                try:
+                    yield _decode(line)
+                except msgspec.MsgspecError:
+                    yield {"level": "error", "event": "unreadable_line", "file": self.path.name}
+
+
+def _show(event: dict[str, Any], pattern: str | None, as_json: bool) -> None:
+    node = event.get("node") or event.get("process") or ""
+    if pattern is not None and not fnmatch.fnmatch(node, pattern):
+        return
+    if as_json:
+        print_json(event)
+        return
+    stamp_ns = _stamp(event) & ~COUNTER_MASK
+    clock = time.strftime("%H:%M:%S", time.localtime(stamp_ns // 1_000_000_000))
+    hidden = ("hlc", "node", "process", "level", "event", "traceback", "cause", "message_id")
+    fields = " ".join(f"{key}={_plain(value)}" for key, value in event.items() if key not in hidden)
+    level = event.get("level", "")
+    fraction = stamp_ns // 1_000_000 % 1000
+    sys.stdout.write(f"{clock}.{fraction:03d} {node:12} {level:7} {event.get('event', '')} {fields}".rstrip() + "\n")
+    if event.get("traceback"):
+        sys.stdout.write("".join(f"    {line}\n" for line in str(event["traceback"]).splitlines()))
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, str):
+        return (
+            value if value and not any(letter in value for letter in ' "=\n') else msgspec.json.encode(value).decode()
+        )
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,193 @@
+"""Where a topology keeps its things, and who runs it.
+
+`.zactor/NAME/` beside the topology's file holds `state/` (outlives runs), `runs/ID/` and `lock`. Sockets have
+short names (an ipc path ends at 107 bytes), so they live in the user's runtime folder, where a note leads back:
+there the commands find what is running, whatever folder they are called from.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from zactor.errors import UserError
+from zactor.live.world import Book
+from zactor.topology.model import Topology
+
+RUNS_KEPT = 10
+
+
+class Lock(msgspec.Struct, frozen=True):
+    """What the lock of a running topology says."""
+
+    pid: int
+    run: str
+    name: str
+    file: str
+
+
+class AlreadyRunning(UserError):
+    """Somebody runs this topology."""
+
+
+class Home:
+    """The folder of one topology."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder.resolve()
+        self.name = name
+        self._handle: int | None = None
+
+    @property
+    def state(self) -> Path:
+        """What nodes keep from run to run."""
+        return self.folder / "state"
+
+    @property
+    def sockets(self) -> Path:
+        """Where this topology's sockets are."""
+        return runtime_folder() / hashlib.blake2b(str(self.folder).encode(), digest_size=4).hexdigest()
+
+    def run_folder(self, run: str) -> Path:
+        """The logs and the book of a run."""
+        return self.folder / "runs" / run
+
+    def make(self) -> None:
+        """Make the folder, private to the user."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.state.mkdir(mode=0o700, exist_ok=True)
+
+    def running(self) -> Lock | None:
+        """Who runs it, or None."""
+        try:
+            handle = os.open(self.folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _read_lock(handle)
+        finally:
+            os.close(handle)
+        return None
+
+    def acquire(self, run: str, file: str) -> None:
+        """Become the one that runs it. Raises `AlreadyRunning`."""
+        handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            other = _read_lock(handle)
+            os.close(handle)
+            who = "" if other is None else f" (pid {other.pid}, run {other.run})"
+            raise AlreadyRunning(
+                f"{self.name} is running already{who}; see it with: zactor ps -t {self.name}, "
+                f"or stop it with: zactor down -t {self.name}"
+            ) from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, msgspec.json.encode(Lock(os.getpid(), run, self.name, file)), 0)
+        self._handle = handle
+        self.sockets.mkdir(mode=0o700, exist_ok=True)
+        (self.sockets / "home").write_text(str(self.folder))
+
+    def release(self) -> None:
+        """Let others run it."""
+        if self._handle is not None:
+            shutil.rmtree(self.sockets, ignore_errors=True)
+            os.ftruncate(self._handle, 0)
+            os.close(self._handle)
+            self._handle = None
+
+    def new_run(self) -> str:
+        """A folder for a run; the oldest go when there are more than `RUNS_KEPT`. Returns its id."""
+        run = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(2)
+        folder = self.run_folder(run)
+        folder.mkdir(mode=0o700, parents=True)
+        for old in sorted(path for path in folder.parent.iterdir() if path.is_dir())[:-RUNS_KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
+        return run
+
+    def runs(self) -> list[str]:
+        """The ids of the runs that are kept, oldest first."""
+        folder = self.folder / "runs"
+        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+    def cluster(self) -> str:
+        """The id that this topology's state folders bear; made once."""
+        path = self.state / "@cluster"
+        if not path.exists():
+            write_whole(path, secrets.token_hex(8).encode())
+        return path.read_text().strip()
+
+    def read_run(self, run: str) -> Topology:
+        """The topology as that run had it."""
+        return msgspec.json.decode((self.run_folder(run) / "run.json").read_bytes(), type=Topology)
+
+    def read_book(self, run: str) -> Book:
+        """Where the nodes of that run live."""
+        return msgspec.json.decode((self.run_folder(run) / "book.json").read_bytes(), type=Book)
+
+
+def home_of(topology: Topology, folder: Path | None) -> Home:
+    """A topology's home: below `folder`, `ZACTOR_DIR`, or `.zactor` beside its file."""
+    base = folder or (Path(os.environ["ZACTOR_DIR"]) if os.environ.get("ZACTOR_DIR") else None)
+    return Home((base or Path(topology.folder) / ".zactor") / topology.name, topology.name)
+
+
+def running() -> list[tuple[Home, Lock]]:
+    """Every topology that this user runs. Notes that lead nowhere are removed."""
+    found = []
+    for note in sorted(runtime_folder().glob("*/home")):
+        folder = Path(note.read_text())
+        home = Home(folder, folder.name)
+        lock = home.running()
+        if lock is not None:
+            found.append((home, lock))
+        elif not home.folder.exists():
+            shutil.rmtree(note.parent, ignore_errors=True)
+    return found
+
+
+def runtime_folder() -> Path:
+    """The user's folder for sockets. Raises UserError when somebody else owns it."""
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    if base and Path(base).is_dir() and len(base) < 60:
+        path = Path(base) / "zactor"
+    else:
+        path = Path(tempfile.gettempdir()) / f"zactor-{os.getuid()}"
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+        status = path.lstat()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; set XDG_RUNTIME_DIR to a folder of yours") from None
+    if status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise UserError(f"{path} must be a folder of yours alone (mode 0700); remove it, or set XDG_RUNTIME_DIR")
+    return path
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that readers see the old one or the new one."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(data)
+    part.rename(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """The same, for a value."""
+    write_whole(path, msgspec.json.encode(value))
+
+
+def _read_lock(handle: int) -> Lock | None:
+    try:
+        return msgspec.json.decode(os.pread(handle, 1 << 16, 0), type=Lock)
+    except msgspec.MsgspecError:
+        return None  # it is being written, or has just been released

@@ -1,0 +1,113 @@
+"""Processes on this computer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from zactor.live.host import Assignment, Report, encode_line
+from zactor.live.world import Book
+
+
+class Handle(Protocol):
+    """A started process."""
+
+    pid: int
+
+    def push(self, book: Book) -> None:
+        """Send it a book."""
+
+    def stop(self) -> None:
+        """Ask it to stop."""
+
+    def kill(self) -> None:
+        """End it now."""
+
+
+class Engine(Protocol):
+    """What starts processes somewhere."""
+
+    async def start(
+        self,
+        assignment: Assignment,
+        output: Path,
+        on_report: Callable[[Report], None],
+        on_exit: Callable[[int], None],
+    ) -> Handle:
+        """Start a process; its standard error goes to `output`."""
+
+
+class Local:
+    """This computer. Children live in sessions of their own, so only the launcher hears Ctrl-C."""
+
+    async def start(
+        self,
+        assignment: Assignment,
+        output: Path,
+        on_report: Callable[[Report], None],
+        on_exit: Callable[[int], None],
+    ) -> Handle:
+        """Start a Python that runs `zactor.live.main`."""
+        with output.open("ab") as errors:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",
+                "-m",
+                "zactor.live.main",
+                assignment.process,
+                str(os.getpid()),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,
+            )
+        assert process.stdin is not None
+        process.stdin.write(encode_line(assignment))
+        return Child(process, on_report, on_exit)
+
+
+class Child:
+    """A child process and the task that listens to it."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        on_report: Callable[[Report], None],
+        on_exit: Callable[[int], None],
+    ) -> None:
+        self.pid = process.pid
+        self._process = process
+        self._on_report = on_report
+        self._on_exit = on_exit
+        self._listener = asyncio.get_running_loop().create_task(self._listen())
+
+    async def _listen(self) -> None:
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            self._on_report(msgspec.json.decode(line, type=Report))
+        self._on_exit(await self._process.wait())
+
+    def push(self, book: Book) -> None:
+        """Send it a book."""
+        self._write(encode_line({"book": book}))
+
+    def stop(self) -> None:
+        """Ask it to stop."""
+        self._write(encode_line({"stop": True}))
+
+    def _write(self, line: bytes) -> None:
+        assert self._process.stdin is not None
+        if not self._process.stdin.is_closing():
+            self._process.stdin.write(line)
+
+    def kill(self) -> None:
+        """End it now."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()

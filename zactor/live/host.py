@@ -1,0 +1,183 @@
+"""One process's nodes in the live world: made from an assignment, started by the first book, stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from zactor import registry
+from zactor.actor import describe
+from zactor.errors import UserError
+from zactor.live.world import Book, LiveWorld
+from zactor.topology.check import typed_settings
+from zactor.topology.model import Instance
+
+STATE_FORMAT = 1
+"""Of what nodes keep in their state folders; a newer one is refused."""
+
+STATE_NOTE = "@node.json"
+
+STOP_S = 0.8
+"""For nodes to stop and for what they sent to leave."""
+
+
+class Assignment(msgspec.Struct, frozen=True, kw_only=True):
+    """What a launcher tells a process. `socket` is where an ipc inbox goes; paths are absolute."""
+
+    topology: str
+    cluster: str
+    run: str
+    process: str
+    number: int
+    incarnation: int
+    transport: str
+    socket: str
+    state: str
+    log: str
+    instances: tuple[Instance, ...]
+
+
+class StateNote(msgspec.Struct, frozen=True):
+    """What a state folder says of itself."""
+
+    format: int
+    node: str
+    kind: str
+    cluster: str
+
+
+class Report(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a process tells its launcher: `bound` with its endpoint, `life` of a node, or `failed`."""
+
+    event: str
+    endpoint: str = ""
+    node: str = ""
+    state: str = ""
+    because: str = ""
+
+
+class Host:
+    """The nodes of one process. Raises UserError for a kind, a setting or a state folder that is wrong."""
+
+    def __init__(self, assignment: Assignment, report: Callable[[Report], None]) -> None:
+        self._assignment = assignment
+        self._report = report
+        self._started = False
+        self._ended = asyncio.Event()
+        self.failure: str | None = None
+        self._kinds = {instance.name: instance.kind for instance in assignment.instances}
+        for instance in assignment.instances:
+            self._check_state(instance)
+        self.world = LiveWorld(
+            assignment.process,
+            number=assignment.number,
+            incarnation=assignment.incarnation,
+            run=assignment.run,
+            state=Path(assignment.state),
+            log=Path(assignment.log),
+            prepare=self._prepare,
+        )
+        self.world.kernel.observer = self._observe
+        for instance in assignment.instances:
+            self._add(instance)
+
+    def _add(self, instance: Instance) -> None:
+        kind = registry.find(instance.kind, Path(instance.folder))
+        roles = describe(kind).links
+        self.world.kernel.life.add(
+            instance.name,
+            kind,
+            typed_settings(kind, instance.settings),
+            {role: names if roles[role].many else names[0] for role, names in instance.links.items() if names},
+            None if instance.restart is None else instance.restart.supervision(),
+        )
+
+    def _check_state(self, instance: Instance) -> None:
+        path = Path(self._assignment.state) / instance.name / STATE_NOTE
+        try:
+            note = msgspec.json.decode(path.read_bytes(), type=StateNote)
+        except FileNotFoundError:
+            return
+        except (msgspec.MsgspecError, OSError) as problem:
+            raise UserError(
+                f"{path}: {problem}; restore it, or remove the state with: zactor down --delete-state"
+            ) from None
+        expected = StateNote(STATE_FORMAT, instance.name, instance.kind, self._assignment.cluster)
+        if note.format > STATE_FORMAT:
+            mend = "use the zactor that wrote it"
+            raise UserError(f"{path}: the state has format {note.format}, this zactor reads {STATE_FORMAT}; {mend}")
+        if note != expected:
+            mend = "move it away, or remove the state with: zactor down --delete-state"
+            raise UserError(f"{path}: the state belongs to {note.node} ({note.kind}) of another topology; {mend}")
+
+    def _prepare(self, folder: str, path: Path) -> None:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        note = path / STATE_NOTE
+        if folder in self._kinds and not note.exists():
+            value = StateNote(STATE_FORMAT, folder, self._kinds[folder], self._assignment.cluster)
+            part = note.with_suffix(".part")
+            part.write_bytes(msgspec.json.encode(value))
+            part.rename(note)
+
+    def _observe(self, node: str, state: str, because: str) -> None:
+        if state == "failed":
+            self.failure = because
+            self._ended.set()
+        if node in self._kinds:
+            self._report(Report("life", node=node, state=state, because=because[:1000]))
+        if state == "stopped" and not any(name in self.world.kernel.cells for name in self._kinds):
+            self._ended.set()
+
+    def bind(self) -> str:
+        """Bind the inbox; the answer is the endpoint."""
+        if self._assignment.transport == "tcp":
+            return self.world.bind("tcp://127.0.0.1:*")
+        return self.world.bind(f"ipc://{self._assignment.socket}")
+
+    def use_book(self, book: Book) -> None:
+        """Take a book; with the first one the nodes start."""
+        self.world.use_book(book)
+        if not self._started:
+            self._started = True
+            self.world.kernel.life.start()
+
+    async def ended(self) -> None:
+        """Wait until every node has stopped, or one has failed for good."""
+        await self._ended.wait()
+
+    async def stop(self) -> None:
+        """Stop all nodes, let what they sent leave, and free everything."""
+        kernel = self.world.kernel
+        loop = asyncio.get_running_loop()
+        if self.failure is None:
+            for name in list(kernel.cells):
+                kernel.life.stop(name, "the topology goes down")
+        deadline_s = loop.time() + STOP_S
+        while loop.time() < deadline_s and (kernel.armed or kernel.queue or kernel.mailroom.outbox_messages()):
+            if kernel.fatal is not None and not kernel.mailroom.outbox_messages():
+                break
+            await asyncio.sleep(0.002)
+        await self.world.close()
+
+
+def die_with_parent(parent: int) -> None:
+    """Be killed when the launcher is, even if it could not close our standard input. Linux only."""
+    try:
+        import ctypes
+
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, 9)
+    except (OSError, AttributeError):
+        return  # not Linux: standard input alone tells
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def encode_line(value: Any) -> bytes:
+    """One JSON object a line: how launcher and process talk over pipes."""
+    return msgspec.json.encode(value) + b"\n"
