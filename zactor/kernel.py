@@ -654,6 +654,7 @@ class Kernel:
             "books": self.books(),
             "dead_letters": dict(self.dead),
             "strangers": dict(self.mailroom.strangers),
+            "peers": [peer.about() for peer in self.mailroom.peers.values()],
             "actors": [_about(cell) for cell in self.cells.values() if "@" not in cell.name],
         }
 

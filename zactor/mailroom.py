@@ -23,6 +23,7 @@ from zactor.errors import (
     Failure,
     Overloaded,
     ProcessLost,
+    Refused,
     Unhandled,
 )
 from zactor.message import (
@@ -652,7 +653,12 @@ class Mailroom:
     def _on_error(self, peer: Peer, _target: str, _sender: str, letter: Letter) -> None:
         wait = self._pending(peer, letter)
         if wait is not None:
-            self._kernel.settle(wait, None, Failure.from_wire(*_error(letter.body)))
+            wire, text, detail = _error(letter.body)
+            try:
+                failure = Failure.from_wire(wire, text, detail)
+            except Exception:  # its class takes other arguments, against the rules: the asker hears of it all the same
+                failure = Refused(f"{wire}: {text}", detail)
+            self._kernel.settle(wait, None, failure)
 
     def _on_pause(self, peer: Peer, target: str, _sender: str, _letter: Letter) -> None:
         if self.process_of(target) == peer.process:

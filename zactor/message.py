@@ -261,16 +261,21 @@ class Batch:
     ) -> int:
         """Encode one letter. Returns its size in bytes; raises `TooLarge`, or TypeError for a bad value."""
         names = self.names
+        known = len(names)
         a = names.setdefault(kind, len(names))
         b = names.setdefault(target, len(names))
         c = names.setdefault(sender, len(names))
-        if ask is None:
-            letter = encode((a, b, c, id, cause, root, hlc, body))
-        else:
-            letter = encode((a, b, c, id, cause, root, hlc, body, ask))
-        size = len(letter)
-        if size > MESSAGE_SIZE_MAX:
-            raise TooLarge(f"{kind} to {target} has {size} bytes; at most {MESSAGE_SIZE_MAX} travel in one message")
+        try:
+            letter = encode(
+                (a, b, c, id, cause, root, hlc, body) if ask is None else (a, b, c, id, cause, root, hlc, body, ask)
+            )
+            size = len(letter)
+            if size > MESSAGE_SIZE_MAX:
+                raise TooLarge(f"{kind} to {target} has {size} bytes; at most {MESSAGE_SIZE_MAX} travel in one message")
+        except Exception:
+            for name in list(names)[known:]:  # else the names of letters that never leave would overflow the frame
+                del names[name]
+            raise
         self.letters.append(letter)
         self.size += size
         return size

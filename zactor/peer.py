@@ -174,3 +174,14 @@ class Peer:
     def owed_enough(self) -> bool:
         """Whether an acknowledgement should leave even if no letter does."""
         return self.owed >= ACKNOWLEDGE_EVERY or self.owed_bytes >= WINDOW_BYTES // 4
+
+    def about(self) -> dict[str, Any]:
+        """What `ps --json` shows of it."""
+        return {
+            "process": self.process,
+            "state": self.state,
+            "outbox": self.outbox_messages,
+            "under_way": len(self.unacknowledged),
+            "received": self.received,
+            "paused": sorted(self.paused),
+        }

@@ -326,7 +326,7 @@ def test_a_restart_does_not_hear_of_the_commits_of_the_object_before() -> None:
 
 
 def test_a_child_has_a_folder_of_its_own() -> None:
-    virtual, kernel, writer, outside = one()
+    virtual, _, writer, outside = one()
     child = writer.spawn(Writer, "child")
 
     outside.say(child.name, Put(data=b"x"))

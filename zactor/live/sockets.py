@@ -50,6 +50,7 @@ class Sockets:
         self._inbox: zmq.Socket[bytes] | None = None
         self._readers: dict[zmq.Socket[bytes], Callable[[], None]] = {}
         self._dealers: dict[str, tuple[str, zmq.Socket[bytes]]] = {}  # process: (endpoint#incarnation, socket)
+        self._rechecked: set[zmq.Socket[bytes]] = set()  # a drain is on its way
         self._clients: dict[str, bytes] = {}  # client: the identity that it greeted us with
         self._ipc: Path | None = None
 
@@ -109,24 +110,31 @@ class Sockets:
     def send(self, process: str, frame: bytes) -> bool | None:
         """Hand over a frame. False: no room now; None: there is no connection to that process."""
         dealer = self._dealers.get(process)
+        socket = self._inbox if dealer is None else dealer[1]
+        if socket is None:
+            return None
         try:
-            if dealer is not None:
-                dealer[1].send(frame, zmq.NOBLOCK)
-            elif self._inbox is not None:
-                self._inbox.send_multipart([self._clients[process], frame], zmq.NOBLOCK)
+            if dealer is None:
+                socket.send_multipart([self._clients[process], frame], zmq.NOBLOCK)
             else:
-                return None
+                socket.send(frame, zmq.NOBLOCK)
         except zmq.Again:
             return False
         except (zmq.ZMQError, KeyError):  # EHOSTUNREACH: a client that went
             return None
-        if dealer is None and self._inbox is not None:
-            self._recheck(self._inbox)
+        if socket in self._readers:
+            self._recheck(socket)  # what came meanwhile will not be announced again
         return True
 
     def _recheck(self, socket: zmq.Socket[bytes]) -> None:
-        if int(socket.get(zmq.EVENTS)) & zmq.POLLIN:
-            self._loop.call_soon(self._readers[socket])
+        if socket not in self._rechecked and int(socket.get(zmq.EVENTS)) & zmq.POLLIN:
+            self._rechecked.add(socket)
+            self._loop.call_soon(self._drain_again, socket)
+
+    def _drain_again(self, socket: zmq.Socket[bytes]) -> None:
+        self._rechecked.discard(socket)
+        if socket in self._readers:
+            self._readers[socket]()
 
     def _drain_inbox(self) -> None:
         inbox = self._inbox
