@@ -35,6 +35,7 @@ from zactor.world import (
     SyncFolder,
     Truncate,
     Write,
+    check_file_name,
 )
 
 A = TypeVar("A")
@@ -197,8 +198,8 @@ def describe(kind: type[Actor]) -> Description:
         else:
             settings[name] = Setting(name, annotation, default)
     messages = {handler.message.__name__: handler.message for handler in kind._handlers.values()}
-    kind._description = Description(settings, links, messages)
-    return kind._description
+    kind._description = about = Description(settings, links, messages)
+    return about
 
 
 class Later(Generic[A]):
@@ -231,7 +232,7 @@ class Later(Generic[A]):
 
 
 class Disk:
-    """The files of one node, below its own state folder; names are relative and cannot leave it.
+    """The files of one node, below its own state folder; names are relative and cannot leave it (else ValueError).
 
     Writes reach the page cache at once and in order; `commit` makes them durable. Each operation may be awaited
     for its result or error. One that fails and that nobody awaits is handed to `on_disk_failed`.
@@ -243,6 +244,7 @@ class Disk:
         self._cell = cell
 
     def _begin(self, operation: Any, dirty: str | None = None) -> Awaitable[Any]:
+        check_file_name(operation)
         wait: Awaitable[Any] = self._cell.kernel.waits.operate(self._cell, operation, dirty)
         return wait
 
@@ -498,7 +500,7 @@ class Actor:
 def _blank(kind: type[Actor]) -> dict[str, Any]:
     """What each new object needs an attribute of its own for; UNSET marks what must be given."""
     about = describe(kind)
-    blank = {
+    blank: dict[str, Any] = {
         name: setting.default
         for name, setting in about.settings.items()
         if setting.default is msgspec.UNSET or isinstance(setting.default, (list, dict, set))

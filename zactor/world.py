@@ -118,6 +118,21 @@ DiskOperation = (
 Operation = DiskOperation | Call | InThread
 
 
+FILE_NAME_MAX = 200
+"""Characters of each part of a file's name; file systems end at 255 bytes."""
+
+
+def check_file_name(operation: DiskOperation) -> None:
+    """Raise ValueError for a name that could leave the node's folder, or that zactor keeps for itself (`@…`)."""
+    for field in ("file", "to"):
+        name = getattr(operation, field, None)
+        if name is None or (name == "" and isinstance(operation, List | SyncFolder)):
+            continue
+        for part in name.split("/"):
+            if part in ("", ".", "..") or part[0] == "@" or "\0" in part or len(part) > FILE_NAME_MAX:
+                raise ValueError(f"{name!r} is no name for a file here: parts must not be empty, ., .., long or @…")
+
+
 class World(Protocol):
     """Down: what a kernel may ask of its world."""
 

@@ -43,7 +43,7 @@ class Busy(Actor):
     """Does one of everything, as its lot falls."""
 
     mailbox_size = 20
-    supervision = Supervision(limit_count=1000)
+    supervision = Supervision(limit_count=1_000_000, backoff_min_ns=1_000_000, backoff_max_ns=20_000_000)
     names: tuple[str, ...]
 
     def on_start(self) -> None:

@@ -146,10 +146,8 @@ def assert_still_answers(virtual: Virtual, process: str) -> None:
     del virtual.processes["@afterwards"]
 
 
-CONTROLS = (
-    "$reply $error $pause $resume $watch $unwatch $down $up $probe $break $cancel $inspect "
-    "$bye $hello $welcome $goaway $what"
-).split()
+CONTROLS = ["$reply", "$error", "$pause", "$resume", "$watch", "$unwatch", "$down", "$up", "$probe", "$break"]
+CONTROLS += ["$cancel", "$inspect", "$bye", "$hello", "$welcome", "$goaway", "$what"]
 VIRTUAL_TWO = two()
 VALID = [data for data in VIRTUAL_TWO[3] if decode_frame(data).letters]
 
@@ -473,7 +471,7 @@ def test_a_letter_that_points_beyond_its_names_costs_itself_alone() -> None:
 
 
 def test_clients_are_bounded() -> None:
-    virtual, _, back, _ = two()
+    _, _, back, _ = two()
 
     for number in range(CLIENTS_MAX + 100):
         name = f"@{number}"
