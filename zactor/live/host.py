@@ -14,8 +14,8 @@ from zactor import registry
 from zactor.actor import describe
 from zactor.errors import UserError
 from zactor.live.world import Book, LiveWorld
-from zactor.topology.check import typed_settings
 from zactor.topology.model import Instance
+from zactor.topology.settings import typed_settings
 
 STATE_FORMAT = 1
 """Of what nodes keep in their state folders; a newer one is refused."""

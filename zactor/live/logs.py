@@ -6,25 +6,19 @@ Times are integers; whoever reads the log makes them pretty. A log that cannot b
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import structlog
 
-_encode = msgspec.json.Encoder(enc_hook=repr, order=None).encode
+_encode = msgspec.json.Encoder(enc_hook=repr).encode
 
 PENDING_BYTES_MAX = 1 << 20
-
-
-def render(_logger: Any, level: str, event: MutableMapping[str, Any]) -> bytes:
-    """Structlog's last processor: one JSON object a line."""
-    return _encode({"level": level, **event}) + b"\n"
+"""Written out before the pass ends when a flood of events comes to this."""
 
 
 class Lines:
-    """A file of lines; what structlog hands its lines to. Lost lines are counted."""
+    """A file of events, one JSON object a line. Lines that the disk did not take are counted in `lost`."""
 
     def __init__(self, path: Path) -> None:
         self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -32,36 +26,26 @@ class Lines:
         self._pending_bytes = 0
         self.lost = 0
 
-    def msg(self, line: bytes) -> None:
-        """Keep a line for the next write."""
+    def add(self, event: dict[str, Any]) -> None:
+        """Keep an event for the next write. What JSON cannot carry is kept as its text."""
+        line = _encode(event)
         self._pending.append(line)
         self._pending_bytes += len(line)
         if self._pending_bytes > PENDING_BYTES_MAX:
             self.flush()
-
-    debug = info = warning = error = msg
 
     def flush(self) -> None:
         """Write what is kept."""
         if not self._pending:
             return
         lines, self._pending, self._pending_bytes = self._pending, [], 0
+        lines.append(b"")
         try:
-            os.write(self._handle, b"".join(lines))
+            os.write(self._handle, b"\n".join(lines))
         except OSError:
-            self.lost += len(lines)
+            self.lost += len(lines) - 1
 
     def close(self) -> None:
         """Write what is kept and close the file."""
         self.flush()
         os.close(self._handle)
-
-
-def logger(lines: Lines) -> Any:
-    """A structlog logger that writes to `lines`: two processors' worth of work an event."""
-    return structlog.wrap_logger(
-        lines,
-        processors=[render],
-        wrapper_class=structlog.make_filtering_bound_logger(10),
-        cache_logger_on_first_use=True,
-    ).bind()

@@ -15,7 +15,7 @@ import msgspec
 from zactor.errors import ZactorError
 from zactor.kernel import Kernel
 from zactor.live.disk import Disk
-from zactor.live.logs import Lines, logger
+from zactor.live.logs import Lines
 from zactor.live.sockets import RETRY_S, Sockets
 from zactor.mailroom import Entry
 from zactor.world import Call, InThread, Operation
@@ -69,7 +69,6 @@ class LiveWorld:
         self._tasks: dict[int, asyncio.Future[Any]] = {}
         self._operations: set[int] = set()
         self._lines = None if log is None else Lines(log)
-        self._logger = None if self._lines is None else logger(self._lines)
         self._closed = False
         self.now_ns = time.monotonic_ns
         self.wall_ns = time.time_ns
@@ -201,9 +200,10 @@ class LiveWorld:
             task.cancel()
 
     def log(self, level: str, node: str, event: str, fields: dict[str, Any]) -> None:
-        if self._logger is None:
+        if self._lines is None:
             return
-        stamped = {"hlc": self.kernel.hlc, "node": node, "process": self.kernel.process, **fields}
-        getattr(self._logger, level)(event, **stamped)
-        if not self.kernel.armed and self._lines is not None:
+        kernel = self.kernel
+        head = {"level": level, "hlc": kernel.hlc, "node": node, "process": kernel.process, "event": event}
+        self._lines.add(head | fields)
+        if not kernel.armed:
             self._lines.flush()

@@ -16,6 +16,9 @@ from zactor.errors import UserError
 SHOWN_LENGTH_MAX = 100
 """Characters of a source line that are shown: of a longer one, those around the place."""
 
+WORD_LENGTH_MAX = 60
+"""Characters of a value that an error repeats."""
+
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 
 
@@ -83,3 +86,28 @@ class Report:
         """Raise `TopologyError` with all complaints, if there are any."""
         if self._found:
             raise TopologyError(tuple(self._found[place] for place in sorted(self._found)))
+
+
+def word(value: object) -> str:
+    """How an error names what was found: `nothing`, `a list`, `a mapping`, `true`, `5`, `'text'`."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, dict):
+        return "a mapping"
+    text = repr(value)
+    return text if len(text) <= WORD_LENGTH_MAX else f"{text[:WORD_LENGTH_MAX]}..."
+
+
+def join(path: str, *steps: str | int) -> str:
+    """A longer path: `nodes` and `kv` give `nodes.kv`, `try` and 2 give `try[2]`."""
+    for step in steps:
+        if isinstance(step, int):
+            path = f"{path}[{step}]"
+            continue
+        shown = step if len(step) <= WORD_LENGTH_MAX else f"{step[:WORD_LENGTH_MAX]}..."
+        path = f"{path}.{shown}" if path else shown
+    return path

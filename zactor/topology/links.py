@@ -12,9 +12,9 @@ from collections.abc import Collection, Sequence
 
 from zactor.actor import Actor, Link, describe
 from zactor.registry import did_you_mean
-from zactor.topology.diagnostics import Report
+from zactor.topology.diagnostics import Report, join, word
 from zactor.topology.model import Node
-from zactor.topology.source import Tree, join, word
+from zactor.topology.source import Tree
 
 SHOWN_COUNT_MAX = 8
 """Names that an error lists."""

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import msgspec
 
-from zactor.topology.diagnostics import Report
+from zactor.topology.diagnostics import Report, join, word
 from zactor.topology.links import complaint, expand
 from zactor.topology.model import PROCESS_COUNT_MAX, TRANSPORTS, Instance, Node, Process, Transport
-from zactor.topology.source import Tree, join, word
+from zactor.topology.source import Tree
 
 INLINE = "inline"
 """The name of the one process that runs everything, for a debugger."""

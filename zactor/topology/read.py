@@ -17,7 +17,7 @@ import msgspec
 from zactor.errors import UserError
 from zactor.registry import did_you_mean
 from zactor.topology import check, placement, source
-from zactor.topology.diagnostics import Position, Report
+from zactor.topology.diagnostics import Position, Report, join, word
 from zactor.topology.model import (
     INSTANCE_COUNT_MAX,
     NAME_LENGTH_MAX,
@@ -29,7 +29,7 @@ from zactor.topology.model import (
     Topology,
 )
 from zactor.topology.placement import Group
-from zactor.topology.source import Tree, join, word
+from zactor.topology.source import Tree
 from zactor.units import format_duration, format_size, parse_duration
 
 FILE_SIZE_MAX = 1 << 20

@@ -26,7 +26,7 @@ from ruamel.yaml.events import (
 )
 from ruamel.yaml.reader import ReaderError
 
-from zactor.topology.diagnostics import Position, Report
+from zactor.topology.diagnostics import WORD_LENGTH_MAX, Position, Report, join, word
 
 DEPTH_MAX = 32
 """Levels of a tree, aliases followed. Settings of settings need a few; the readers behind this recurse."""
@@ -36,9 +36,6 @@ VALUES_MAX = 100_000
 
 INTEGER_MAX = (1 << 63) - 1
 """Settings travel to other processes, whose decoder takes 64 bits."""
-
-WORD_LENGTH_MAX = 60
-"""Characters of a value that an error repeats."""
 
 _NULLS = frozenset(["", "~", "null", "Null", "NULL"])
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -100,31 +97,6 @@ def parse(text: str, report: Report) -> Tree | None:
     if builder.root is None and not report.count:
         report.add(builder.at, "", "the file is empty; expected a mapping with name and nodes")
     return builder.root
-
-
-def word(value: object) -> str:
-    """How an error names what was found: `nothing`, `a list`, `a mapping`, `true`, `5`, `'text'`."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return "a list"
-    if isinstance(value, dict):
-        return "a mapping"
-    text = repr(value)
-    return text if len(text) <= WORD_LENGTH_MAX else f"{text[:WORD_LENGTH_MAX]}..."
-
-
-def join(path: str, *steps: str | int) -> str:
-    """A longer path: `nodes` and `kv` give `nodes.kv`, `try` and 2 give `try[2]`."""
-    for step in steps:
-        if isinstance(step, int):
-            path = f"{path}[{step}]"
-            continue
-        shown = step if len(step) <= WORD_LENGTH_MAX else f"{step[:WORD_LENGTH_MAX]}..."
-        path = f"{path}.{shown}" if path else shown
-    return path
 
 
 class _Open:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from zactor.actor import Actor
 from zactor.errors import UserError
-from zactor.topology.check import typed_settings
+from zactor.topology.settings import typed_settings
 from zactor.units import ByteSize, Duration
 
 
