@@ -111,11 +111,13 @@ class Mailroom:
     # --- the book
     def on_book(self, nodes: dict[str, str], entries: dict[str, Entry]) -> None:
         """The launcher's book: node -> process, and the state of each process."""
+        before, self._entries = self._entries, entries
         self._nodes = nodes
-        self._entries = entries
         for process, entry in entries.items():
             if process == self._kernel.process:
                 continue
+            was = before.get(process)
+            had_left = was is not None and not was.reachable
             peer = self.peers.get(process)
             if peer is None:
                 peer = self.peers[process] = self._peer(process, entry.incarnation)
@@ -124,7 +126,8 @@ class Mailroom:
                 peer.incarnation = entry.incarnation
             elif not entry.reachable:
                 final = entry.gone is not None and peer.gone is None
-                self.lost(process, entry.gone or f"{process} has ended", final=final)
+                if final or not had_left:
+                    self.lost(process, entry.gone or f"{process} has ended", final=final)
             peer.gone = entry.gone
             if entry.reachable and (self._wanted(process) or peer.batch.letters or peer.frames):
                 self.greet(process)
