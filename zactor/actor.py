@@ -14,7 +14,7 @@ import random
 import sys
 import types
 import typing
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, overload
 
 import msgspec
@@ -327,6 +327,30 @@ class Log:
         self._cell.kernel.log("error", self._cell, event, fields)
 
 
+class _Sent:
+    """What `send` returns when there is room: nothing is waited for."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return _NEVER
+
+
+_NEVER: Any = iter(())
+_SENT = _Sent()
+
+
+def _tell_far(sender: Any, target: Ref[Any], message: Message[Any]) -> bool:
+    """The short way to another process; see `Peer.tell`. Returns whether it was open."""
+    kernel, peer = sender.kernel, target.peer
+    if peer is None:
+        return False
+    number = kernel.sequence + 1
+    current = kernel.current
+    if not peer.tell(message, target.name, sender.name, number, current.id, current.root or number, kernel.hlc):
+        return False
+    kernel.sequence = number
+    return True
+
+
 class Actor:
     """Subclass it: annotate settings and links, mark handlers with `@on`. State begins with `_`."""
 
@@ -397,7 +421,8 @@ class Actor:
         kernel = sender.kernel
         cell = target.cell
         if cell is None or kernel.tap is not None:
-            kernel.tell(sender, target, message)
+            if kernel.tap is not None or not _tell_far(sender, target, message):
+                kernel.tell(sender, target, message)
             return
         mailbox = cell.mailbox
         if len(mailbox) >= cell.limit:
@@ -423,6 +448,8 @@ class Actor:
 
     def send(self, target: Ref[M], message: M, timeout_s: float = 1.0) -> Awaitable[None]:
         """`tell` that waits for room. Raises `Overloaded` (at the await) when there is none in time."""
+        if target.cell is None and self._cell.kernel.tap is None and _tell_far(self._cell, target, message):
+            return _SENT
         wait: Awaitable[None] = self._cell.kernel.send(self._cell, target, message, int(timeout_s * 1e9))
         return wait
 

@@ -33,7 +33,6 @@ from zactor.errors import (
     NeverAnswered,
     Overloaded,
     Unhandled,
-    ZactorError,
 )
 from zactor.life import Life
 from zactor.mailroom import Mailroom
@@ -55,7 +54,7 @@ class Tap(Protocol):
     def input(self, cell: Cell, kind: str, *values: Any) -> None:
         """Something feeds an actor: boot, turn, start, message, timer, settle, synced, cancel, child, stop.
 
-        Four are answers to what it does: full, unsent, timer_cancelled and name_taken.
+        Four are answers to what it does: full, unsent, timer_cancelled and spawned.
         """
 
     def output(self, cell: Cell, kind: str, digest: int) -> None:
@@ -141,7 +140,7 @@ class Kernel:
         problem = self.mailroom.deliver(target, mail, None)
         if problem is not None:
             if self.tap is not None:
-                self.tap.input(sender, "full", number)
+                self.tap.input(sender, "full", number, problem)
             self.dead_letter("full", mail, target.name)
             if not target.drop:
                 raise Overloaded(problem)
@@ -158,7 +157,7 @@ class Kernel:
             return Wait(sender, 0, done=True)
         wait = self.waits.wait(sender)
         if self.tap is not None:
-            self.tap.input(sender, "full", number)
+            self.tap.input(sender, "full", number, problem)
         self.mailroom.queue_up(target, mail, wait)
         wait.deadline_ns = self.world.now_ns() + timeout_ns
         wait.message = message
@@ -204,9 +203,12 @@ class Kernel:
         if ask is None:
             return
         if self.tap is not None:
-            self.output(cell, "answer", (ask.id, value if error is None else str(error)))
+            self.output(cell, "answer", (ask.id, value if error is None else (type(error).__name__, str(error))))
         if cell.laters is not None:
             cell.laters.pop(ask.id, None)
+        if error is not None:
+            # Its frames would keep this actor, its messages and its Laters alive for as long as the asker keeps it.
+            error.__traceback__ = error.__context__ = error.__cause__ = None
         if ask.__class__ is Wait:
             self.settle(ask, value, error)
         else:
@@ -338,21 +340,25 @@ class Kernel:
         end_ns = self.now_ns + TURN_NS
         # What is told to oneself meanwhile waits for the next turn, like everybody else's.
         budget = left = min(budget, len(mailbox))
+        popleft = mailbox.popleft
+        kind: type | None = None
         while left:
             left -= 1
-            self.current = mail = mailbox.popleft()
+            self.current = mail = popleft()
             if mail.size:
                 cell.bytes -= mail.size
             if tap is not None:
                 tap.input(cell, "message", mail)
             message = mail.message
             try:
-                handler = handlers[message.__class__]
+                if message.__class__ is not kind:  # most mail of a turn is of one kind
+                    handler = handlers[message.__class__]
+                    kind, is_sync, function = message.__class__, handler.mode == SYNC, handler.function
                 ask = mail.ask
                 if ask is not None and ask.deadline_ns <= self.now_ns:
                     self._expired(cell, mail)
-                elif handler.mode == SYNC:
-                    result = handler.function(actor, message)
+                elif is_sync:
+                    result = function(actor, message)
                     if ask is not None and result.__class__ is not Later:
                         self.answer(cell, ask, result, None)
                 else:
@@ -623,7 +629,7 @@ class Kernel:
         assert self.tap is not None
         try:
             digest = crc32c.crc32c(encode(values))
-        except (TypeError, ZactorError, OverflowError):  # what cannot be encoded is known by its text
+        except Exception:  # what cannot be encoded is known by its text
             digest = crc32c.crc32c(repr(values).encode())
         self.tap.output(cell, kind, digest)
 

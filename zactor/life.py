@@ -89,18 +89,18 @@ class Life:
             # Counted, and not by how many there are: that some have stopped is not known to their parent.
             name = f"{kind.__name__.lower()}-{parent.spawned}"
             parent.spawned += 1
-            while name in parent.children:
-                name += "-"
         elif not NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no name for a child: use a-z, 0-9, - and _")
         if self._kernel.tap is not None:
             self._kernel.output(parent, "spawn", (name, kind.__name__))
         try:
             cell = self._create(f"{parent.name}/{name}", kind, given)
-        except ValueError as problem:
+        except ValueError as problem:  # whether a name is free again is not the parent's own knowledge
             if self._kernel.tap is not None:
-                self._kernel.tap.input(parent, "name_taken", name, problem)
+                self._kernel.tap.input(parent, "spawned", problem)
             raise
+        if self._kernel.tap is not None:
+            self._kernel.tap.input(parent, "spawned", None)
         cell.parent = parent
         cell.folder = f"{parent.folder}/@{name}"
         parent.children[name] = cell
@@ -169,7 +169,7 @@ class Life:
         for child in list((cell.children or {}).values()):
             self.stop_now(child, because)
         if cell.actor is not None:
-            self._call_on_stop(cell)
+            self._call_on_stop(cell, because)
         error = ActorStopped(f"{cell.name}: {because}")
         self._abandon(cell, error)
         left = cell.mailbox
@@ -195,11 +195,11 @@ class Life:
         if "/" not in cell.name or cell.unlinked is not None:
             self._kernel.observer(cell.name, "stopped", because)
 
-    def _call_on_stop(self, cell: Cell) -> None:
+    def _call_on_stop(self, cell: Cell, because: str) -> None:
         assert cell.actor is not None
         if self._kernel.tap is not None:
             self._kernel.show_turn(cell)
-            self._kernel.tap.input(cell, "stop")
+            self._kernel.tap.input(cell, "stop", because)
         if cell.kind.on_stop is not Actor.on_stop:
             try:
                 cell.actor.on_stop()

@@ -52,6 +52,9 @@ MAILBOX_BYTES_MAX = 4 * MAILBOX_BYTES
 process. This has room for four such processes at once; beyond it mail is lost, and counted."""
 
 CLIENTS_MAX = 1000
+EARLY_MAX = 1000
+"""HELLOs kept until the first book comes, which others may have had before us: as many as a book has processes."""
+
 LOUD_STRANGERS = 10
 
 UNDECODABLE = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
@@ -129,6 +132,7 @@ class Mailroom:
                 if final or not had_left:
                     self.lost(process, entry.gone or f"{process} has ended", final=final)
             peer.gone = entry.gone
+            peer.room = 0
             if entry.reachable and (self._wanted(process) or peer.batch.letters or peer.frames):
                 self.greet(process)
         for process, (source, frame) in list(self._early.items()):
@@ -312,6 +316,7 @@ class Mailroom:
         else:
             peer = target.peer
             queue = peer.paused.get(target.name, peer.waiters)
+            peer.room = 0
         wait.value = queue
         queue.append((wait, target, mail))
 
@@ -383,17 +388,22 @@ class Mailroom:
                 self._touch(peer)
 
     def _take(self, peer: Peer, frame: Frame, size: int) -> None:
-        names = frame.names
+        names, letters = frame.names, frame.letters
         count = len(names)
-        size //= len(frame.letters) or 1
-        self._merge_stamp(peer, max((letter.hlc for letter in frame.letters), default=0))
-        for letter in frame.letters:
+        size //= len(letters) or 1
+        self._merge_stamp(peer, max([letter.hlc for letter in letters], default=0))
+        taken = 0
+        while taken < len(letters):
+            letter = letters[taken]
+            taken += 1
             if letter.kind >= count or letter.target >= count or letter.sender >= count:
                 self.stranger(peer.source, "bad letter", "an index beyond the names of its frame")
                 continue
             kind = names[letter.kind]
             if kind[:1] != "$":
                 self._take_message(peer, kind, names[letter.target], names[letter.sender], letter, size)
+                if taken < len(letters) and letters[taken].kind == letter.kind:
+                    taken = self._take_alike(letters, taken, names, size)
                 continue
             control = self._controls.get(kind)
             if control is None:
@@ -403,6 +413,36 @@ class Mailroom:
                 control(peer, names[letter.target], names[letter.sender], letter)
             except UNDECODABLE as problem:
                 self.stranger(peer.source, "bad control", f"{kind}: {problem}")
+
+    def _take_alike(self, letters: list[Letter], taken: int, names: list[str], size: int) -> int:
+        """Take the letters that bring the same to the same actor as the one before: most of a full frame.
+
+        It ends where something else has to be looked at. Returns how many letters of the frame are taken then.
+        Across processes this is what a message costs its receiver, so it is written out.
+        """
+        kernel = self._kernel
+        before = letters[taken - 1]
+        kind, target, sender = before.kind, before.target, before.sender
+        cell = kernel.cells.get(names[target])
+        handler = None if cell is None else cell.kind._wires.get(names[kind])
+        if cell is None or handler is None or not (cell.queued and cell.mailbox):
+            return taken
+        if cell.bytes + size * len(letters) >= MAILBOX_BYTES:
+            return taken
+        decode, mailbox, name = handler.decode, cell.mailbox, names[sender]
+        for index in range(taken, min(len(letters), taken + cell.capacity - len(mailbox))):
+            letter = letters[index]
+            if letter.target != target or letter.kind != kind or letter.sender != sender or letter.ask is not None:
+                break
+            try:
+                message = decode(letter.body)
+            except Exception:  # it is looked at again, where there is somebody to tell
+                break
+            mailbox.append(Mail(message, letter.id, letter.cause, letter.root, letter.hlc, name, None, size))
+            kernel.received += 1
+            cell.bytes += size
+            taken += 1
+        return taken
 
     def _merge_stamp(self, peer: Peer, stamp: int) -> None:
         kernel = self._kernel
@@ -500,8 +540,8 @@ class Mailroom:
         if peer is None and is_client and len(self.peers) < CLIENTS_MAX:
             peer = self.peers[process] = self._peer(process, frame.incarnation)
         if peer is None or peer.incarnation < frame.incarnation:
-            if process in self._entries:
-                self._early[process] = (source, frame)  # it was restarted, and our book is not there yet
+            if process in self._entries or (not self._entries and len(self._early) < EARLY_MAX):
+                self._early[process] = (source, frame)  # it was (re)started, and our book is not there yet
             else:
                 self.stranger(source, "unknown process", repr(process))
             return
@@ -668,6 +708,7 @@ class Mailroom:
     def _on_pause(self, peer: Peer, target: str, _sender: str, _letter: Letter) -> None:
         if self.process_of(target) == peer.process:
             peer.paused.setdefault(target, deque())
+            peer.room = 0
 
     def _on_resume(self, peer: Peer, target: str, _sender: str, _letter: Letter) -> None:
         waiters = peer.paused.pop(target, None)

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from zactor.message import EMPTY, Batch, Chain, frame
+from zactor.message import EMPTY, FRAME_BYTES, FRAME_LETTERS, MESSAGE_SIZE_MAX, Batch, Chain, Message, encode, frame
 
 WINDOW_FRAMES = 64
 WINDOW_BYTES = 8 << 20
@@ -31,15 +31,15 @@ class Peer:
     """Another process, from here."""
 
     __slots__ = (
+        "_closed_bytes",
+        "_closed_messages",
         "acknowledged",
         "batch",
+        "controls",
         "dirty",
         "frames",
         "gone",
         "incarnation",
-        "messages",
-        "outbox_bytes",
-        "outbox_messages",
         "owed",
         "owed_bytes",
         "own_incarnation",
@@ -47,6 +47,7 @@ class Peer:
         "paused",
         "process",
         "received",
+        "room",
         "sequence",
         "source",
         "state",
@@ -70,12 +71,13 @@ class Peer:
 
     def reset(self) -> int:
         """Forget the connection. Returns how many messages were in the outbox."""
-        lost = getattr(self, "outbox_messages", 0)
+        lost = self.outbox_messages if hasattr(self, "batch") else 0
         self.batch = Batch()
+        self.controls = 0  # letters of the open batch that are no messages
+        self.room = 0  # letters that `tell` may bring the open batch to; 0: each goes by `post`
         self.frames: deque[tuple[bytes, int, int]] = deque()  # closed: (rest, messages in it, bytes of letters)
-        self.messages = 0  # messages among the letters of the open batch
-        self.outbox_messages = 0
-        self.outbox_bytes = 0
+        self._closed_messages = 0
+        self._closed_bytes = 0
         self.sequence = 0
         self.unacknowledged: deque[tuple[int, int]] = deque()  # (sequence, bytes)
         self.unacknowledged_bytes = 0
@@ -84,6 +86,16 @@ class Peer:
         self.owed = 0
         self.owed_bytes = 0
         return lost
+
+    @property
+    def outbox_messages(self) -> int:
+        """Messages that have not left."""
+        return self._closed_messages + len(self.batch.letters) - self.controls
+
+    @property
+    def outbox_bytes(self) -> int:
+        """Bytes of letters that have not left."""
+        return self._closed_bytes + self.batch.size
 
     def full(self) -> bool:
         """Whether the outbox takes no more messages; answers and system letters it always takes."""
@@ -102,17 +114,64 @@ class Peer:
     ) -> None:
         """Put a letter into the outbox; `numbers` are id, cause, root and HLC. Raises `TooLarge`, TypeError."""
         batch = self.batch
-        self.outbox_bytes += batch.add(kind, target, sender, *numbers, body, ask)
-        if is_message:
-            self.messages += 1
-            self.outbox_messages += 1
         if batch.full():
             self._close()
+            batch = self.batch
+        batch.add(kind, target, sender, *numbers, body, ask)
+        if not is_message:
+            self.controls += 1
+        if batch.full():
+            self._close()
+        elif is_message and not (self.room or self.waiters or self.paused or self.gone) and self._roomy():
+            self.room = FRAME_LETTERS - 1
+
+    def _roomy(self) -> bool:
+        """Whether a whole frame more would leave the outbox within its bounds."""
+        return (
+            self.outbox_messages <= OUTBOX_MESSAGES - FRAME_LETTERS
+            and self.outbox_bytes <= OUTBOX_BYTES - FRAME_BYTES - MESSAGE_SIZE_MAX
+        )
+
+    def tell(
+        self,
+        message: Message[Any],
+        target: str,
+        sender: str,
+        id: int,  # noqa: A002 - the envelope's own word
+        cause: int,
+        root: int,
+        hlc: int,
+    ) -> bool:
+        """Put a message that nobody waits for into the open batch, if nothing else has to be looked at.
+
+        False: it goes by `post`, as the first letter of a frame and the last do, and all while there is no room.
+        Across processes this is what a message costs its sender, so it is written out.
+        """
+        batch = self.batch
+        letters = batch.letters
+        if len(letters) >= self.room:
+            return False
+        names = batch.names
+        try:
+            letter = encode((names[message.wire], names[target], names[sender], id, cause, root, hlc, message))
+        except KeyError:  # a name that is new to this frame
+            return False
+        size = len(letter)
+        if size > MESSAGE_SIZE_MAX:
+            return False
+        letters.append(letter)
+        batch.size = size = batch.size + size
+        if size >= FRAME_BYTES:
+            self.room = 0  # the next one, or the end of the pass, closes the frame
+        return True
 
     def _close(self) -> None:
-        self.frames.append((self.batch.close(), self.messages, self.batch.size))
+        messages = len(self.batch.letters) - self.controls
+        self.frames.append((self.batch.close(), messages, self.batch.size))
+        self._closed_messages += messages
+        self._closed_bytes += self.batch.size
         self.batch = Batch()
-        self.messages = 0
+        self.controls = self.room = 0
 
     def handshake(self, send: Callable[[str, bytes], bool], kind: str, body: Any) -> bool:
         """Send HELLO, WELCOME or GOAWAY at once, past outbox and window."""
@@ -141,8 +200,8 @@ class Peer:
             self.owed = self.owed_bytes = 0
             self.unacknowledged.append((self.sequence, len(rest)))
             self.unacknowledged_bytes += len(rest)
-            self.outbox_messages -= messages
-            self.outbox_bytes -= size
+            self._closed_messages -= messages
+            self._closed_bytes -= size
             shipped += messages
         if self.owed_enough():
             whole = frame(self.own_process, self.own_incarnation, 0, self.received, EMPTY)

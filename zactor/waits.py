@@ -9,6 +9,8 @@ import heapq
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from zactor.cell import Cell, DiskState, Mail, Wait
 from zactor.errors import AskTimeout, DiskFailed
 from zactor.message import Message, format_id
@@ -173,7 +175,8 @@ class Waits:
         wait = self.wait(cell)
         wait.operation = operation
         if self._kernel.tap is not None:
-            self._kernel.output(cell, "operation", (wait.id, type(operation).__name__))
+            fields = [getattr(field, "__qualname__", field) for field in msgspec.structs.astuple(operation)]
+            self._kernel.output(cell, "operation", (wait.id, type(operation).__name__, fields))
         if dirty is not None:
             self._disk(cell).dirty[dirty] = None
         elif cell.disk is not None and isinstance(operation, Rename) and operation.file in cell.disk.dirty:
@@ -191,6 +194,8 @@ class Waits:
 
     def commit(self, cell: Cell, write_id: int, wait: Wait | None) -> None:
         """`Disk.commit`: begins when this pass has sent what it has to send."""
+        if self._kernel.tap is not None:
+            self._kernel.output(cell, "commit", write_id if wait is None else wait.id)
         disk = self._disk(cell)
         disk.wanted.append(write_id if wait is None else wait)
         if not disk.under_way and cell not in self.commits:

@@ -490,6 +490,21 @@ def test_an_actor_that_stops_with_laters_open_fails_their_askers_at_once(placeme
     assert_all_balanced(virtual)
 
 
+def test_a_refusal_that_its_asker_keeps_holds_nothing_of_the_actor_that_refused() -> None:
+    virtual, _, _ = two("local")
+    outside = virtual.outside("front")
+    refused = outside.ask(outside.to("server"), Refuse(text="no"))
+    postponed = outside.ask(outside.to("server"), Postpone())
+    with pytest.raises(NotToday) as kept:
+        virtual.result(refused)
+
+    outside.say("server", Settle(how="drop"))
+
+    with pytest.raises(NeverAnswered):
+        virtual.result(postponed)
+    assert kept.value.detail == "why"
+
+
 def test_a_later_of_a_tell_answers_nobody() -> None:
     virtual, _, _ = two("local")
     outside = virtual.outside("front")

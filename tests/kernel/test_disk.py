@@ -307,17 +307,25 @@ def test_a_sync_that_fails_ends_the_process(message: Message[None]) -> None:
     assert ("writer", "failed", kernel.fatal) in virtual.lives
 
 
+class Quick(Writer):
+    """Is back before a sync has ended."""
+
+    supervision = Supervision(backoff_min_ns=10_000, backoff_max_ns=10_000)
+
+
 def test_a_restart_does_not_hear_of_the_commits_of_the_object_before() -> None:
-    virtual, kernel, _, outside = one()
-    virtual.run()
+    virtual, kernel, _, outside = one(Quick)
     outside.say("writer", Commit(write_id=1))
     virtual.run(seconds=0.000_01)
     outside.say("writer", Commit(write_id=2))
     outside.say("writer", Break())
-    virtual.run(seconds=1.0)
+    virtual.run(seconds=0.000_05)
     writer: Any = kernel.cells["writer"].actor
-    assert writer.synced_ids == []
+    assert kernel.cells["writer"].generation == 1
+    assert len(kernel.waits.syncs) == 1
 
+    virtual.run()
+    assert writer.synced_ids == []
     outside.say("writer", Commit(write_id=3))
     virtual.run()
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.kernel.balance import assert_all_balanced
 from zactor.actor import Actor, Down, Later, on
-from zactor.cell import Cell, Mail, Wait
+from zactor.cell import Cell, Wait
 from zactor.errors import ActorFailed, ActorStopped, Overloaded
 from zactor.kernel import Kernel
 from zactor.message import NAME_LENGTH_MAX, Message, Ref
@@ -482,6 +482,18 @@ def test_a_stop_that_comes_while_an_actor_waits_for_its_restart_stops_it() -> No
     assert_all_balanced(virtual)
 
 
+def test_a_stop_is_not_lost_when_a_child_fails_first() -> None:
+    virtual, kernel, outside = one(Parent)
+    outside.say("it/child", Break())
+    kernel.life.stop("it")
+
+    virtual.run(seconds=1.0)
+
+    assert "it" not in kernel.cells
+    assert kernel.dead == {}
+    assert_all_balanced(virtual)
+
+
 def test_only_a_parent_stops_a_child() -> None:
     virtual, kernel, outside = one(Sum)
     virtual.result(outside.ask(outside.to("it"), Spawn(name="a")))
@@ -607,14 +619,16 @@ def test_a_thousand_actors_spawned_told_and_stopped_leave_no_garbage() -> None:
         virtual.run(seconds=0.01)
         gc.set_debug(gc.DEBUG_SAVEALL)
         gc.collect()
-        ours = [each for each in gc.garbage if isinstance(each, (Actor, Cell, Wait, Mail, Ref))]
+        ours: list[Any] = [each for each in gc.garbage if isinstance(each, Worker)]
+        ours += [each for each in gc.garbage if isinstance(each, Cell) and each.kernel is kernel]
+        ours += [each for each in gc.garbage if isinstance(each, Wait) and each.cell.kernel is kernel]
     finally:
         gc.set_debug(0)
         gc.garbage.clear()
         gc.enable()
 
     assert len(kernel.cells) == 2
-    assert len(ours) < 10
+    assert len(ours) == 0
     assert len(kernel.waits.heap) < 200
     assert kernel.waits.timers == {}
     assert_all_balanced(virtual)

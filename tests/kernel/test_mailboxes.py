@@ -14,6 +14,7 @@ from zactor.mailroom import MAILBOX_BYTES, MAILBOX_BYTES_MAX
 from zactor.message import Message, Ref
 from zactor.peer import OUTBOX_MESSAGES
 from zactor.sim.virtual import Virtual
+from zactor.supervision import Supervision
 
 FLOOD = 20_000
 
@@ -66,6 +67,20 @@ class Receiver(Actor):
 
 class Small(Receiver):
     mailbox_size = 10
+
+
+class Unhurried(Small):
+    """Takes one message a turn, and sends to itself when it has taken the second."""
+
+    turn_messages = 1
+
+    @on
+    def item(self, message: Item) -> None:
+        self.numbers.append(message.number)
+        if message.number == 1:
+            self.room = len(self._cell.mailbox)
+            self.sent = self.send(self.ref, Item(number=11))
+            self.tell(self.ref, Item(number=99))
 
 
 class Sender(Actor):
@@ -262,36 +277,46 @@ def test_a_send_that_finds_no_room_in_time_is_overloaded(placement: str) -> None
     assert_all_balanced(virtual)
 
 
-@both
-def test_nobody_overtakes_those_who_wait_for_room(placement: str) -> None:
-    virtual, _, back, outside = two(placement, Small)
+def test_nobody_overtakes_those_who_wait_for_room_in_a_mailbox() -> None:
+    virtual, _, back, outside = two("local", Unhurried)
     outside.say("receiver", Hold(seconds=0.1))
     virtual.run(seconds=0.01)
-    waiting = virtual.outside("front")
-    ref = waiting.to("receiver")
-    count = 0
-    sends: list[Any] = []
-    while not sends or sends[-1].done:  # until one has to wait
-        sends.append(waiting.send(ref, Item(number=count)))
-        count += 1
-        virtual.run(seconds=0.000_1)
+    back.cells["receiver"].policy = Supervision(directives=((Overloaded, "resume"),))
+    for number in range(10):
+        outside.say("receiver", Item(number=number))
+    first = outside.send(outside.to("receiver"), Item(number=10))
 
-    refused = 0
-    for _ in range(2000):
-        try:
-            outside.say("receiver", Item(number=-1))
-        except Overloaded:
-            refused += 1
-        virtual.run(seconds=0.000_1)
-        if sends[-1].done:
-            break
-
-    assert virtual.result(sends[-1]) is None
     virtual.run()
-    numbers = received(back)
-    assert [number for number in numbers if number >= 0] == list(range(count))
-    assert refused > 100
-    assert -1 not in numbers[: numbers.index(count - 1)]
+
+    receiver: Any = back.cells["receiver"].actor
+    assert receiver.room == 8
+    assert (first.done, receiver.sent.done) == (True, True)
+    assert received(back) == list(range(12))
+    assert back.dead == {"full": 1}
+    outside.say("receiver", Item(number=12))
+    virtual.run()
+    assert received(back) == list(range(13))
+    assert_all_balanced(virtual)
+
+
+def test_nobody_overtakes_those_who_wait_for_room_in_an_outbox() -> None:
+    virtual, front, back, outside = two("remote")
+    peer = front.mailroom.peers["back"]
+    peer.state = "greeting"
+    for number in range(OUTBOX_MESSAGES):
+        outside.say("receiver", Item(number=number))
+    first = outside.send(outside.to("receiver"), Item(number=OUTBOX_MESSAGES))
+    peer.state = "open"
+    front.shipped += peer.flush(front.world.send)
+    assert not peer.full()
+
+    with pytest.raises(Overloaded):
+        outside.say("receiver", Item(number=-1))
+    second = outside.send(outside.to("receiver"), Item(number=OUTBOX_MESSAGES + 1))
+    virtual.run()
+
+    assert (first.done, second.done) == (True, True)
+    assert received(back) == list(range(OUTBOX_MESSAGES + 2))
     assert_all_balanced(virtual)
 
 

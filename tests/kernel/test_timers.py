@@ -190,6 +190,19 @@ def test_timers_that_were_taken_back_do_not_pile_up() -> None:
     assert len(kernel.waits.heap) < 200
 
 
+def test_those_that_remain_after_many_were_taken_back_still_fire_in_their_order() -> None:
+    virtual, _, clock, _ = one()
+    lot = virtual.stream("the test")
+    timers = [(number, clock.after(number / 10_000, Tick(number=number))) for number in lot.sample(range(1000), 1000)]
+
+    for number, timer in timers:
+        if number % 10:
+            clock.cancel(timer)
+    virtual.run()
+
+    assert [number for number, _ in clock.ticks] == list(range(0, 1000, 10))
+
+
 def test_timers_of_objects_that_are_gone_do_not_pile_up() -> None:
     virtual, kernel, clock, _ = one()
 

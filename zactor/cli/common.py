@@ -23,11 +23,16 @@ TopologyOption = Annotated[
     typer.Option("-t", "--topology", metavar="NAME|FILE", help="The running topology; default: the only one."),
 ]
 DirOption = Annotated[
-    Path | None, typer.Option("--dir", envvar="ZACTOR_DIR", help="Where topologies keep state and runs.")
+    Path | None,
+    typer.Option(
+        "--dir", metavar="DIR", envvar="ZACTOR_DIR", help="Where topologies keep state and runs; default: .zactor."
+    ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON value a line.")]
 NodeOption = Annotated[str | None, typer.Option("-n", "--node", metavar="PATTERN", help="Only nodes like store/*.")]
-TimeoutOption = Annotated[str, typer.Option("--timeout", help="Give up after this long, such as 500ms.")]
+TimeoutOption = Annotated[
+    str, typer.Option("--timeout", metavar="DURATION", help="Give up after this long, such as 500ms.")
+]
 
 
 class NotRunning(UserError):
@@ -39,9 +44,15 @@ def command_name() -> str:
     return os.environ.get("ZACTOR_COMMAND", "zactor")
 
 
+def running_by_name() -> list[tuple[Home, Lock]]:
+    """Every topology that this user runs, in the order in which they are listed."""
+    return sorted(running(), key=lambda found: (found[0].name, found[1].file))
+
+
 def find_running(topology: str | None, folder: Path | None) -> tuple[Home, Lock]:
     """The running topology that is meant. Raises `NotRunning`, or UserError when there are several."""
-    found = running()
+    everything = running_by_name()
+    found = everything
     if folder is not None:
         found = [each for each in found if each[0].folder.parent == folder.resolve()]
     if topology is not None:
@@ -52,9 +63,10 @@ def find_running(topology: str | None, folder: Path | None) -> tuple[Home, Lock]
         else:
             found = [each for each in found if each[0].name == topology]
     if not found:
-        which = "no topology" if topology is None else repr(topology)
-        verb = "is running" if topology is None else "is not running"
-        raise NotRunning(f"{which} {verb}; start one with: {command_name()} up FILE")
+        if topology is None:
+            raise NotRunning(f"no topology is running; start one with: {command_name()} up FILE")
+        others = ", ".join(home.name for home, _ in everything) or "none"
+        raise NotRunning(f"{topology!r} is not running; running are: {others}")
     if len(found) > 1:
         names = "".join(f"\n  {home.name}  {lock.file}" for home, lock in found)
         raise UserError(f"several topologies are running; say which with -t NAME or -t FILE:{names}")
@@ -77,8 +89,13 @@ def seconds(written: str) -> float:
 
 
 def print_json(value: Any) -> None:
-    """One object on one line."""
+    """One value on one line."""
     sys.stdout.write(msgspec.json.encode(value, enc_hook=str).decode() + "\n")
+
+
+def say(problem: str) -> None:
+    """One line on standard error, for what is not the answer of a verb."""
+    sys.stderr.write(f"zactor: {problem}\n")
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +10,9 @@ import msgspec
 import typer
 
 from zactor import registry
-from zactor.actor import Actor, describe
-from zactor.cli.common import JsonOption, print_json, print_table
-from zactor.cli.values import describe_fields, type_name
+from zactor.actor import Actor, Link, describe
+from zactor.cli.common import JsonOption, print_json, print_table, say
+from zactor.cli.values import describe_fields, plain, type_name, written
 
 app = typer.Typer()
 
@@ -21,7 +20,7 @@ app = typer.Typer()
 @app.command()
 def kinds(
     kind: Annotated[
-        str | None, typer.Argument(metavar="[KIND]", help="Such as files.server or ./greeter.py:Greeter.")
+        str | None, typer.Argument(metavar="KIND", help="Such as files.server or ./greeter.py:Greeter.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -33,28 +32,29 @@ def kinds(
         else:
             _show(kind, found)
         return
-    rows = [(name, _first_line(registry.find(name, None))) for name in registry.names()]
+    rows = [(name, _document(registry.find(name, None)).partition("\n")[0]) for name in registry.names()]
     if as_json:
         for name, text in rows:
             print_json({"kind": name, "about": text})
     else:
         print_table(("KIND", "ABOUT"), rows)
     for package, problem in sorted(registry.broken().items()):
-        sys.stderr.write(f"zactor: {package} cannot be used: {problem}\n")
+        say(f"{package} cannot be used: {problem}")
 
 
-def _first_line(kind: type[Actor]) -> str:
-    return (inspect.getdoc(kind) or "").partition("\n")[0]
+def _document(kind: type[Actor]) -> str:
+    # Not inspect.getdoc: a class without a text would show that of Actor.
+    return inspect.cleandoc(kind.__doc__ or "")
 
 
 def _about(name: str, kind: type[Actor]) -> dict[str, object]:
     about = describe(kind)
     return {
         "kind": name,
-        "about": inspect.getdoc(kind),
+        "about": _document(kind),
         "settings": [
-            {"name": each.name, "type": type_name(each.type), "default": None if _needed(each) else each.default}
-            | {"required": _needed(each)}
+            {"name": each.name, "type": type_name(each.type), "required": each.default is msgspec.UNSET}
+            | ({} if each.default is msgspec.UNSET else {"default": plain(each.default)})
             for each in about.settings.values()
         ],
         "links": [
@@ -69,27 +69,22 @@ def _about(name: str, kind: type[Actor]) -> dict[str, object]:
     }
 
 
-def _needed(setting: object) -> bool:
-    return getattr(setting, "default", None) is msgspec.UNSET
-
-
 def _show(name: str, kind: type[Actor]) -> None:
     about = describe(kind)
-    typer.echo(f"{name}\n{inspect.getdoc(kind) or ''}")
+    typer.echo(name)
+    if _document(kind):
+        typer.echo(_document(kind))
     settings = [
-        (each.name, type_name(each.type), "required" if _needed(each) else f"{each.default!r}")
-        for each in about.settings.values()
-    ]
-    links = [
         (
             each.name,
-            " | ".join(message.__name__ for message in each.messages) or "anything",
-            "any number" if each.many else "optional" if each.optional else "one",
+            type_name(each.type),
+            "required" if each.default is msgspec.UNSET else written(each.default, each.type),
         )
-        for each in about.links.values()
+        for each in about.settings.values()
     ]
+    links = [(each.name, _sends(each), _takes(each)) for each in about.links.values()]
     messages = [
-        (each.__name__, describe_fields(each), type_name(each.answer) if each.answer else "-")
+        (each.__name__, describe_fields(each), "-" if each.answer is None else type_name(each.answer))
         for each in about.messages.values()
     ]
     for head, rows in (
@@ -100,3 +95,13 @@ def _show(name: str, kind: type[Actor]) -> None:
         if rows:
             typer.echo("")
             print_table(head, rows)
+
+
+def _sends(link: Link) -> str:
+    return " | ".join(message.__name__ for message in link.messages) or "anything"
+
+
+def _takes(link: Link) -> str:
+    if link.many:
+        return "any number"
+    return "one or none" if link.optional else "one"

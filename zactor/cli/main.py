@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -35,7 +36,7 @@ class _Lazy(TyperGroup):
 
     def get_command(self, _context: Any, name: str) -> Any:
         if name in _VERBS:
-            group: Any = typer.main.get_command(importlib.import_module(f"zactor.cli.{_VERBS[name]}").app)
+            group = _command_of(f"zactor.cli.{_VERBS[name]}", "app")
             return getattr(group, "commands", {name: group})[name]  # an app of one verb is that verb
         from zactor import registry
 
@@ -43,17 +44,41 @@ class _Lazy(TyperGroup):
         if where is None:
             return None
         module, _, attribute = where.partition(":")
-        group = typer.main.get_command(getattr(importlib.import_module(module), attribute))
+        group = _command_of(module, attribute)
         group.name = name
         return group
 
+    def resolve_command(self, context: Any, words: list[str]) -> Any:
+        if self.get_command(context, words[0]) is None and not words[0].startswith("-"):
+            from zactor.registry import did_you_mean
 
-app = typer.Typer(cls=_Lazy, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+            known = self.list_commands(context)
+            hint = did_you_mean(words[0], known) or f" The verbs are: {', '.join(known)}."
+            raise UserError(f"there is no verb {words[0]!r}.{hint}")
+        return super().resolve_command(context, words)
+
+
+def _command_of(module: str, attribute: str) -> Any:
+    found: typer.Typer = getattr(importlib.import_module(module), attribute)
+    # Whoever wrote the verbs: help looks the same on a terminal and in a pipe, and rich is not loaded.
+    found.rich_markup_mode = None
+    found._add_completion = False
+    return typer.main.get_command(found)
+
+
+app = typer.Typer(
+    cls=_Lazy,
+    invoke_without_command=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
 
 
 @app.callback()
 def zactor(
-    version: bool = typer.Option(False, "--version", help="Show the version.", is_eager=True),
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Show the version."),
 ) -> None:
     """Launch topologies of actors, talk to them, and read what they did."""
     if version:
@@ -61,41 +86,72 @@ def zactor(
 
         typer.echo(f"zactor {installed('zactor')}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        from zactor.cli.common import USAGE
+
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(USAGE)
 
 
 def main() -> None:
     """The entry point. Ends the process with one of the exit codes of `zactor.cli.common`."""
-    sys.exit(run(sys.argv[1:]))
+    code = 1
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = 130  # it came while modules were being imported
+    except BrokenPipeError:
+        # The reader has gone, as in `zactor logs | head -1`. What is still buffered would complain at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command line; returns its exit code."""
-    from zactor.cli.common import DEADLINE, FAILED, INTERRUPTED, NOT_RUNNING, OK, USAGE, NotRunning
+    from zactor.cli.common import DEADLINE, FAILED, INTERRUPTED, NOT_RUNNING, OK, USAGE, NotRunning, command_name
+    from zactor.launchers.folders import AlreadyRunning
+    from zactor.topology.diagnostics import TopologyError
 
     try:
-        code = typer.main.get_command(app).main(arguments, prog_name="zactor", standalone_mode=False)
+        code = typer.main.get_command(app).main(arguments, prog_name=command_name(), standalone_mode=False)
     except TyperException as problem:
-        show = getattr(problem, "show", None)
-        if show is None:
-            return _say(problem, USAGE)
-        show()
-        return USAGE
+        return _refuse(problem)
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except NotRunning as problem:
-        return _say(problem, NOT_RUNNING)
+        return _say(str(problem), NOT_RUNNING)
+    except AlreadyRunning as problem:
+        return _say(str(problem), FAILED)
+    except TopologyError as problem:
+        count = len(problem.diagnostics)
+        sys.stderr.write(f"{problem}\n")  # as compilers do it, so that an editor finds the places
+        return _say(f"{'one mistake' if count == 1 else f'{count} mistakes'} in {problem.diagnostics[0].file}", USAGE)
     except UserError as problem:
-        return _say(problem, USAGE)
+        return _say(str(problem), USAGE)
     except AskTimeout as problem:
-        return _say(problem, DEADLINE)
+        return _say(f"AskTimeout: {problem}", DEADLINE)
     except ZactorError as problem:
-        return _say(problem, FAILED)
+        return _say(f"{type(problem).__name__}: {problem}", FAILED)
     return code if isinstance(code, int) else OK
 
 
-def _say(problem: Exception, code: int) -> int:
-    kind = "" if isinstance(problem, UserError) else f"{type(problem).__name__}: "
-    sys.stderr.write(f"zactor: {kind}{problem}\n")
+def _refuse(problem: TyperException) -> int:
+    """Say what is wrong with the words and flags. A group that is called without a verb shows its help."""
+    from zactor.cli.common import USAGE
+
+    text = problem.format_message().rstrip(".")
+    context: typer.Context | None = getattr(problem, "ctx", None)
+    if context is None:
+        return _say(text, USAGE)
+    if "\n" not in text:
+        return _say(f"{text[:1].lower()}{text[1:]}; see: {context.command_path} --help", USAGE)
+    sys.stderr.write(f"{text}\n")
+    return USAGE
+
+
+def _say(text: str, code: int) -> int:
+    sys.stderr.write(f"zactor: {text}\n")
     return code
 
 

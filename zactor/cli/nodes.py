@@ -23,18 +23,25 @@ from zactor.cli.common import (
     print_table,
     seconds,
 )
-from zactor.cli.values import build_message
+from zactor.cli.values import build_message, plain
 from zactor.errors import Failure, UserError
 from zactor.message import Message
 
 app = typer.Typer()
 
+CELL_LENGTH_MAX = 60
+
 A = TypeVar("A")
 
 NodeArgument = Annotated[str, typer.Argument(metavar="NODE", help="Such as greeter or store/0.")]
 MessageArgument = Annotated[str, typer.Argument(metavar="MESSAGE", help="The class of the message.")]
-FieldsArgument = Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...", help="Its fields.")]
-BodyOption = Annotated[str | None, typer.Option("--body", metavar="JSON|-", help="All fields as one JSON object.")]
+FieldsArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="FIELD=VALUE...", help="Its fields; @FILE is what a file holds.")
+]
+BodyOption = Annotated[
+    str | None,
+    typer.Option("--body", metavar="JSON", help="All fields as one JSON object; - reads it from standard input."),
+]
 
 
 def _with_client(topology: str | None, folder: Path | None, work: Callable[[TopologyClient], Awaitable[A]]) -> A:
@@ -52,41 +59,56 @@ def ps(
     as_json: JsonOption = False,
     folder: DirOption = None,
 ) -> None:
-    """Show the nodes: state, mailbox, what they wait for, and where the messages are."""
+    """Show the nodes: state, mailbox and what they wait for."""
     _with_client(topology, folder, lambda client: _ps(client, node, as_json))
 
 
 async def _ps(client: TopologyClient, pattern: str | None, as_json: bool) -> None:
-    found = await asyncio.gather(*(_inspect(client, process) for process in client.book.processes))
-    rows = []
-    for process, about in zip(client.book.processes, found, strict=True):
-        entry = client.book.processes[process]
-        for name in (name for name, home in client.book.nodes.items() if home == process):
-            actor: dict[str, Any] = next((each for each in about.get("actors", ()) if each["name"] == name), {})
-            row = {
-                "node": name,
-                "process": process,
-                "pid": entry.pid,
-                "state": actor.get("state") or about.get("state") or "stopped",
-                "mailbox": actor.get("mailbox"),
-                "handled": actor.get("handled"),
-                "restarts": actor.get("restarts"),
-                "waits_for": actor.get("waits_for"),
-                "last_error": actor.get("last_error") or about.get("because"),
-                "process_restarts": entry.incarnation - 1,
-            }
-            if pattern is None or fnmatch.fnmatch(name, pattern):
-                rows.append(row)
-    books = [about["books"] for about in found if "books" in about]
-    dead = [about["dead_letters"] for about in found if "dead_letters" in about]
+    answers = await asyncio.gather(*(_inspect(client, process) for process in client.book.processes))
+    found = dict(zip(client.book.processes, answers, strict=True))
+    rows = [
+        _row(client, name, process, found[process])
+        for name, process in client.book.nodes.items()
+        if pattern is None or fnmatch.fnmatch(name, pattern)
+    ]
+    if not rows:
+        raise UserError(f"no node is like {pattern!r}; the nodes are {', '.join(sorted(client.book.nodes))}")
     if as_json:
         for row in rows:
             print_json(row)
         return
+    for row in rows:
+        row["restarts"] = (row["restarts"] or 0) + row["process_restarts"]  # in a table, of both together
     columns = ("node", "state", "pid", "mailbox", "handled", "restarts", "waits_for", "last_error")
-    shown = [["-" if row[column] is None else str(row[column])[:60] for column in columns] for row in rows]
+    shown = [["-" if row[column] is None else _cell(row[column]) for column in columns] for row in rows]
     print_table([column.upper().replace("_", " ") for column in columns], shown)
+    books = [about["books"] for about in answers if "books" in about]
+    dead = [about["dead_letters"] for about in answers if "dead_letters" in about]
     sys.stdout.write(_books_line(books, dead) + "\n")
+
+
+def _row(client: TopologyClient, node: str, process: str, about: dict[str, Any]) -> dict[str, Any]:
+    """What `ps --json` says of a node. `about` is what its process says of itself."""
+    entry = client.book.processes[process]
+    actor: dict[str, Any] = next((each for each in about.get("actors", ()) if each["name"] == node), {})
+    return {
+        "node": node,
+        "process": process,
+        "pid": entry.pid,
+        "state": actor.get("state") or about.get("state") or "stopped",
+        "mailbox": actor.get("mailbox"),
+        "handled": actor.get("handled"),
+        "restarts": actor.get("restarts"),
+        "waits_for": actor.get("waits_for"),
+        "last_error": actor.get("last_error") or about.get("because"),
+        "process_restarts": entry.incarnation - 1,
+    }
+
+
+def _cell(value: object) -> str:
+    """One line of a table; `--json` has the whole."""
+    text = str(value).partition("\n")[0]
+    return text if len(text) <= CELL_LENGTH_MAX else text[: CELL_LENGTH_MAX - 3] + "..."
 
 
 async def _inspect(client: TopologyClient, process: str) -> dict[str, Any]:
@@ -141,7 +163,7 @@ def ask(
     if isinstance(answer, str) and not as_json:
         typer.echo(answer)
     else:
-        print_json(answer)
+        print_json(plain(answer))
 
 
 @app.command()
@@ -159,6 +181,7 @@ def send(
 
     async def work(client: TopologyClient) -> None:
         await client.send(client.ref(node), _message(client, node, message, fields or [], body), timeout_s)
-        await client.delivered(timeout_s)
+        # Frames between two processes keep their order: once this is answered, the other side has the message.
+        await client.inspect(client.book.nodes[node], timeout_s)
 
     _with_client(topology, folder, work)

@@ -13,8 +13,16 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from zactor.cli.common import DirOption, JsonOption, NodeOption, TopologyOption, find_running, home_for, print_json
-from zactor.cli.common import NotRunning as NotRunningError
+from zactor.cli.common import (
+    DirOption,
+    JsonOption,
+    NodeOption,
+    NotRunning,
+    TopologyOption,
+    find_running,
+    home_for,
+    print_json,
+)
 from zactor.errors import UserError
 from zactor.hlc import COUNTER_MASK
 from zactor.launchers.folders import Home
@@ -30,7 +38,9 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 @app.command()
 def logs(
     topology: TopologyOption = None,
-    run: Annotated[str, typer.Option("-r", "--run", help="A run's id, the beginning of it, or latest.")] = "latest",
+    run: Annotated[
+        str, typer.Option("-r", "--run", metavar="RUN", help="A run's id, the beginning of it, or latest.")
+    ] = "latest",
     node: NodeOption = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as lines are written.")] = False,
     as_json: JsonOption = False,
@@ -53,20 +63,22 @@ def logs(
 def _home(topology: str | None, folder: Path | None) -> Home:
     try:
         return find_running(topology, folder)[0]
-    except NotRunningError:
+    except NotRunning:
         # A topology that was stopped still has its runs, if its file is named.
         path = Path(topology or "topology.yaml")
-        if not path.is_file():
-            raise
-        return home_for(load(path), folder)
+        if path.is_file():
+            return home_for(load(path), folder)
+        raise NotRunning("no topology is running; for one that has stopped, name its file with -t FILE") from None
 
 
 def _run_folder(home: Home, run: str) -> Path:
     runs = home.runs()
+    if not runs:
+        raise NotRunning(f"{home.name} has not run yet, or its runs were removed")
     fitting = runs[-1:] if run == "latest" else [each for each in runs if each.startswith(run)]
     if len(fitting) != 1:
-        known = ", ".join(runs) or "none"
-        raise UserError(f"{home.name} has {'no' if not fitting else 'several'} runs like {run!r}; the runs are {known}")
+        many = "several runs begin" if fitting else "no run begins"
+        raise UserError(f"{home.name}: {many} with {run!r}; the runs are {', '.join(runs)}")
     return home.run_folder(fitting[0])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -24,23 +25,34 @@ from zactor.cli.common import (
     home_for,
     print_json,
     print_table,
+    running_by_name,
+    say,
     seconds,
     shown,
 )
 from zactor.errors import UserError
-from zactor.launchers.folders import Home, running
+from zactor.launchers.folders import Home
+from zactor.topology.model import Topology
 from zactor.topology.read import load
 
 app = typer.Typer()
 
 DOWN_S = 10.0
 
+DEFAULT_FILE = Path("topology.yaml")
+
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The topology.")]
+
+
+def _load(file: Path, *, inline: bool = False) -> Topology:
+    if file == DEFAULT_FILE and not file.exists():
+        raise UserError(f"there is no {DEFAULT_FILE} in this folder; say which file is meant")
+    return load(file, inline=inline)
 
 
 @app.command()
 def up(
-    file: FileArgument = Path("topology.yaml"),
+    file: FileArgument = DEFAULT_FILE,
     detach: Annotated[bool, typer.Option("-d", "--detach", help="Return when all nodes are ready.")] = False,
     inline: Annotated[bool, typer.Option("--inline", help="Everything in this one process, for a debugger.")] = False,
     timeout: TimeoutOption = "30s",
@@ -50,7 +62,7 @@ def up(
     from zactor.cli.up import run_up
 
     startup_s = seconds(timeout)
-    topology = load(file, inline=inline)
+    topology = _load(file, inline=inline)
     raise typer.Exit(run_up(topology, home_for(topology, folder), detach=detach, startup_s=startup_s))
 
 
@@ -68,51 +80,67 @@ def down(
         home_found = _stopped_home(topology, folder) if delete_state else None
         if home_found is None:
             raise
-        _delete_state(home_found, yes=yes)
+        _confirm(home_found, yes=yes)
+        _delete_state(home_found)
         return
-    os.kill(lock.pid, signal.SIGTERM)
+    if delete_state:
+        _confirm(home, yes=yes)
+    # It may have ended by itself a moment ago.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(lock.pid, signal.SIGTERM)
     deadline_s = time.monotonic() + DOWN_S
     while home.running() is not None:
         if time.monotonic() > deadline_s:
-            sys.stderr.write(f"zactor: {home.name} (pid {lock.pid}) is still running after {DOWN_S:g} s\n")
+            say(f"{home.name} (pid {lock.pid}) is still running after {DOWN_S:g} s")
             raise typer.Exit(FAILED)
         time.sleep(0.01)
     typer.echo(f"{home.name}: stopped")
     if delete_state:
-        _delete_state(home, yes=yes)
+        _delete_state(home)
 
 
 def _stopped_home(topology: str | None, folder: Path | None) -> Home | None:
-    path = Path(topology or "topology.yaml")
+    path = Path(topology or DEFAULT_FILE)
     return home_for(load(path), folder) if path.is_file() else None
 
 
-def _delete_state(home: Home, *, yes: bool) -> None:
-    if not yes:
-        if not sys.stdin.isatty():
-            raise UserError(f"removing {shown(home.state)} needs --yes, since nobody is here to ask")
-        typer.confirm(f"Remove {shown(home.state)} for good?", abort=True)
-    shutil.rmtree(home.state, ignore_errors=True)
+def _confirm(home: Home, *, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UserError(f"removing {shown(home.state)} needs --yes, since nobody is here to ask")
+    if not typer.confirm(f"Remove {shown(home.state)} for good?", err=True):
+        raise typer.Exit(FAILED)
+
+
+def _delete_state(home: Home) -> None:
+    if not home.state.exists():
+        typer.echo(f"{home.name}: there is no state")
+        return
+    try:
+        shutil.rmtree(home.state)
+    except OSError as problem:
+        raise UserError(f"{problem.filename} cannot be removed: {problem.strerror}") from None
     typer.echo(f"{home.name}: state removed")
 
 
 @app.command()
 def ls(as_json: JsonOption = False) -> None:
     """List the running topologies."""
-    rows = [(home.name, lock.run, lock.pid, shown(Path(lock.file))) for home, lock in running()]
+    rows = [(home.name, lock.run, lock.pid, shown(Path(lock.file))) for home, lock in running_by_name()]
     if as_json:
         for name, run, pid, file in rows:
             print_json({"topology": name, "run": run, "pid": pid, "file": file})
     elif rows:
         print_table(("TOPOLOGY", "RUN", "PID", "FILE"), rows)
     else:
-        sys.stderr.write(f"nothing is running; start a topology with: {command_name()} up FILE\n")
+        say(f"nothing is running; start a topology with: {command_name()} up FILE")
 
 
 @app.command()
-def check(file: FileArgument = Path("topology.yaml")) -> None:
+def check(file: FileArgument = DEFAULT_FILE) -> None:
     """Check a topology: everything that is wrong with it, at once."""
-    topology = load(file)
+    topology = _load(file)
     count = sum(len(process.instances) for process in topology.processes)
     typer.echo(f"{topology.name}: ok, {_many(count, 'node')} in {_many(len(topology.processes), 'process')}")
 

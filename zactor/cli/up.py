@@ -12,12 +12,13 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from zactor.cli.common import FAILED, INTERRUPTED, OK, command_name, shown
+from zactor.cli.common import FAILED, INTERRUPTED, OK, USAGE, command_name, shown
 from zactor.errors import UserError
-from zactor.launchers.folders import Home, write_json
+from zactor.launchers.folders import AlreadyRunning, Home, write_json
 from zactor.launchers.local import Local
 from zactor.launchers.run import Run, StartFailed, file_stem
 from zactor.live.host import Assignment, Host, Report
@@ -228,7 +229,9 @@ def _detached(topology: Topology, home: Home, startup_s: float) -> int:
         code = _attached(topology, home, startup_s, say, ready)
     except UserError as problem:
         sys.stderr.write(f"zactor: {problem}\n")
-        code = FAILED
+        code = FAILED if isinstance(problem, AlreadyRunning) else USAGE
+    except Exception:
+        traceback.print_exc()  # nobody above us will: this process ends here
     finally:
         with contextlib.suppress(ValueError, OSError):
             print(f"\0{code}", file=out)

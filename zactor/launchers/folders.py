@@ -25,6 +25,8 @@ from zactor.topology.model import Topology
 
 RUNS_KEPT = 10
 
+ATTEMPTS, ATTEMPT_S = 10, 0.01
+
 
 class Lock(msgspec.Struct, frozen=True):
     """What the lock of a running topology says."""
@@ -83,16 +85,14 @@ class Home:
     def acquire(self, run: str, file: str) -> None:
         """Become the one that runs it. Raises `AlreadyRunning`."""
         handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _lock(handle):
             other = _read_lock(handle)
             os.close(handle)
             who = "" if other is None else f" (pid {other.pid}, run {other.run})"
             raise AlreadyRunning(
                 f"{self.name} is running already{who}; see it with: zactor ps -t {self.name}, "
                 f"or stop it with: zactor down -t {self.name}"
-            ) from None
+            )
         os.ftruncate(handle, 0)
         os.pwrite(handle, msgspec.json.encode(Lock(os.getpid(), run, self.name, file)), 0)
         self._handle = handle
@@ -147,7 +147,10 @@ def running() -> list[tuple[Home, Lock]]:
     """Every topology that this user runs. Notes that lead nowhere are removed."""
     found = []
     for note in sorted(runtime_folder().glob("*/home")):
-        folder = Path(note.read_text())
+        try:
+            folder = Path(note.read_text())
+        except FileNotFoundError:  # it has just been stopped
+            continue
         home = Home(folder, folder.name)
         lock = home.running()
         if lock is not None:
@@ -184,6 +187,18 @@ def write_whole(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """The same, for a value."""
     write_whole(path, msgspec.json.encode(value))
+
+
+def _lock(handle: int) -> bool:
+    """Take a lock. Whoever only looks (`running`) holds it for some microseconds: that is no reason to give up."""
+    for _ in range(ATTEMPTS):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(ATTEMPT_S)
+        else:
+            return True
+    return False
 
 
 def _read_lock(handle: int) -> Lock | None:

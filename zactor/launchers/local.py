@@ -90,9 +90,11 @@ class Child:
 
     async def _listen(self) -> None:
         assert self._process.stdout is not None
-        async for line in self._process.stdout:
-            self._on_report(msgspec.json.decode(line, type=Report))
-        self._on_exit(await self._process.wait())
+        try:
+            async for line in self._process.stdout:
+                self._on_report(msgspec.json.decode(line, type=Report))
+        finally:  # whatever it wrote, its end must be noticed
+            self._on_exit(await self._process.wait())
 
     def push(self, book: Book) -> None:
         """Send it a book."""

@@ -142,7 +142,7 @@ class Run:
         elif report.node in member.states:
             before = member.states[report.node]
             member.states[report.node] = report.state
-            if report.state == "restarting":
+            if report.state in ("restarting", "stopped"):
                 member.because = report.because
             if self._version and not self._stopping and (before, report.state) != ("created", "ready"):
                 self._tell("node", node=report.node, state=report.state, because=report.because)

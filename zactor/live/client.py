@@ -15,7 +15,7 @@ import msgspec
 
 from zactor.actor import Actor
 from zactor.cell import Wait
-from zactor.errors import UserError
+from zactor.errors import ActorStopped, UserError
 from zactor.live.world import Book, LiveWorld
 from zactor.mailroom import Inspect
 from zactor.message import CLIENT_NUMBER, INCARNATION_BITS, SEQUENCE_BITS, Message, Ref
@@ -34,7 +34,9 @@ class Client:
 
     def __init__(self, book: Path) -> None:
         self._path = book
+        self._changed = book.stat().st_mtime_ns  # before it is read: what changes meanwhile is read again
         self._book = self._read()
+        self._futures: set[asyncio.Future[Any]] = set()
         name = f"@{secrets.token_hex(6)}"
         self._world = LiveWorld(
             name,
@@ -58,21 +60,24 @@ class Client:
     async def __aexit__(self, *_error: object) -> None:
         if self._watch is not None:
             self._watch.cancel()
+        for future in self._futures:
+            if not future.done():
+                future.set_exception(ActorStopped("the client was closed before the answer came"))
+                future.exception()  # nobody has to look
         self._kernel.mailroom.say_goodbye()
         await self._world.close()
 
     async def _follow_book(self) -> None:
-        changed = self._path.stat().st_mtime_ns
         while True:
             await asyncio.sleep(BOOK_LOOK_S)
             try:
-                now = self._path.stat().st_mtime_ns
-            except FileNotFoundError:
+                changed = self._path.stat().st_mtime_ns
+                if changed != self._changed:
+                    self._changed = changed
+                    self._book = self._read()
+                    self._world.use_book(self._book)
+            except FileNotFoundError:  # the run is over, and its folder was removed
                 continue
-            if now != changed:
-                changed = now
-                self._book = self._read()
-                self._world.use_book(self._book)
 
     def ref(self, name: str) -> Ref[Any]:
         """A ref to a node, or to an actor below it. Raises UserError for a node that the topology does not have."""
@@ -108,6 +113,8 @@ class Client:
 
     def _future(self, wait: Wait) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._futures.add(future)
+        future.add_done_callback(self._futures.discard)
 
         def settle(done: Wait) -> None:
             if future.done():

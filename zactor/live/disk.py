@@ -15,6 +15,7 @@ import os
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ INLINE_BYTES = 64 << 10
 """A write up to this size costs less on the spot (some 20 µs) than its way through a thread."""
 
 OPEN_FILES = 64
+READ = os.O_RDONLY | os.O_CLOEXEC
 THREADS = 4
 
 Complete = Callable[[int, Any, BaseException | None], None]
@@ -52,6 +54,7 @@ class Disk:
         self._prepare = prepare
         self._loop = asyncio.get_running_loop()
         self._folders: dict[str, Folder] = {}
+        self._closed = False
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="disk")
 
     def begin(self, token: int, operation: DiskOperation) -> None:
@@ -62,35 +65,46 @@ class Disk:
             folder = self._folders[operation.folder] = Folder(path, lambda: self._prepare(operation.folder, path))
         small = isinstance(operation, Append | Write) and len(operation.data) <= INLINE_BYTES
         if small and not folder.busy:
-            self._loop.call_soon(self._complete, token, *_attempt(folder, operation))
+            self._loop.call_soon(
+                self._complete, token, *_attempt(folder, operation, partial(folder.perform, operation))
+            )
         else:
             folder.queue.append((token, operation))
             self._advance(folder)
 
     def _advance(self, folder: Folder) -> None:
-        while folder.queue and not folder.busy:
+        while folder.queue and not folder.busy and not self._closed:
             token, operation = folder.queue.popleft()
-            if not isinstance(operation, Sync):
-                folder.busy = True
-            self._loop.create_task(self._in_thread(folder, token, operation))
+            work = folder.begin_sync(operation) if isinstance(operation, Sync) else partial(folder.perform, operation)
+            folder.busy = not isinstance(operation, Sync)
+            done = self._loop.run_in_executor(self._threads, _attempt, folder, operation, work)
+            done.add_done_callback(partial(self._done, folder, token, operation))
 
-    async def _in_thread(self, folder: Folder, token: int, operation: DiskOperation) -> None:
-        value, error = await self._loop.run_in_executor(self._threads, _attempt, folder, operation)
+    def _done(
+        self,
+        folder: Folder,
+        token: int,
+        operation: DiskOperation,
+        done: asyncio.Future[tuple[Any, BaseException | None]],
+    ) -> None:
         if not isinstance(operation, Sync):
             folder.busy = False
             self._advance(folder)
-        self._complete(token, value, error)
+        self._complete(token, *done.result())
 
     def close(self) -> None:
-        """Wait for what is under way and close all files."""
+        """Do what was begun, in its order, and close all files. Nothing is completed any more."""
+        self._closed = True
         self._threads.shutdown(wait=True)
         for folder in self._folders.values():
+            for _, operation in folder.queue:
+                _attempt(folder, operation, partial(folder.perform, operation))
             folder.close()
 
 
-def _attempt(folder: Folder, operation: DiskOperation) -> tuple[Any, BaseException | None]:
+def _attempt(folder: Folder, operation: DiskOperation, work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
     try:
-        return folder.perform(operation), None
+        return work(), None
     except OSError as error:
         name = getattr(operation, "file", "")
         where = f"{folder.path / name}: {error.strerror}"
@@ -126,22 +140,20 @@ class Folder:
                 return None
             case Read(file=file, offset=offset, size=size):
                 return self._read(file, offset, size)
-            case Sync(files=files):
-                return self._sync(files)
+            case Sync():
+                return self.begin_sync(operation)()
             case Truncate(file=file, size=size):
                 return os.ftruncate(self._open(file), size)
             case Size(file=file):
                 return self._size(file)
             case Rename(file=file, to=to):
-                self._forget(file)
-                self._forget(to)
-                return (self.path / file).rename(self.path / to) and None
+                return self._rename(file, to)
             case Remove(file=file):
                 return self._remove(file)
             case List(file=file):
                 return self._list(file)
             case SyncFolder(file=file):
-                return _sync_path(self.path / file, os.O_DIRECTORY)
+                return self._sync_folder(file)
             case FreeBytes():
                 status = os.statvfs(self.path)
                 return status.f_bavail * status.f_frsize
@@ -151,13 +163,17 @@ class Folder:
         if handle is not None:
             self._files.move_to_end(file)
             return handle
-        path = self.path / file
-        if "/" in file:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._with_parents(file)
         handle = self._files[file] = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         if len(self._files) > OPEN_FILES:
             os.close(self._files.popitem(last=False)[1])
         return handle
+
+    def _with_parents(self, file: str) -> Path:
+        path = self.path / file
+        if "/" in file:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
 
     def _append(self, file: str, data: bytes) -> int:
         handle = self._open(file)
@@ -192,13 +208,36 @@ class Folder:
             offset, left = offset + len(part), left - len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _sync(self, files: tuple[str, ...]) -> None:
-        # By a handle of its own: a write, a rename or a remove may go on beside it.
-        for file in files:
-            try:
-                _sync_path(self.path / file, 0)
-            except FileNotFoundError:
-                continue  # it was removed since
+    def begin_sync(self, operation: Sync) -> Callable[[], None]:
+        """What does the sync. It has handles of its own by now: a write, a rename or a remove may go on beside it."""
+        handles: list[int] = []
+        try:
+            for file in operation.files:
+                handle = self._files.get(file)
+                try:
+                    handles.append(os.open(self.path / file, READ) if handle is None else os.dup(handle))
+                except FileNotFoundError:
+                    continue  # it was removed since
+        except OSError as error:
+            problem = error
+            _close_all(handles)
+            return partial(_raise, problem)
+        return partial(_sync_all, handles)
+
+    def _sync_folder(self, folder: str) -> None:
+        try:
+            handle = os.open(self.path / folder, READ | os.O_DIRECTORY)
+        except FileNotFoundError:
+            return  # it has no names
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def _rename(self, file: str, to: str) -> None:
+        self._forget(file)
+        self._forget(to)
+        (self.path / file).rename(self._with_parents(to))
 
     def _size(self, file: str) -> int | None:
         try:
@@ -232,13 +271,21 @@ class Folder:
         self._files.clear()
 
 
-def _sync_path(path: Path, flags: int) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
+def _sync_all(handles: list[int]) -> None:
     try:
-        # A folder has no data apart from its names, and macOS has no fdatasync.
-        if flags or not hasattr(os, "fdatasync"):
-            os.fsync(handle)
-        else:
-            os.fdatasync(handle)
+        for handle in handles:
+            if hasattr(os, "fdatasync"):
+                os.fdatasync(handle)
+            else:  # macOS
+                os.fsync(handle)
     finally:
+        _close_all(handles)
+
+
+def _close_all(handles: list[int]) -> None:
+    for handle in handles:
         os.close(handle)
+
+
+def _raise(error: OSError) -> None:
+    raise error

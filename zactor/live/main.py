@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from zactor.errors import UserError
-from zactor.live.host import Assignment, Host, Report, die_with_parent, encode_line
+from zactor.live.host import Assignment, Host, Report, die_with_parent
 from zactor.live.world import Book
 
 EXIT_FAILED = 1
@@ -44,13 +44,15 @@ class Pipes:
     def __init__(self) -> None:
         self._reports = os.dup(1)
         os.dup2(2, 1)
+        # What is printed is there at once, and survives `kill -9`; to a file it would wait for 8 KiB.
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
         self._rest = b""
         self._stopped = asyncio.Event()
 
     def report(self, report: Report) -> None:
         """Tell the launcher, if it still listens."""
         with contextlib.suppress(BrokenPipeError):
-            os.write(self._reports, encode_line(report))
+            os.write(self._reports, report.line())
 
     def first_line(self) -> bytes:
         """The assignment; nothing else happens before it is there."""

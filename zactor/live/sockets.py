@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import zmq
 
-from zactor.mailroom import CLIENTS_MAX
 from zactor.message import FRAME_SIZE_MAX
 
-DRAIN_FRAMES = 64
+DRAIN_FRAMES = 16
 """Frames taken before the kernel has a pass again: neither starves the other."""
 
 HIGH_WATER_FRAMES = 1000
@@ -40,11 +38,13 @@ class Sockets:
         receive: Callable[[str, bytes], None],
         stranger: Callable[[str, str, str], None],
         around_drain: Callable[[], AbstractContextManager[None]],
+        knows: Callable[[str], bool],
     ) -> None:
         self._identity = f"{name}#{incarnation}".encode()
         self._receive = receive
         self._stranger = stranger
         self._around_drain = around_drain
+        self._knows = knows
         self._loop = asyncio.get_running_loop()
         self._context = zmq.Context()
         self._inbox: zmq.Socket[bytes] | None = None
@@ -121,6 +121,7 @@ class Sockets:
         except zmq.Again:
             return False
         except (zmq.ZMQError, KeyError):  # EHOSTUNREACH: a client that went
+            self._clients.pop(process, None)
             return None
         if socket in self._readers:
             self._recheck(socket)  # what came meanwhile will not be announced again
@@ -151,9 +152,15 @@ class Sockets:
         if len(parts) != 2:
             self._stranger(source, "wrong parts", f"a message of {len(parts) - 1} parts")
             return
-        if parts[0][:1] == b"@" and len(self._clients) < CLIENTS_MAX:
-            self._clients[source.partition("#")[0]] = parts[0]
+        if parts[0][:1] != b"@":
+            self._receive(source, parts[1])
+            return
+        # A client is answered here, so its identity is kept while the kernel knows it, and no longer.
+        client = source.partition("#")[0]
+        self._clients.setdefault(client, parts[0])
         self._receive(source, parts[1])
+        if not self._knows(client):
+            del self._clients[client]
 
     def _drain_dealer(self, source: str, dealer: zmq.Socket[bytes]) -> None:
         if dealer.closed:
@@ -182,12 +189,3 @@ class Sockets:
         if self._ipc is not None:
             self._ipc.unlink(missing_ok=True)
             self._ipc = None
-
-
-def private_folder(path: Path) -> Path:
-    """Make a folder that only this user can enter, or see that it is one. Raises PermissionError otherwise."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = path.stat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise PermissionError(f"{path} must belong to you alone (mode 0700); remove it, or set XDG_RUNTIME_DIR")
-    return path

@@ -82,7 +82,12 @@ class LiveWorld:
         )
         self._disk = None if state is None else Disk(state, self._disk_done, prepare)
         self._sockets = Sockets(
-            process, incarnation, self.kernel.receive, self.kernel.mailroom.stranger, self._around_drain
+            process,
+            incarnation,
+            self.kernel.receive,
+            self.kernel.mailroom.stranger,
+            self._around_drain,
+            self.kernel.mailroom.peers.__contains__,
         )
 
     def bind(self, endpoint: str) -> str:

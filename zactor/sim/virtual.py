@@ -280,6 +280,8 @@ class MemoryDisk:
 
     def _write(self, operation: Write) -> None:
         file = self._file(operation)
+        if not operation.data:
+            return  # as with files, nothing written makes nothing longer
         end = operation.offset + len(operation.data)
         self._grow(file, end)
         file.extend(bytes(max(0, operation.offset - len(file))))

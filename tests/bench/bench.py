@@ -1,0 +1,237 @@
+"""The actors that `bench kernel` launches, and what they say to each other.
+
+The file's stem is the name of its package: so its messages have one wire name, whether they are imported from
+here or loaded from the file beside the topology.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+import tracemalloc
+
+from zactor import Actor, Later, Message, Ref, Refused, on
+
+RING = 64
+"""Different messages that a flood repeats. A receiver sees from `index` that none is missing and all are in order."""
+
+BURST = 60
+"""Messages told before the flood tells itself to go on, so that the receiver has its turn."""
+
+
+class Work(Message[int]):
+    """What is sent: in shape, one that a consensus protocol sends. Encoded it has 100 bytes."""
+
+    index: int
+    leader: str
+    term: int
+    commit_index: int
+    payload: bytes
+
+
+WORK = tuple(
+    Work(index=index, leader="node-2", term=10_456, commit_index=10_450, payload=b"x" * 83) for index in range(RING)
+)
+
+
+class Tally(Message[int]):
+    """How many Work came since the last Tally? Refused when one of them was out of place."""
+
+
+class Flood(Message[float]):
+    """Have your target handle that many Work; answered by how many a second."""
+
+    count: int
+
+
+class More(Message[None]):
+    """What a flood has left."""
+
+    count: int
+
+
+class Ping(Message[tuple[int, ...]]):
+    """Ask your target that often, one after the other; answered by the nanoseconds that each took."""
+
+    count: int
+
+
+class Crowd(Message[float]):
+    """Have `width` askers ask `count` times in all; answered by how many a second."""
+
+    width: int
+    count: int
+
+
+class Breed(Message[float]):
+    """Spawn that many actors; answered by how many a second or, with `weigh`, by the bytes of each."""
+
+    count: int
+    weigh: bool = False
+
+
+class Sink(Actor):
+    """Counts Work, and notices when one is out of place."""
+
+    _count = 0
+    _wrong = 0
+
+    @on
+    def work(self, message: Work) -> int:
+        if message.index != self._count % RING:
+            self._wrong += 1
+        self._count += 1
+        return message.index
+
+    @on
+    def tally(self, message: Tally) -> int:
+        count, wrong = self._count, self._wrong
+        self._count = self._wrong = 0
+        if wrong:
+            raise Refused(f"{wrong} of {count} were out of place")
+        return count
+
+
+class CoroutineSink(Actor):
+    """The same, with a handler that is a coroutine."""
+
+    _count = 0
+    _wrong = 0
+
+    @on
+    async def work(self, message: Work) -> int:
+        if message.index != self._count % RING:
+            self._wrong += 1
+        self._count += 1
+        return message.index
+
+    @on
+    def tally(self, message: Tally) -> int:
+        count, wrong = self._count, self._wrong
+        self._count = self._wrong = 0
+        if wrong:
+            raise Refused(f"{wrong} of {count} were out of place")
+        return count
+
+
+class Echo(Actor):
+    """Answers Work with its index."""
+
+    @on
+    def work(self, message: Work) -> int:
+        return message.index
+
+
+class Teller(Actor):
+    """Floods with `tell`, in bursts between which the receiver has its turn."""
+
+    to: Ref[Work | Tally]
+
+    _answer: Later[float] | None = None
+    _count = 0
+    _started_ns = 0
+
+    @on
+    def flood(self, message: Flood) -> Later[float]:
+        self._answer = self.later()
+        self._count = message.count
+        self._started_ns = time.perf_counter_ns()
+        self.tell(self.ref, More(count=message.count))
+        return self._answer
+
+    @on
+    async def more(self, message: More) -> None:
+        to, tell = self.to, self.tell
+        sent = self._count - message.count
+        burst = min(message.count, BURST)
+        for index in range(sent, sent + burst):
+            tell(to, WORK[index % RING])
+        if burst < message.count:
+            tell(self.ref, More(count=message.count - burst))
+            return
+        assert self._answer is not None
+        self._answer.reply(_rate(self._count, await self.ask(to, Tally()), self._started_ns))
+
+
+class Sender(Actor):
+    """Floods with `send`, which waits for room."""
+
+    to: Ref[Work | Tally]
+
+    @on
+    async def flood(self, message: Flood) -> float:
+        to, send = self.to, self.send
+        started_ns = time.perf_counter_ns()
+        for index in range(message.count):
+            await send(to, WORK[index % RING])
+        return _rate(message.count, await self.ask(to, Tally()), started_ns)
+
+
+class Asker(Actor):
+    """Asks."""
+
+    to: Ref[Work]
+
+    @on
+    async def ping(self, message: Ping) -> tuple[int, ...]:
+        spans_ns = []
+        for index in range(message.count):
+            started_ns = time.perf_counter_ns()
+            answer = await self.ask(self.to, WORK[index % RING])
+            spans_ns.append(time.perf_counter_ns() - started_ns)
+            if answer != index % RING:
+                raise Refused(f"the answer to {index % RING} was {answer}")
+        return tuple(spans_ns)
+
+    @on
+    async def crowd(self, message: Crowd) -> float:
+        askers = [self.spawn(Asker, to=self.to) for _ in range(message.width)]
+        started_ns = time.perf_counter_ns()
+        asked = [self.ask(asker, Ping(count=message.count // message.width), timeout_s=60) for asker in askers]
+        answered = 0
+        for spans_ns in asked:
+            answered += len(await spans_ns)
+        elapsed_ns = time.perf_counter_ns() - started_ns
+        for asker in askers:
+            self.stop(asker)
+        return answered * 1e9 / elapsed_ns
+
+
+class Nest(Actor):
+    """A parent of many."""
+
+    @on
+    async def breed(self, message: Breed) -> float:
+        if message.weigh:
+            gc.collect()
+            tracemalloc.start()
+        started_ns = time.perf_counter_ns()
+        children = [self.spawn(Echo) for _ in range(message.count)]
+        elapsed_ns = time.perf_counter_ns() - started_ns
+        for index, child in enumerate(children):
+            if await self.ask(child, WORK[index % RING]) != index % RING:
+                raise Refused(f"{child} does not work")
+        if not message.weigh:
+            return message.count * 1e9 / elapsed_ns
+        gc.collect()
+        size_bytes, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return size_bytes / message.count
+
+
+class Breeder(Actor):
+    """Spawns below a nest, which it stops afterwards."""
+
+    @on
+    async def breed(self, message: Breed) -> float:
+        nest = self.spawn(Nest)
+        figure: float = await self.ask(nest, message, timeout_s=60)
+        self.stop(nest)
+        return figure
+
+
+def _rate(sent: int, handled: int, started_ns: int) -> float:
+    """Messages a second until now, once it is known that all were handled. Raises `Refused` when they were not."""
+    if handled != sent:
+        raise Refused(f"{handled} of {sent} were handled")
+    return sent * 1e9 / (time.perf_counter_ns() - started_ns)

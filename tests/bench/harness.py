@@ -1,0 +1,179 @@
+"""One form for every benchmark: rows that are measured in rounds, ours and the peer's in turn, and shown alike.
+
+Machines are noisy and differ, so only the ratio of two medians of the same rounds says something. A row whose
+peer is not installed is shown without one: it proves nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import sys
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Literal
+
+Measure = Callable[[], Awaitable[float]]
+Unit = Literal["1/s", "us", "s", "B"]
+
+LESS_IS_BETTER: tuple[Unit, ...] = ("us", "s", "B")
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Whom a row compares with. `mend` says how to get one that is `missing`."""
+
+    name: str
+    measure: Measure
+    missing: bool = False
+    mend: str = ""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What a row must reach: a ratio to the peer, or a figure of our own."""
+
+    ratio: float | None = None
+    ours: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.ratio:g} x" if self.ratio is not None else _short(self.ours)
+
+
+@dataclass
+class Row:
+    """A case and what its rounds have brought."""
+
+    case: str
+    unit: Unit
+    measure: Measure
+    peer: Peer | None = None
+    bar: Bar | None = None
+    ours: list[float] = field(default_factory=list)
+    theirs: list[float] = field(default_factory=list)
+
+    @property
+    def less_is_better(self) -> bool:
+        """Whether this is a time or a size."""
+        return self.unit in LESS_IS_BETTER
+
+    def ratio(self) -> float | None:
+        """How often we are as good as the peer, by the medians; None without a peer."""
+        if not self.theirs:
+            return None
+        ours, theirs = statistics.median(self.ours), statistics.median(self.theirs)
+        return theirs / ours if self.less_is_better else ours / theirs
+
+    def met(self) -> bool | None:
+        """Whether the bar is met; None when there is none, or nobody to compare with."""
+        if self.bar is None:
+            return None
+        if self.bar.ratio is not None:
+            ratio = self.ratio()
+            return None if ratio is None else ratio >= self.bar.ratio
+        assert self.bar.ours is not None
+        ours = statistics.median(self.ours)
+        return ours <= self.bar.ours if self.less_is_better else ours >= self.bar.ours
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A benchmark: `open` brings up what it needs and gives its rows; `quick` takes fewer rounds of smaller cases."""
+
+    open: Callable[[bool], AbstractAsyncContextManager[list[Row]]]
+    rounds: int = 5
+    rounds_quick: int = 3
+
+
+async def run(bench: Bench, *, quick: bool) -> list[Row]:
+    """Measure every row in rounds; whoever goes first in one round goes second in the next."""
+    async with bench.open(quick) as rows:
+        for row in rows:
+            if row.peer is not None and row.peer.missing:
+                sys.stderr.write(f"bench: {row.case}: {row.peer.name} is not installed ({row.peer.mend})\n")
+        for number in range(bench.rounds_quick if quick else bench.rounds):
+            for row in rows:
+                await _measure(row, peer_first=bool(number % 2))
+        return rows
+
+
+async def _measure(row: Row, *, peer_first: bool) -> None:
+    turns = [(row.ours, row.measure)]
+    if row.peer is not None and not row.peer.missing:
+        turns.insert(0 if peer_first else 1, (row.theirs, row.peer.measure))
+    for figures, measure in turns:
+        figures.append(await measure())
+
+
+async def figure_of(*command: str) -> float:
+    """The number that a program prints, which measures in a process of its own. Raises RuntimeError if it fails."""
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
+    return float(output)
+
+
+def as_json(bench: str, row: Row) -> str:
+    """One row as a JSON object. `runs` has a pair of figures a round: ours, and the peer's or null."""
+    theirs = row.theirs or [None] * len(row.ours)
+    return json.dumps(
+        {
+            "bench": bench,
+            "case": row.case,
+            "ours": statistics.median(row.ours),
+            "unit": row.unit,
+            "peer": row.peer.name if row.peer is not None and row.theirs else None,
+            "theirs": statistics.median(row.theirs) if row.theirs else None,
+            "ratio": row.ratio(),
+            "runs": list(zip(row.ours, theirs, strict=True)),
+        }
+    )
+
+
+def as_table(rows: Iterable[Row]) -> str:
+    """All rows, aligned, for people: medians with the least and the most, the ratio, the bar and whether it is met."""
+    head = ("case", "unit", "ours", "min..max", "peer", "theirs", "min..max", "ratio", "bar", "")
+    lines = [head, *(_cells(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    left = (0, 1, 4)
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column in left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    ratio, met = row.ratio(), row.met()
+    peer = ""
+    if row.peer is not None:
+        peer = row.peer.name if row.theirs else f"({row.peer.name})"
+    return (
+        row.case,
+        row.unit,
+        _short(statistics.median(row.ours)),
+        _range(row.ours),
+        peer,
+        _short(statistics.median(row.theirs)) if row.theirs else "",
+        _range(row.theirs),
+        "" if ratio is None else f"{ratio:.2f}",
+        "" if row.bar is None else str(row.bar),
+        {True: "met", False: "MISSED", None: "" if row.bar is None else "unproved"}[met],
+    )
+
+
+def _range(figures: list[float]) -> str:
+    return f"{_short(min(figures))}..{_short(max(figures))}" if figures else ""
+
+
+def _short(figure: float | None) -> str:
+    assert figure is not None
+    for limit, unit in ((1e6, "M"), (1e3, "k")):
+        if figure >= 10 * limit or (unit == "M" and figure >= limit):
+            return f"{figure / limit:.3g}{unit}"
+    return f"{figure:.3g}" if figure < 1000 else f"{figure:.0f}"

@@ -1,0 +1,303 @@
+"""A run over an engine that starts nothing: what it does when processes report, fail and end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zactor.launchers.folders import Home
+from zactor.launchers.local import Handle
+from zactor.launchers.run import Run, StartFailed
+from zactor.live.host import Assignment, Report
+from zactor.live.world import Book
+from zactor.topology.model import Instance, Process, Restart, Topology
+
+QUICK = Restart(backoff_min_ns=1, backoff_max_ns=1, limit_count=2)
+
+
+class Started:
+    """A process that only the test moves."""
+
+    def __init__(
+        self, assignment: Assignment, on_report: Callable[[Report], None], on_exit: Callable[[int], None], pid: int
+    ) -> None:
+        self.assignment = assignment
+        self.pid = pid
+        self.on_report = on_report
+        self.on_exit = on_exit
+        self.books: list[Book] = []
+        self.stopped = self.killed = False
+        self.stops = True
+
+    def push(self, book: Book) -> None:
+        self.books.append(book)
+
+    def stop(self) -> None:
+        self.stopped = True
+        if self.stops:
+            asyncio.get_running_loop().call_soon(self.on_exit, 0)
+
+    def kill(self) -> None:
+        self.killed = True
+        asyncio.get_running_loop().call_soon(self.on_exit, -9)
+
+    def bind(self) -> None:
+        name, incarnation = self.assignment.process, self.assignment.incarnation
+        self.on_report(Report("bound", endpoint=f"ipc://{name}.{incarnation}"))
+
+    def ready(self) -> None:
+        for instance in self.assignment.instances:
+            self.on_report(Report("life", node=instance.name, state="ready", because="started"))
+
+
+class Engine:
+    """Remembers what it was asked to start."""
+
+    def __init__(self) -> None:
+        self.started: list[Started] = []
+
+    async def start(
+        self,
+        assignment: Assignment,
+        output: Path,
+        on_report: Callable[[Report], None],
+        on_exit: Callable[[int], None],
+    ) -> Handle:
+        self.started.append(Started(assignment, on_report, on_exit, 100 + len(self.started)))
+        return self.started[-1]
+
+    def last(self, process: str) -> Started:
+        return next(each for each in reversed(self.started) if each.assignment.process == process)
+
+
+class Story:
+    """A run of two processes, `a` and `b`; `b` links to `a`."""
+
+    def __init__(self, folder: Path, restart: Restart | None = QUICK) -> None:
+        self.home = Home(folder / "t", "t")
+        self.home.make()
+        self.run_id = self.home.new_run()
+        self.engine = Engine()
+        self.told: list[dict[str, Any]] = []
+        instances = [
+            Instance("a", "a", "hello.greeter", str(folder), {}, {}, restart),
+            Instance("b", "b", "hello.caller", str(folder), {}, {"greeter": ("a",)}, restart),
+        ]
+        processes = tuple(Process(each.name, n, "ipc", (each,)) for n, each in enumerate(instances, 1))
+        topology = Topology("t", "t.yaml", str(folder), {}, processes, ())
+        self.run = Run(topology, self.home, self.run_id, self.engine, lambda event, **fields: self.told.append(fields))
+
+    async def turns(self, until: Callable[[], object]) -> None:
+        """Let the loop go on until something is so."""
+        for _ in range(10_000):
+            if until():
+                return
+            await asyncio.sleep(0)
+        raise AssertionError("it never came to that")
+
+    async def up(self) -> None:
+        """Bring both up."""
+        start = asyncio.ensure_future(self.run.start())
+        await self.turns(lambda: len(self.engine.started) == 2)
+        for process in self.engine.started:
+            process.bind()
+        await self.turns(lambda: all(process.books for process in self.engine.started))
+        for process in self.engine.started:
+            process.ready()
+        await start
+
+
+def test_the_book_is_pushed_when_all_have_bound_and_not_before(tmp_path: Path) -> None:
+    async def main() -> None:
+        story = Story(tmp_path)
+        start = asyncio.ensure_future(story.run.start())
+        await story.turns(lambda: len(story.engine.started) == 2)
+        a, b = story.engine.started
+        a.bind()
+        await asyncio.sleep(0)
+        assert not a.books
+
+        b.bind()
+        await story.turns(lambda: a.books)
+
+        assert a.books == b.books
+        assert a.books[0].nodes == {"a": "a", "b": "b"}
+        assert [entry.endpoint for entry in a.books[0].processes.values()] == ["ipc://a.1", "ipc://b.1"]
+        assert story.home.read_book(story.run_id) == a.books[0]
+        a.ready()
+        b.ready()
+        await start
+
+    asyncio.run(main())
+
+
+def test_a_process_that_ends_is_gone_from_the_book_until_its_next_incarnation_has_bound(tmp_path: Path) -> None:
+    async def main() -> None:
+        story = Story(tmp_path)
+        await story.up()
+        b = story.engine.last("b")
+
+        story.engine.last("a").on_exit(-9)
+        assert b.books[-1].processes["a"].endpoint is None
+        assert b.books[-1].processes["a"].gone is None
+        await story.turns(lambda: len(story.engine.started) == 3)
+        again = story.engine.last("a")
+        assert again.assignment.incarnation == 2
+        again.bind()
+
+        assert b.books[-1].processes["a"].endpoint == "ipc://a.2"
+        assert [book.version for book in b.books] == [1, 2, 3]
+        assert story.told[0]["because"] == "killed by signal 9"
+
+    asyncio.run(main())
+
+
+def test_a_process_that_fails_too_often_stays_gone_and_the_book_says_why(tmp_path: Path) -> None:
+    async def main() -> None:
+        story = Story(tmp_path)
+        await story.up()
+        for count in (3, 4):
+            story.engine.last("a").on_exit(1)
+            await story.turns(lambda: len(story.engine.started) == count)  # noqa: B023 - it ends here
+
+        last = story.engine.last("a")
+        last.on_report(Report("failed", because="no such luck"))
+        last.on_exit(70)
+
+        gone = story.engine.last("b").books[-1].processes["a"].gone
+        assert gone == "no such luck (exit 70); 2 restarts in 60 s"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("when", "code", "comes_back"), [("failure", 0, False), ("always", 0, True), ("never", 1, False)]
+)
+def test_the_policy_says_which_ends_are_followed_by_a_restart(
+    tmp_path: Path, when: Any, code: int, comes_back: bool
+) -> None:
+    async def main() -> None:
+        story = Story(tmp_path, Restart(when=when, backoff_min_ns=1, backoff_max_ns=1))
+        await story.up()
+
+        story.engine.last("a").on_exit(code)
+        for _ in range(50):
+            await asyncio.sleep(0)
+
+        assert (len(story.engine.started) == 3) == comes_back
+        assert (story.engine.last("b").books[-1].processes["a"].gone is None) == comes_back
+
+    asyncio.run(main())
+
+
+def test_a_process_that_ends_before_all_have_bound_fails_the_start_with_its_reason(tmp_path: Path) -> None:
+    async def main() -> None:
+        story = Story(tmp_path)
+        start = asyncio.ensure_future(story.run.start())
+        await story.turns(lambda: len(story.engine.started) == 2)
+        story.engine.last("a").on_report(Report("failed", because="there is no kind 'x'"))
+        story.engine.last("a").on_exit(2)
+
+        with pytest.raises(StartFailed, match=r"a: there is no kind 'x' \(exit 2\)"):
+            await start
+        await story.run.stop()
+        assert story.engine.last("b").stopped
+
+    asyncio.run(main())
+
+
+def test_a_start_that_takes_too_long_names_what_is_waited_for(tmp_path: Path) -> None:
+    async def main() -> None:
+        story = Story(tmp_path)
+
+        with pytest.raises(StartFailed) as raised:
+            await story.run.start(0.01)
+
+        assert "not ready after 0.01 s" in str(raised.value)
+        assert "a waits for its on_start" in str(raised.value)
+        assert "b waits for its links a" in str(raised.value)
+        await story.run.stop()
+
+    asyncio.run(main())
+
+
+def test_what_does_not_stop_in_time_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zactor.launchers.run.STOP_S", 0.01)
+
+    async def main() -> None:
+        story = Story(tmp_path)
+        await story.up()
+        a, b = story.engine.started
+        a.stops = False
+
+        await story.run.stop()
+
+        assert a.stopped
+        assert a.killed
+        assert b.stopped
+        assert not b.killed
+        assert story.run.pids() == {"a": None, "b": None}
+
+    asyncio.run(main())
+
+
+def test_a_process_that_waits_for_its_restart_does_not_come_back_when_all_stop(tmp_path: Path) -> None:
+    async def main() -> None:
+        story = Story(tmp_path, Restart(backoff_min_ns=10**9, backoff_max_ns=10**9))
+        await story.up()
+        story.engine.last("a").on_exit(1)
+
+        await story.run.stop()
+        for _ in range(50):
+            await asyncio.sleep(0)
+
+        assert len(story.engine.started) == 2
+
+    asyncio.run(main())
+
+
+def test_a_process_that_is_told_to_stop_while_it_is_being_started_stops(tmp_path: Path) -> None:
+    async def main() -> None:
+        story = Story(tmp_path)
+        start = asyncio.ensure_future(story.run.start())
+        await story.turns(lambda: len(story.engine.started) == 2)
+        start.cancel()
+
+        await story.run.stop()
+
+        assert all(process.stopped for process in story.engine.started)
+
+    asyncio.run(main())
+
+
+def test_what_an_earlier_incarnation_says_late_is_not_believed(tmp_path: Path) -> None:
+    async def main() -> None:
+        story = Story(tmp_path)
+        await story.up()
+        old = story.engine.last("a")
+        old.on_exit(-9)
+        await story.turns(lambda: len(story.engine.started) == 3)
+
+        old.bind()
+
+        assert story.engine.last("b").books[-1].processes["a"].endpoint is None
+
+    asyncio.run(main())
+
+
+def test_a_run_ends_when_no_process_is_left_and_none_comes_back(tmp_path: Path) -> None:
+    async def main() -> None:
+        story = Story(tmp_path)
+        await story.up()
+        ended = asyncio.ensure_future(story.run.ended())
+        for process in ("a", "b"):
+            assert not ended.done()
+            story.engine.last(process).on_exit(0)
+
+        await asyncio.wait_for(ended, 5)
+
+    asyncio.run(main())

@@ -1,0 +1,347 @@
+"""What comes in over a socket is not trusted: it is counted, logged with its source and dropped, and costs nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+import zmq
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.live.running import PATIENCE_S, Launched, eventually, kind, resident_bytes, word
+from zactor.mailroom import CLIENTS_MAX
+from zactor.message import FRAME_SIZE_MAX, PROTOCOL_VERSION, Batch, decode_frame, encode, frame
+
+pytestmark = pytest.mark.live
+
+FLOOD = 100_000
+GROWTH_BYTES_MAX = 8 << 20
+
+TOPOLOGY = f"""\
+name: target
+nodes:
+  echo: {{kind: {kind("Echo")}}}
+  other: {{kind: {kind("Echo")}}}
+processes:
+  target: {{nodes: [echo], transport: tcp}}
+"""
+
+Letter = tuple[str, str, str, int, Any]
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launched]:
+    folder: Path = tmp_path_factory.mktemp("target")
+    with Launched(folder, TOPOLOGY) as launched:
+        yield launched.ready()
+
+
+class Raw:
+    """A socket of somebody who does not keep to the rules."""
+
+    def __init__(self, endpoint: str, identity: bytes) -> None:
+        self._context = zmq.Context()
+        self.socket = self._context.socket(zmq.DEALER)
+        self.socket.routing_id = identity
+        self.socket.linger = int(PATIENCE_S * 1000)
+        self.socket.sndhwm = 0
+        self.socket.connect(endpoint)
+
+    def send(self, *parts: bytes) -> None:
+        self.socket.send_multipart(parts)
+
+    def answer(self) -> list[str]:
+        """The names in the next frame that comes."""
+        assert self.socket.poll(PATIENCE_S * 1000)
+        return decode_frame(self.socket.recv()).names
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.socket.close()
+        self._context.term()
+
+
+def framed(process: str, incarnation: int, sequence: int, *letters: Letter, ask: Any = None) -> bytes:
+    batch = Batch()
+    for letter_kind, to, sender, number, body in letters:
+        batch.add(letter_kind, to, sender, number, 0, 0, 0, body, ask)
+    return frame(process, incarnation, sequence, 0, batch.close())
+
+
+def hello(launched: Launched, process: str, incarnation: int, run: str | None = None) -> bytes:
+    run = launched.book().run if run is None else run
+    return framed(process, incarnation, 0, ("$hello", "", "", 0, (run, "target")))
+
+
+def endpoint(launched: Launched) -> str:
+    found = launched.book().processes["target"].endpoint
+    assert found is not None
+    return found
+
+
+def raw(launched: Launched, identity: str = "stranger#1") -> Raw:
+    return Raw(endpoint(launched), identity.encode())
+
+
+def inspect(launched: Launched) -> dict[str, Any]:
+    """What the process says of itself, after it has answered an ask."""
+
+    async def main() -> dict[str, Any]:
+        async with launched.client() as client:
+            assert await client.ask(client.ref("echo"), word("Say")(text="alive"), PATIENCE_S) == "alive"
+            about: dict[str, Any] = await client.inspect("target", PATIENCE_S)
+            return about
+
+    about = asyncio.run(main())
+    assert about["incarnation"] == 1
+    books = about["books"]
+    there = books["sent"] + books["received"]
+    assert there == sum(books[column] for column in ("handled", "dead", "queued", "outbox", "shipped"))
+    return about
+
+
+def refusals(launched: Launched, reason: str) -> int:
+    return int(inspect(launched)["strangers"].get(reason, 0))
+
+
+def assert_refused(launched: Launched, reason: str, identity: str, *frames: bytes) -> None:
+    """Each of these frames is counted under that reason, and the first of them logged with its source."""
+    before = refusals(launched, reason)
+    with raw(launched, identity) as stranger:
+        for each in frames:
+            stranger.send(each)
+        eventually(lambda: refusals(launched, reason) == before + len(frames))
+    if before < 10:
+        events = [json.loads(line) for line in launched.log_lines("target") if '"frame_refused"' in line]
+        sources = [event["source"] for event in events if event["reason"] == reason]
+        assert identity in sources
+
+
+# --- frames that are none
+def test_garbage_is_counted_and_logged_with_its_source(target: Launched) -> None:
+    good = hello(target, "@c", 1)
+
+    assert_refused(target, "undecodable frame", "garbage#1", b"", b"\xc1", b"hello", b"\x97" * 1000, good[:-1])
+
+
+def test_a_message_of_several_parts_is_no_frame(target: Launched) -> None:
+    before = refusals(target, "wrong parts")
+    with raw(target) as stranger:
+        stranger.send(b"one", b"two", b"three")
+        eventually(lambda: refusals(target, "wrong parts") == before + 1)
+
+
+def test_another_version_is_refused(target: Launched) -> None:
+    newer = encode((PROTOCOL_VERSION + 1, "@c", 1, 0, 0, [], []))
+
+    assert_refused(target, "wrong version", "newer#1", newer)
+
+
+def test_a_frame_that_is_too_large_ends_its_connection_and_nothing_else(target: Launched) -> None:
+    before = resident_bytes(target.pid("target"))
+    with raw(target, "large#1") as stranger:
+        stranger.socket.linger = 0
+        stranger.send(bytes(FRAME_SIZE_MAX + 1))
+
+        inspect(target)
+        assert resident_bytes(target.pid("target")) - before < GROWTH_BYTES_MAX
+
+
+def test_the_largest_frame_of_garbage_is_refused(target: Launched) -> None:
+    assert_refused(target, "undecodable frame", "largest#1", bytes(FRAME_SIZE_MAX))
+
+
+def test_what_speaks_no_zeromq_is_dropped(target: Launched) -> None:
+    host, _, port = endpoint(target).removeprefix("tcp://").partition(":")
+    greeting = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
+    endless = b"\x06" + (1 << 62).to_bytes(8, "big")  # a frame that says how long it will be
+    for start in (b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 4096, greeting + endless, greeting + b"\x04\xff" * 500):
+        with socket.create_connection((host, int(port))) as connection, contextlib.suppress(OSError):
+            connection.sendall(start)
+            connection.sendall(bytes(100_000))
+
+    inspect(target)
+
+
+# --- those who did not introduce themselves
+def test_frames_before_a_hello_are_refused(target: Launched) -> None:
+    say = framed("stranger", 1, 1, ("actors.Say", "echo", "x", 1, ("hi",)))
+
+    assert_refused(target, "not introduced", "stranger#1", say, framed("other", 1, 1), framed("other", 1, 2))
+
+
+def test_a_hello_of_another_run_is_refused_and_a_client_told_why(target: Launched) -> None:
+    before = refusals(target, "wrong HELLO")
+    with raw(target, "@elsewhere#1") as stranger:
+        stranger.send(hello(target, "@elsewhere", 1, run="another"))
+        assert stranger.answer() == ["$goaway", ""]
+    assert refusals(target, "wrong HELLO") == before + 1
+
+
+def test_a_hello_under_a_name_that_is_not_that_of_the_connection_is_refused(target: Launched) -> None:
+    assert_refused(target, "false name", "stranger#2", hello(target, "@c", 1), hello(target, "stranger", 3))
+
+
+def test_a_process_that_no_book_has_is_refused(target: Launched) -> None:
+    assert_refused(target, "unknown process", "nobody#1", hello(target, "nobody", 1))
+
+
+def test_an_incarnation_of_yesterday_is_refused(target: Launched) -> None:
+    assert_refused(target, "old incarnation", "other#0", hello(target, "other", 0))
+
+
+def test_a_hello_whose_body_is_no_hello_is_refused(target: Launched) -> None:
+    assert_refused(target, "bad HELLO", "@c#1", framed("@c", 1, 0, ("$hello", "", "", 0, 42)))
+
+
+# --- letters of one who did
+def dead_letters(launched: Launched) -> dict[str, int]:
+    found: dict[str, int] = inspect(launched)["dead_letters"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("reason", "letter"),
+    [
+        ("unhandled", ("actors.Nonsense", "echo", "x", 7, ("hi",))),
+        ("undecodable", ("actors.Say", "echo", "x", 7, (42,))),
+        ("undecodable", ("actors.Say", "echo", "x", 7, ())),
+        ("undecodable", ("actors.Say", "echo", "x", 7, "hi")),
+        ("unknown", ("actors.Say", "nobody", "x", 7, ("hi",))),
+    ],
+)
+def test_a_letter_that_nobody_can_handle_is_a_dead_letter_and_costs_no_other(
+    target: Launched, reason: str, letter: Letter
+) -> None:
+    before = dead_letters(target).get(reason, 0)
+    with raw(target, "@caller#1") as caller:
+        caller.send(hello(target, "@caller", 1))
+        assert caller.answer() == ["$welcome", ""]
+
+        ask = (10**10, (("@caller", 7),))
+        good = ("actors.Say", "echo", "@caller", 7, ("hi",))
+        caller.send(framed("@caller", 1, 1, letter, good, ask=ask))
+
+        answers = caller.answer()
+        assert {"$error", "$reply"} <= set(answers)
+        caller.send(framed("@caller", 1, 2, ("$bye", "", "", 0, None)))
+    assert dead_letters(target).get(reason, 0) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "letter"),
+    [
+        ("unknown control", ("$nonsense", "echo", "", 0, None)),
+        ("bad control", ("$probe", "echo", "", 0, 42)),
+        ("bad control", ("$down", "echo", "@rude", 0, None)),
+    ],
+)
+def test_a_control_letter_that_makes_no_sense_is_refused(target: Launched, reason: str, letter: Letter) -> None:
+    before = refusals(target, reason)
+    with raw(target, "@rude#1") as caller:
+        caller.send(hello(target, "@rude", 1))
+        caller.answer()
+        caller.send(framed("@rude", 1, 1, letter))
+        caller.send(framed("@rude", 1, 2, ("$bye", "", "", 0, None)))
+
+        eventually(lambda: refusals(target, reason) == before + 1)
+
+
+def test_a_frame_that_comes_again_is_refused(target: Launched) -> None:
+    before = refusals(target, "frame out of place")
+    with raw(target, "@again#1") as caller:
+        caller.send(hello(target, "@again", 1))
+        caller.answer()
+        for sequence in (1, 1, 1, 1000):
+            caller.send(framed("@again", 1, sequence, ("actors.Say", "echo", "x", 1, ("hi",))))
+
+        eventually(lambda: refusals(target, "frame out of place") == before + 3)
+        caller.send(framed("@again", 1, 2, ("$bye", "", "", 0, None)))
+
+
+# --- many of them
+@st.composite
+def mutations(draw: st.DrawFn) -> list[tuple[str, int, int, bytes]]:
+    """What to do to a frame: where, how far, and with which bytes."""
+    change = st.tuples(
+        st.sampled_from(["replace", "insert", "cut", "truncate"]),
+        st.integers(0, 200),
+        st.integers(1, 8),
+        st.binary(min_size=1, max_size=8),
+    )
+    return draw(st.lists(change, min_size=1, max_size=4))
+
+
+def mutated(data: bytes, changes: list[tuple[str, int, int, bytes]]) -> bytes:
+    for what, where, span, content in changes:
+        at = where % (len(data) + 1)
+        if what == "replace":
+            data = data[:at] + content + data[at + len(content) :]
+        elif what == "insert":
+            data = data[:at] + content + data[at:]
+        elif what == "cut":
+            data = data[:at] + data[at + span :]
+        else:
+            data = data[:at]
+    return data
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(st.lists(st.tuples(st.integers(0, 4), mutations()), min_size=1, max_size=25))
+def test_frames_that_were_tampered_with_do_no_harm(
+    target: Launched, changes: list[tuple[int, list[tuple[str, int, int, bytes]]]]
+) -> None:
+    ask = (10**9, (("@mutant", 3),))
+    valid = [
+        hello(target, "@mutant", 1),
+        framed("@mutant", 1, 1, ("actors.Say", "echo", "@mutant", 3, ("hi",)), ask=ask),
+        framed("@mutant", 1, 2, ("$watch", "echo", "@mutant", 0, None), ("$inspect", "target", "", 4, ())),
+        framed("@mutant", 1, 3, ("$probe", "echo", "", 0, (("a", 1), ("b", 2))), ("$cancel", "echo", "", 3, None)),
+        framed("@mutant", 1, 4, ("$error", "", "", 3, ("zactor.Refused", "no", "")), ("$pause", "echo", "", 0, None)),
+    ]
+    ended = refusals(target, "wrong parts")
+    with raw(target, "@mutant#1") as mutant:
+        mutant.send(valid[0])
+        for index, change in changes:
+            mutant.send(mutated(valid[index], change))
+        mutant.send(framed("@mutant", 1, 5, ("$bye", "", "", 0, None)))
+        mutant.send(b"the", b"end")
+
+        eventually(lambda: refusals(target, "wrong parts") == ended + 1)
+
+
+def test_a_flood_of_bad_frames_leaves_the_memory_as_it_was(target: Launched) -> None:
+    good = hello(target, "@c", 1)
+    bad = [b"garbage", good[:-2], hello(target, "nobody", 1), hello(target, "@c", 1, run="another"), bytes(1000)]
+    count = sum(inspect(target)["strangers"].values())
+    with raw(target, "flood#1") as stranger:
+        for index in range(2000):
+            stranger.send(bad[index % len(bad)])
+        eventually(lambda: sum(inspect(target)["strangers"].values()) == count + 2000)
+        before = resident_bytes(target.pid("target"))
+
+        for index in range(FLOOD):
+            stranger.send(bad[index % len(bad)])
+        eventually(lambda: sum(inspect(target)["strangers"].values()) == count + 2000 + FLOOD, timeout_s=60.0)
+
+    assert resident_bytes(target.pid("target")) - before < GROWTH_BYTES_MAX
+    assert (target.run_folder() / "target.jsonl").stat().st_size < 1 << 20
+    assert (target.run_folder() / "target.out").read_text() == ""
+
+
+def test_many_false_clients_leave_room_for_the_true_ones(target: Launched) -> None:
+    before = refusals(target, "undecodable frame")
+    for index in range(CLIENTS_MAX + 100):
+        with raw(target, f"@false{index}#1") as stranger:
+            stranger.send(b"garbage")
+
+    eventually(lambda: refusals(target, "undecodable frame") == before + CLIENTS_MAX + 100)
