@@ -169,6 +169,29 @@ def test_a_field_that_could_be_changed_is_refused_with_its_name(kind: type[Messa
         check_immutable(kind)
 
 
+class Loose(msgspec.Struct):
+    count: int
+
+
+class Firm(msgspec.Struct, frozen=True):
+    counts: tuple[int, ...]
+
+
+class HoldsLoose(Message[None]):
+    parts: tuple[Loose, ...]
+
+
+class HoldsFirm(Message[None]):
+    part: Firm | None
+
+
+def test_a_struct_inside_a_message_is_frozen_too() -> None:
+    check_immutable(HoldsFirm)
+
+    with pytest.raises(TypeError, match=r"HoldsLoose\.parts is a Loose, .*; make it frozen=True"):
+        check_immutable(HoldsLoose)
+
+
 def test_an_object_of_no_known_type_cannot_be_sent() -> None:
     with pytest.raises(TypeError, match="a object cannot be sent"):
         encode(object())

@@ -429,8 +429,8 @@ class Actor:
             kernel.tell(sender, target, message)
             return
         kernel.sequence = number = kernel.sequence + 1
-        current = kernel.current
-        mailbox.append(kernel.mail(message, number, current.id, current.root or number, kernel.hlc, sender))
+        current, mail = kernel.current, kernel.mail
+        mailbox.append(mail(message, number, current.id, current.root or number, kernel.hlc, sender))
         if not cell.queued:
             cell.queued = True
             kernel.queue.append(cell)

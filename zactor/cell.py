@@ -113,6 +113,10 @@ class DiskState(msgspec.Struct, eq=False):
     dirty: dict[str, None]
     wanted: list[int | Wait]  # write ids to report, waits to settle
     under_way: bool = False
+    cause: Mail = msgspec.field(default_factory=lambda: NOTHING)  # during which the last commit was asked for
+    synced_cause: Mail = msgspec.field(
+        default_factory=lambda: NOTHING
+    )  # the same for the sync that is under way or just done
 
 
 class Cell:

@@ -64,8 +64,6 @@ class Tap(Protocol):
 class Kernel:
     """One process's actors. `observer(node, state, because)` hears of each change in a node's life."""
 
-    mail = Mail
-
     def __init__(
         self,
         world: World,
@@ -77,6 +75,7 @@ class Kernel:
         first_sequence: int = 0,
     ) -> None:
         self.world = world
+        self.mail = Mail  # of the object, not of the class: `Actor.tell` finds it faster so
         self.process = process
         self.incarnation = incarnation
         self.tap: Tap | None = None
@@ -342,8 +341,7 @@ class Kernel:
         budget = left = min(budget, len(mailbox))
         popleft = mailbox.popleft
         kind: type | None = None
-        while left:
-            left -= 1
+        for left in range(budget - 1, -1, -1):
             self.current = mail = popleft()
             if mail.size:
                 cell.bytes -= mail.size
@@ -357,12 +355,14 @@ class Kernel:
                 ask = mail.ask
                 if ask is not None and ask.deadline_ns <= self.now_ns:
                     self._expired(cell, mail)
-                elif is_sync:
-                    result = function(actor, message)
-                    if ask is not None and result.__class__ is not Later:
-                        self.answer(cell, ask, result, None)
-                else:
+                elif not is_sync:
                     self._call(cell, handler, mail)
+                elif ask is None:
+                    function(actor, message)
+                else:
+                    result = function(actor, message)
+                    if result.__class__ is not Later:
+                        self.answer(cell, ask, result, None)
             except Exception as error:
                 self._handler_raised(cell, mail, error)
             if cell.held:
@@ -452,9 +452,12 @@ class Kernel:
         try:
             assert write_id is not None
             assert cell.actor is not None
+            assert cell.disk is not None
+            self.current = self._last = _without_ask(cell.disk.synced_cause)
             cell.actor.on_synced(write_id)
         except Exception as problem:
             self.life.failed(cell, NOTHING, problem, "on_synced")
+        self.current = NOTHING
 
     def _disk_failed(self, cell: Cell, error: Exception) -> None:
         try:
@@ -572,9 +575,7 @@ class Kernel:
     def _turn_end(self, cell: Cell, actor: Actor) -> None:
         if cell.state not in ("ready", "stopping"):
             return
-        last = self._last
-        # Cause and root, but no ask: that is answered, and its deadline and chain are not those of a batch.
-        self.current = Mail(last.message, last.id, last.cause, last.root, last.hlc, last.sender)
+        self.current = _without_ask(self._last)
         try:
             actor.on_turn_end()
         except Exception as error:
@@ -663,6 +664,11 @@ class Kernel:
             "peers": [peer.about() for peer in self.mailroom.peers.values()],
             "actors": [_about(cell) for cell in self.cells.values() if "@" not in cell.name],
         }
+
+
+def _without_ask(mail: Mail) -> Mail:
+    """A cause and a root, but no ask: it is answered, and its deadline and chain are not those of a batch."""
+    return Mail(mail.message, mail.id, mail.cause, mail.root, mail.hlc, mail.sender)
 
 
 def _about(cell: Cell) -> dict[str, Any]:

@@ -170,20 +170,24 @@ _MUTABLE = (list, dict, set, bytearray, collections.abc.MutableSequence, collect
 
 def check_immutable(kind: type[Message[Any]]) -> None:
     """Raise TypeError when a field could be changed: within a process a message is shared by reference."""
-    for field, annotation in typing.get_type_hints(kind).items():
-        if typing.get_origin(annotation) is ClassVar:
+    seen: set[Any] = {kind}
+    todo = [(name, annotation) for name, annotation in typing.get_type_hints(kind).items()]
+    while todo:
+        field, part = todo.pop()
+        origin = typing.get_origin(part) or part
+        if origin is ClassVar or origin in seen:
             continue
-        todo = [annotation]
-        while todo:
-            part = todo.pop()
-            origin = typing.get_origin(part) or part
-            if origin in _MUTABLE:
-                raise TypeError(
-                    f"{kind.__name__}.{field} is a {origin.__name__}, which can be changed after it was sent; "
-                    "use tuple, frozenset or a tuple of pairs"
-                )
-            if origin in (typing.Union, types.UnionType, tuple, frozenset, typing.Annotated):
-                todo.extend(typing.get_args(part))
+        is_struct = isinstance(origin, type) and issubclass(origin, msgspec.Struct)
+        if origin in _MUTABLE or (is_struct and not origin.__struct_config__.frozen):
+            mend = "make it frozen=True" if is_struct else "use tuple, frozenset or a tuple of pairs"
+            raise TypeError(
+                f"{kind.__name__}.{field} is a {origin.__name__}, which can be changed after it was sent; {mend}"
+            )
+        if is_struct:
+            seen.add(origin)
+            todo.extend((f"{field}.{name}", inner) for name, inner in typing.get_type_hints(origin).items())
+        elif origin in (typing.Union, types.UnionType, tuple, frozenset, typing.Annotated):
+            todo.extend((field, inner) for inner in typing.get_args(part))
 
 
 _Index = typing.Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from zactor.cell import Cell, DiskState, Mail, Wait
+from zactor.cell import NOTHING, Cell, DiskState, Mail, Wait
 from zactor.errors import AskTimeout, DiskFailed
 from zactor.message import Message, format_id
 from zactor.world import Operation, Remove, Rename, Sync
@@ -198,6 +198,7 @@ class Waits:
             self._kernel.output(cell, "commit", write_id if wait is None else wait.id)
         disk = self._disk(cell)
         disk.wanted.append(write_id if wait is None else wait)
+        disk.cause = self._kernel.current
         if not disk.under_way and cell not in self.commits:
             self.commits.append(cell)
             if not self._kernel.armed:
@@ -220,6 +221,7 @@ class Waits:
         files = tuple(disk.dirty)
         disk.dirty = {}
         disk.under_way = True
+        disk.synced_cause, disk.cause = disk.cause, NOTHING
         self.token = token = self.token + 1
         self.syncs[token] = (cell, cell.generation, numbers[-1] if numbers else None, waits)
         self._kernel.world.begin(token, Sync(cell.folder, files))

@@ -15,10 +15,6 @@ from zactor import Actor, Later, Message, Ref, Refused, on
 RING = 64
 """Different messages that a flood repeats. A receiver sees from `index` that none is missing and all are in order."""
 
-BURST = 60
-"""Messages told before the flood tells itself to go on, so that the receiver has its turn."""
-
-
 class Work(Message[int]):
     """What is sent: in shape, one that a consensus protocol sends. Encoded it has 100 bytes."""
 
@@ -39,7 +35,7 @@ class Tally(Message[int]):
 
 
 class Flood(Message[float]):
-    """Have your target handle that many Work; answered by how many a second."""
+    """Have your target handle that many Work; answered by how many a second. `count` is a multiple of RING."""
 
     count: int
 
@@ -123,7 +119,7 @@ class Echo(Actor):
 
 
 class Teller(Actor):
-    """Floods with `tell`, in bursts between which the receiver has its turn."""
+    """Floods with `tell`, in bursts; between them it tells itself to go on, so that the receiver has its turn."""
 
     to: Ref[Work | Tally]
 
@@ -142,12 +138,10 @@ class Teller(Actor):
     @on
     async def more(self, message: More) -> None:
         to, tell = self.to, self.tell
-        sent = self._count - message.count
-        burst = min(message.count, BURST)
-        for index in range(sent, sent + burst):
-            tell(to, WORK[index % RING])
-        if burst < message.count:
-            tell(self.ref, More(count=message.count - burst))
+        for work in WORK:
+            tell(to, work)
+        if message.count > RING:
+            tell(self.ref, More(count=message.count - RING))
             return
         assert self._answer is not None
         self._answer.reply(_rate(self._count, await self.ask(to, Tally()), self._started_ns))
@@ -162,8 +156,9 @@ class Sender(Actor):
     async def flood(self, message: Flood) -> float:
         to, send = self.to, self.send
         started_ns = time.perf_counter_ns()
-        for index in range(message.count):
-            await send(to, WORK[index % RING])
+        for _ in range(message.count // RING):
+            for work in WORK:
+                await send(to, work)
         return _rate(message.count, await self.ask(to, Tally()), started_ns)
 
 

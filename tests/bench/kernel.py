@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tests.bench import dora
-from tests.bench.bench import Breed, Crowd, Flood, Ping
+from tests.bench.bench import RING, Breed, Crowd, Flood, Ping
 from tests.bench.harness import Bar, Bench, Measure, Peer, Row, figure_of
 from zactor import Message
 from zactor.launchers.folders import Home
@@ -95,7 +95,7 @@ def _peer(name: str, module: str, *arguments: object, needs: str = "zmq") -> Pee
 
 
 def _local(client: Client, scale: int) -> list[Row]:
-    tell, ask = 25_000 * scale, 2_500 * scale
+    tell, ask = 400 * RING * scale, 2_500 * scale
     queue = _peer("asyncio.Queue", "peers", "queue_tell", tell)
     pykka = _peer("pykka", "peers", "pykka_tell", tell // 4, needs="pykka")
     pykka_ask = _peer("pykka", "peers", "pykka_ask", ask // 4, needs="pykka")
@@ -118,7 +118,7 @@ def _local(client: Client, scale: int) -> list[Row]:
 
 
 def _across(client: Client, transport: str, scale: int) -> list[Row]:
-    tell, ask = 25_000 * scale, 500 * scale
+    tell, ask = 400 * RING * scale, 500 * scale
     return [
         Row(
             f"tell across processes, {transport}",

@@ -22,8 +22,9 @@ async def _queue_tell(count: int) -> float:
     waiting: asyncio.Queue[Any] = asyncio.Queue(QUEUE_SIZE)
 
     async def put() -> None:
-        for index in range(count):
-            await waiting.put(WORK[index % RING])
+        for _ in range(count // RING):
+            for work in WORK:
+                await waiting.put(work)
 
     async def get() -> None:
         for index in range(count):
@@ -59,8 +60,9 @@ def pykka_tell(count: int) -> float:
 
     sink = Sink.start()
     started_ns = time.perf_counter_ns()
-    for index in range(count):
-        sink.tell(WORK[index % RING])
+    for _ in range(count // RING):
+        for work in WORK:
+            sink.tell(work)
     handled.wait()
     elapsed_ns = time.perf_counter_ns() - started_ns
     sink.stop()

@@ -19,11 +19,13 @@ import io
 import json
 import os
 import re
+import select
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
@@ -74,6 +76,7 @@ class Place:
         changes = {"XDG_RUNTIME_DIR": str(self.base / "run"), "TZ": "UTC", "COLUMNS": "100", "ZACTOR_COMMAND": "zactor"}
         self.environment = {**os.environ, **changes, "PATH": f"{self.base / 'bin'}:{os.environ['PATH']}"}
         self.environment.pop("ZACTOR_DIR", None)
+        self._started: list[subprocess.Popen[bytes]] = []
 
     def shell(self, line: str) -> Outcome:
         """Run a line by a shell."""
@@ -106,6 +109,20 @@ class Place:
             os.environ.update(before[0])
         return Outcome(code, *(stream.buffer.getvalue().decode() for stream in (out, err)))  # type: ignore[attr-defined]
 
+    def start(self, line: str, stdout: int = subprocess.PIPE, stderr: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
+        """Start a line that goes on; its output is not buffered here."""
+        process = subprocess.Popen(
+            ["bash", "-c", line],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            bufsize=0,
+        )
+        self._started.append(process)
+        return process
+
     def run(self, line: str) -> Outcome:
         """Run a line the cheap way, if there is one."""
         verb = shlex.split(line)[1:2]
@@ -121,7 +138,24 @@ class Place:
         """Stop what runs here, and remove everything."""
         for line in self.command("zactor ls --json").out.splitlines():
             self.command(f"zactor down -t {json.loads(line)['topology']}")
+        for process in self._started:
+            process.kill()
+            process.communicate()
         shutil.rmtree(self.base)
+
+
+def lines_until(process: subprocess.Popen[bytes], enough: Callable[[list[str]], bool]) -> list[str]:
+    """The lines that a process writes until there are enough of them, or it ends."""
+    assert process.stdout is not None
+    text = b""
+    while not (text.endswith(b"\n") and enough(text.decode().splitlines())):
+        readable, _, _ = select.select([process.stdout], [], [], TIMEOUT_S)
+        assert readable, f"nothing more than {text!r} after {TIMEOUT_S:g} s"
+        byte = process.stdout.read(1)
+        if not byte:
+            break
+        text += byte
+    return text.decode().splitlines()
 
 
 def masked(text: str) -> str:

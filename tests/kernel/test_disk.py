@@ -10,7 +10,7 @@ from tests.kernel.balance import assert_all_balanced
 from zactor.actor import Actor, on
 from zactor.errors import ActorFailed, DiskFailed, DiskFull
 from zactor.kernel import Kernel
-from zactor.message import Message, Ref
+from zactor.message import Envelope, Message, Ref
 from zactor.sim.virtual import DISK_NS, SYNC_NS, MemoryDisk, SimulationEscape, Virtual
 from zactor.supervision import Supervision
 from zactor.world import Operation, Sync
@@ -390,3 +390,31 @@ def test_a_function_in_a_thread_gives_its_value_or_its_error() -> None:
     assert virtual.result(outside.ask(outside.to("caller"), Late())) == "7"
     with pytest.raises(ActorFailed, match="OSError: negative"):
         virtual.result(outside.ask(outside.to("caller"), Unawaited()))
+
+
+class Causes(Actor):
+    """Remembers during which message it was told what is durable."""
+
+    def on_start(self) -> None:
+        self.seen: list[tuple[int, int]] = []
+        self.asked: tuple[int, int] | None = None
+
+    @on
+    def commit(self, message: Commit, envelope: Envelope) -> None:
+        self.asked = (envelope.id, envelope.root)
+        self.disk.append("log", b"x")
+        self.disk.commit(message.write_id)
+
+    def on_synced(self, write_id: int) -> None:
+        current = self._cell.kernel.current
+        self.seen.append((current.id, current.root))
+        assert current.ask is None
+
+
+def test_on_synced_has_the_cause_and_the_root_of_the_message_that_committed() -> None:
+    virtual, _, actor, outside = one(Causes)
+
+    virtual.result(outside.ask(outside.to("writer"), Commit(write_id=1)))
+    virtual.run()
+
+    assert actor.seen == [actor.asked]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 
@@ -250,3 +251,34 @@ class Writer(Actor):
     @on
     async def load(self, message: Load) -> int:
         return await self.disk.size(message.file) or 0
+
+
+class Break(Message[None]):
+    """Let something fail that is no actor: a callback of the loop, or a task that nobody looks after."""
+
+    task: bool
+
+
+async def fail_in_a_task() -> None:
+    async def fail() -> None:
+        raise RuntimeError("nobody looks")
+
+    asyncio.create_task(fail())  # noqa: RUF006 - that is the mistake
+    await asyncio.sleep(0)
+
+
+def fail_in_a_callback() -> None:
+    raise RuntimeError("a mistake of zactor")
+
+
+class Saboteur(Actor):
+    @on
+    async def sabotage(self, message: Break) -> None:
+        if message.task:
+            await self.call(fail_in_a_task)
+        else:
+            asyncio.get_running_loop().call_soon(fail_in_a_callback)
+
+    @on
+    def pid(self, message: Pid) -> int:
+        return os.getpid()

@@ -358,3 +358,49 @@ def test_up_reads_no_standard_input_and_survives_its_terminal(tmp_path: Path) ->
     process.send_signal(signal.SIGTERM)
     assert process.wait(PATIENCE_S) == 0
     process.stdout.close()
+
+
+def test_up_goes_on_when_nobody_reads_what_it_says(tmp_path: Path) -> None:
+    with Launched(tmp_path, TINY) as launched:  # its home is where we look
+        launched.ready()
+        zactor("down", folder=tmp_path)
+        launched.wait()
+    process = subprocess.Popen(command("up", "t.yaml"), cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert any(line.startswith("ready:") for line in iter(process.stdout.readline, ""))
+    process.stdout.close()
+
+    for incarnation in (2, 3):
+        os.kill(launched.pid("greeter"), signal.SIGKILL)
+        eventually(lambda: launched.book().processes["greeter"].incarnation == incarnation)  # noqa: B023 - it ends here
+        eventually(lambda: launched.book().processes["greeter"].endpoint)
+
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE_S) == 0
+
+
+def test_ctrl_c_while_a_detached_topology_starts_stops_it(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text(f"name: slow\nnodes:\n  node: {{kind: {kind('NeverReady')}}}\n")
+    process = subprocess.Popen(command("up", "-d", "t.yaml"), cwd=tmp_path, stdout=subprocess.PIPE)
+    eventually(lambda: len(processes_here()) == 3)
+
+    process.send_signal(signal.SIGINT)
+
+    assert process.wait(PATIENCE_S) == 130
+    eventually(lambda: processes_here() == {})
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+def test_a_mistake_of_zactor_ends_the_process_and_one_of_a_library_does_not(tmp_path: Path) -> None:
+    topology = f"name: broken\nnodes:\n  node: {{kind: {kind('Saboteur')}}}\n"
+    with Launched(tmp_path, topology) as launched:
+        launched.ready()
+        ask(launched, "node", word("Break")(task=True))
+        eventually(lambda: "nobody looks" in (launched.run_folder() / "node.out").read_text())
+        assert ask(launched, "node", word("Pid")()) == launched.pid("node")
+
+        ask(launched, "node", word("Break")(task=False))
+
+        eventually(lambda: "process node restarting: zactor itself failed" in launched.text())
+        assert "a mistake of zactor" in launched.text()

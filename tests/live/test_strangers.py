@@ -345,3 +345,21 @@ def test_many_false_clients_leave_room_for_the_true_ones(target: Launched) -> No
             stranger.send(b"garbage")
 
     eventually(lambda: refusals(target, "undecodable frame") == before + CLIENTS_MAX + 100)
+
+
+def test_somebody_who_takes_the_name_of_a_process_cuts_it_off_for_a_moment_at_most(tmp_path: Path) -> None:
+    topology = TOPOLOGY.replace("other: {kind: " + kind("Echo"), "other: {links: {echo: echo}, kind: " + kind("Front"))
+
+    async def through_other() -> str:
+        async with launched.client() as client:
+            return await client.ask(client.ref("other"), word("Say")(text="through"), PATIENCE_S)
+
+    with Launched(tmp_path, topology) as launched:
+        launched.ready()
+        for _ in range(5):
+            assert asyncio.run(through_other()) == "through"
+            with raw(launched, "other#1") as thief:
+                for _ in range(20):
+                    thief.send(b"garbage")
+        assert asyncio.run(through_other()) == "through"
+        assert inspect(launched)["strangers"].get("undecodable frame") == 100

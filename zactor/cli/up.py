@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 from zactor.cli.common import FAILED, INTERRUPTED, OK, USAGE, command_name, shown
 from zactor.errors import UserError
@@ -38,8 +39,13 @@ def run_up(topology: Topology, home: Home, *, detach: bool, startup_s: float) ->
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read it is gone, as with `up | head`; the topology goes on, and its log has the rest.
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
 
 
 def _attached(topology: Topology, home: Home, startup_s: float, say: Say, ready: Callable[[int], None]) -> int:
@@ -202,9 +208,10 @@ async def _serve_inline(
 def _detached(topology: Topology, home: Home, startup_s: float) -> int:
     """The same in a session of its own. Its lines come through a pipe until it says how it went."""
     here, there = os.pipe()
-    if os.fork() > 0:
+    child = os.fork()
+    if child > 0:
         os.close(there)
-        return _relay(here)
+        return _relay(here, child)
     os.close(here)
     os.setsid()
     code = FAILED
@@ -238,11 +245,18 @@ def _detached(topology: Topology, home: Home, startup_s: float) -> int:
         os._exit(code)
 
 
-def _relay(here: int) -> int:
+def _relay(here: int, child: int) -> int:
     with os.fdopen(here) as lines:
-        for line in lines:
-            if line.startswith("\0"):
-                return int(line[1:])
-            sys.stdout.write(line)
-            sys.stdout.flush()
+        while True:
+            try:
+                return _show(lines)
+            except KeyboardInterrupt:  # it has no terminal that would tell it
+                os.kill(child, signal.SIGINT)
+
+
+def _show(lines: TextIO) -> int:
+    for line in lines:
+        if line.startswith("\0"):
+            return int(line[1:])
+        _say(line.rstrip("\n"))
     return FAILED

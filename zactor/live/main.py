@@ -107,8 +107,10 @@ async def _serve(pipes: Pipes, assignment: Assignment) -> int:
         return EXIT_USAGE
 
     def on_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        # A mistake of zactor's own: what the kernel believes may be wrong, so the process ends.
         loop.default_exception_handler(context)
+        if "handle" not in context:
+            return  # not a callback of the loop: a task or a transport of some library that nobody looked after
+        # A mistake of zactor's own: what the kernel believes may be wrong, so the process ends.
         broken.append(context.get("exception") or RuntimeError(context["message"]))
         ended.cancel()
 
