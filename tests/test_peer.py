@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 
 from zactor.errors import TooLarge
-from zactor.message import FRAME_LETTERS, MESSAGE_SIZE_MAX, Frame, decode_frame
+from zactor.message import FRAME_BYTES, FRAME_LETTERS, MESSAGE_SIZE_MAX, Frame, Message, decode_frame
 from zactor.peer import OUTBOX_MESSAGES, WINDOW_FRAMES, Peer
+
+
+class Note(Message[None]):
+    body: bytes = b""
 
 
 class Wire:
@@ -168,3 +172,77 @@ def test_a_reset_forgets_the_connection_and_says_how_many_messages_were_lost() -
 
     assert peer.reset() == 5
     assert (peer.outbox_messages, peer.outbox_bytes, peer.received, peer.sequence) == (0, 0, 0, 0)
+
+
+def tell(peer: Peer, number: int, message: Message[None] | None = None, target: str = "t") -> bool:
+    return peer.tell(message or Note(), target, "s", number, 0, 0, 0)
+
+
+def post_note(peer: Peer, number: int) -> None:
+    peer.post(Note.wire, "t", "s", (number, 0, 0, 0), Note(), is_message=True)
+
+
+def test_the_short_way_is_open_between_the_first_letter_of_a_frame_and_the_last() -> None:
+    peer, wire = greeted(), Wire()
+
+    assert not tell(peer, 1)
+    post_note(peer, 1)
+    assert all(tell(peer, number) for number in range(2, FRAME_LETTERS))
+    assert not tell(peer, FRAME_LETTERS)
+    post_note(peer, FRAME_LETTERS)
+
+    assert peer.flush(wire.send) == FRAME_LETTERS
+    assert [letter.id for letter in wire.frames[0].letters] == list(range(1, FRAME_LETTERS + 1))
+    assert not tell(peer, FRAME_LETTERS + 1)
+
+
+def test_a_name_that_is_new_to_a_frame_goes_the_long_way() -> None:
+    peer = greeted()
+    post_note(peer, 1)
+
+    assert not tell(peer, 2, target="another")
+    assert tell(peer, 2)
+
+
+def test_the_long_way_stays_the_only_one_while_somebody_waits_for_room() -> None:
+    peer = greeted()
+    peer.waiters.append(None)
+    post_note(peer, 1)
+    assert not tell(peer, 2)
+
+    peer.waiters.clear()
+    post_note(peer, 2)
+    assert tell(peer, 3)
+
+
+def test_the_short_way_never_brings_the_outbox_beyond_its_bound() -> None:
+    peer = greeted()
+
+    for number in range(OUTBOX_MESSAGES):
+        if not tell(peer, number):
+            assert not peer.full()
+            post_note(peer, number)
+
+    assert peer.outbox_messages == OUTBOX_MESSAGES
+    assert peer.full()
+    assert not tell(peer, OUTBOX_MESSAGES)
+
+
+def test_the_short_way_takes_no_more_bytes_into_a_frame_than_the_long_one() -> None:
+    peer, wire = greeted(), Wire()
+    post_note(peer, 1)
+
+    assert tell(peer, 2, Note(body=bytes(FRAME_BYTES)))
+    assert not tell(peer, 3)
+    post_note(peer, 3)
+    peer.flush(wire.send)
+
+    assert [[letter.id for letter in frame.letters] for frame in wire.frames] == [[1, 2], [3]]
+
+
+def test_what_is_too_large_is_left_to_the_way_that_says_so() -> None:
+    peer = greeted()
+    post_note(peer, 1)
+
+    assert not tell(peer, 2, Note(body=bytes(MESSAGE_SIZE_MAX)))
+    assert peer.outbox_messages == 1

@@ -537,8 +537,14 @@ class Mailroom:
                 text = f"this is {own} of run {self._run}"
                 self._peer(process, frame.incarnation).handshake(self._kernel.world.send, "$goaway", text)
             return
-        if peer is None and is_client and len(self.peers) < CLIENTS_MAX:
-            peer = self.peers[process] = self._peer(process, frame.incarnation)
+        if peer is None and is_client:
+            peer = self._peer(process, frame.incarnation)
+            if len(self.peers) >= CLIENTS_MAX:
+                self._call_clients()
+                self.stranger(source, "unknown process", f"{process!r}, and there is no room for more clients")
+                peer.handshake(self._kernel.world.send, "$goaway", "it has no room for more clients now; try again")
+                return
+            self.peers[process] = peer
         if peer is None or peer.incarnation < frame.incarnation:
             if process in self._entries or (not self._entries and len(self._early) < EARLY_MAX):
                 self._early[process] = (source, frame)  # it was (re)started, and our book is not there yet
@@ -556,6 +562,12 @@ class Mailroom:
             self._touch(peer)
         else:
             self.greet(process)  # acknowledgements, at least, will go back
+
+    def _call_clients(self) -> None:
+        """Send something to each client: the world says which of them have gone without a goodbye."""
+        for peer in list(self.peers.values()):
+            if peer.process.startswith("@"):
+                peer.handshake(self._kernel.world.send, "$welcome", None)
 
     def _on_welcome(self, peer: Peer) -> None:
         peer.state = "open"
@@ -771,12 +783,6 @@ class Mailroom:
             if peer.state == "open":
                 self._control(peer, "$bye", "", "", None)
         self.flush()
-
-    def settled(self) -> bool:
-        """Whether the other sides have taken all that was sent. One that is not reachable has nothing of ours."""
-        return all(
-            not (peer.outbox_messages or peer.unacknowledged) or peer.state == "closed" for peer in self.peers.values()
-        )
 
     def _on_bye(self, peer: Peer, _target: str, _sender: str, _letter: Letter) -> None:
         if peer.process.startswith("@"):

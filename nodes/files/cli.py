@@ -1,7 +1,6 @@
 """`zactor fs`: put, get, list and remove files of a running topology.
 
-It finds the topology and its metadata server and hands over to `FilesClient`. A refusal is one line on standard
-error and exit code 1.
+It finds the topology and its metadata server and hands over to `FilesClient`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ from typing import Annotated, Any, BinaryIO
 import typer
 
 from zactor.cli.client import connect
-from zactor.errors import Failure, Refused
+from zactor.cli.common import DirOption, JsonOption, TopologyOption
+from zactor.errors import UserError
 from zactor.units import format_size
 
 from .client import FilesClient
@@ -27,16 +27,13 @@ from .local import progress_bar, read_pieces, whole_file
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Files: put, get, list, remove.")
 
-Topology = Annotated[str | None, typer.Option("-t", "--topology", help="The running topology; default: the only one.")]
-Folder = Annotated[Path | None, typer.Option("--dir", envvar="ZACTOR_DIR", help="The folder of topologies' state.")]
-
 
 @app.command()
 def put(
     local: Annotated[str, typer.Argument(help="A file here, or - for standard input.")],
     path: Annotated[str, typer.Argument(help="Its name there, such as /docs/a.txt.")],
-    topology: Topology = None,
-    folder: Folder = None,
+    topology: TopologyOption = None,
+    folder: DirOption = None,
 ) -> None:
     """Store a file; one of that name is replaced."""
 
@@ -53,8 +50,8 @@ def put(
 def get(
     path: Annotated[str, typer.Argument(help="Its name there.")],
     local: Annotated[str, typer.Argument(help="A file here, or - for standard output.")],
-    topology: Topology = None,
-    folder: Folder = None,
+    topology: TopologyOption = None,
+    folder: DirOption = None,
 ) -> None:
     """Fetch a file. If anything fails, none is left here."""
 
@@ -70,9 +67,9 @@ def get(
 @app.command()
 def ls(
     path: Annotated[str, typer.Argument(help="A folder or a file there.")] = "/",
-    topology: Topology = None,
-    folder: Folder = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One object a line.")] = False,
+    topology: TopologyOption = None,
+    folder: DirOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """List a folder: sizes and names."""
 
@@ -90,8 +87,8 @@ def ls(
 @app.command()
 def rm(
     path: Annotated[str, typer.Argument(help="A file there.")],
-    topology: Topology = None,
-    folder: Folder = None,
+    topology: TopologyOption = None,
+    folder: DirOption = None,
 ) -> None:
     """Remove a file."""
     _run(lambda files: files.remove(path), topology, folder)
@@ -108,11 +105,11 @@ def _run(work: Callable[[FilesClient], Coroutine[Any, Any, None]], topology: str
         async with connect(topology, folder) as client:
             servers = client.nodes("files.metadata")
             if len(servers) != 1:
-                raise Refused(f"the topology has {len(servers)} nodes of kind files.metadata; expected one")
+                raise UserError(f"the topology has {len(servers)} nodes of kind files.metadata; expected one")
             await work(FilesClient(client, client.ref(servers[0])))
 
     try:
         asyncio.run(connected())
-    except (Failure, OSError) as error:
-        print(f"zactor fs: {error}", file=sys.stderr)
-        raise typer.Exit(1) from error
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise UserError(f"{where}{error.strerror or error}") from error

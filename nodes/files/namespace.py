@@ -136,8 +136,7 @@ class Namespace:
         check_path(path)
         entry = self._entries.get(path)
         if entry is None:
-            kind = "a folder" if self._is_folder(path) else "not there"
-            raise NotFound(f"there is no file {path}: it is {kind}")
+            raise NotFound(f"{path} is a folder" if self._is_folder(path) else f"there is no file {path}")
         return entry
 
     def has_chunk(self, chunk: int) -> bool:

@@ -15,6 +15,7 @@ from zactor import Actor, Later, Message, Ref, Refused, on
 RING = 64
 """Different messages that a flood repeats. A receiver sees from `index` that none is missing and all are in order."""
 
+
 class Work(Message[int]):
     """What is sent: in shape, one that a consensus protocol sends. Encoded it has 100 bytes."""
 
@@ -69,8 +70,8 @@ class Breed(Message[float]):
 class Sink(Actor):
     """Counts Work, and notices when one is out of place."""
 
-    _count = 0
-    _wrong = 0
+    def on_start(self) -> None:
+        self._count = self._wrong = 0
 
     @on
     def work(self, message: Work) -> int:
@@ -91,8 +92,8 @@ class Sink(Actor):
 class CoroutineSink(Actor):
     """The same, with a handler that is a coroutine."""
 
-    _count = 0
-    _wrong = 0
+    def on_start(self) -> None:
+        self._count = self._wrong = 0
 
     @on
     async def work(self, message: Work) -> int:

@@ -10,7 +10,7 @@ import asyncio
 import json
 import statistics
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -118,7 +118,7 @@ async def figure_of(*command: str) -> float:
 
 def as_json(bench: str, row: Row) -> str:
     """One row as a JSON object. `runs` has a pair of figures a round: ours, and the peer's or null."""
-    theirs = row.theirs or [None] * len(row.ours)
+    theirs: Sequence[float | None] = row.theirs or [None] * len(row.ours)
     return json.dumps(
         {
             "bench": bench,

@@ -48,8 +48,10 @@ def pykka_tell(count: int) -> float:
 
     handled = threading.Event()
 
-    class Sink(pykka.ThreadingActor):  # type: ignore[misc]
-        count = 0
+    class Sink(pykka.ThreadingActor):
+        def __init__(self) -> None:
+            super().__init__()
+            self.count = 0
 
         def on_receive(self, message: Any) -> None:
             if message.index != self.count % RING:
@@ -73,7 +75,7 @@ def pykka_ask(count: int) -> float:
     """Asks a second, one after the other."""
     import pykka
 
-    class Echo(pykka.ThreadingActor):  # type: ignore[misc]
+    class Echo(pykka.ThreadingActor):
         def on_receive(self, message: Any) -> int:
             return int(message.index)
 

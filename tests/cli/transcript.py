@@ -107,7 +107,7 @@ class Place:
             os.chdir(before[1])
             os.environ.clear()
             os.environ.update(before[0])
-        return Outcome(code, *(stream.buffer.getvalue().decode() for stream in (out, err)))  # type: ignore[attr-defined]
+        return Outcome(code, *(stream.buffer.getvalue().decode() for stream in (out, err)))
 
     def start(self, line: str, stdout: int = subprocess.PIPE, stderr: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
         """Start a line that goes on; its output is not buffered here."""

@@ -210,6 +210,26 @@ def test_a_process_that_ends_before_all_have_bound_fails_the_start_with_its_reas
     asyncio.run(main())
 
 
+def test_a_process_that_ends_before_all_are_ready_fails_the_start_and_is_not_tried_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        story = Story(tmp_path)
+        start = asyncio.ensure_future(story.run.start())
+        await story.turns(lambda: len(story.engine.started) == 2)
+        for process in story.engine.started:
+            process.bind()
+        await story.turns(lambda: story.engine.last("b").books)
+        story.engine.last("a").ready()
+        story.engine.last("b").on_report(Report("failed", because="5 restarts in 60 s, the last: no such luck"))
+        story.engine.last("b").on_exit(70)
+
+        with pytest.raises(StartFailed, match=r"b: 5 restarts in 60 s, the last: no such luck \(exit 70\)"):
+            await start
+        await story.run.stop()
+        assert len(story.engine.started) == 2
+
+    asyncio.run(main())
+
+
 def test_a_start_that_takes_too_long_names_what_is_waited_for(tmp_path: Path) -> None:
     async def main() -> None:
         story = Story(tmp_path)

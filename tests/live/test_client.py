@@ -161,6 +161,25 @@ def test_more_clients_come_and_go_than_a_node_has_room_for_at_once(tmp_path: Pat
     assert asyncio.run(main()) == CLIENTS_MAX + 100
 
 
+def test_clients_that_went_without_a_goodbye_make_room_for_others(tmp_path: Path, runtime: Path) -> None:
+    async def main() -> str:
+        async with service(tmp_path, runtime) as made:
+            peers = made.world.kernel.mailroom.peers
+            while len(peers) < CLIENTS_MAX:
+                client = Client(made.path)
+                assert await client.ask(client.ref("server"), Greet(name="x")) == "Hello, x!"
+                client._kernel.mailroom.peers.clear()  # it cannot say goodbye
+                await client._world.close()
+            async with Client(made.path) as client:
+                with pytest.raises(ProcessLost, match="no room for more clients"):
+                    await client.ask(client.ref("server"), Greet(name="x"))
+            await eventually_in_loop(lambda: len(peers) < CLIENTS_MAX)
+            async with Client(made.path) as client:
+                return await client.ask(client.ref("server"), Greet(name="last"))
+
+    assert asyncio.run(main()) == "Hello, last!"
+
+
 def test_many_clients_ask_at_once(tmp_path: Path, runtime: Path) -> None:
     async def one(path: Path, number: int) -> list[str]:
         async with Client(path) as client:

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from zactor.errors import AskTimeout, UserError, ZactorError
+from zactor.errors import AskTimeout, Refused, UserError, ZactorError
 
 _VERBS = {
     "up": "topology",
@@ -131,6 +131,8 @@ def run(arguments: list[str]) -> int:
         return _say(str(problem), USAGE)
     except AskTimeout as problem:
         return _say(f"AskTimeout: {problem}", DEADLINE)
+    except Refused as problem:
+        return _say(str(problem), FAILED)
     except ZactorError as problem:
         return _say(f"{type(problem).__name__}: {problem}", FAILED)
     return code if isinstance(code, int) else OK

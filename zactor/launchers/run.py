@@ -64,6 +64,7 @@ class Run:
         self._engine = engine
         self._tell = tell
         self._version = 0
+        self._ready = False
         self._stopping = False
         self._changed = asyncio.Event()
         self._members = {process.name: _Member(process) for process in topology.processes}
@@ -79,6 +80,7 @@ class Run:
                 await self._until(lambda: all(member.endpoint for member in self._members.values()))
                 self._publish()
                 await self._until(lambda: not self._missing())
+                self._ready = True
         except TimeoutError:
             raise StartFailed(f"not ready after {startup_s:g} s: {'; '.join(self._missing())}") from None
 
@@ -164,7 +166,8 @@ class Run:
         now_ns = int(asyncio.get_running_loop().time() * 1e9)
         error = None if clean else StartFailed(because)
         decision = member.restarts.decide(member.policy(), error, now_ns, self._rng)
-        starting = not self._version
+        # What has never worked is not tried again: whoever waits for `up` wants to know why.
+        starting = not self._ready
         if decision.directive == "restart" and not starting:
             self._tell("process", process=name, state="restarting", because=because, delay_ns=decision.delay_ns)
             self._task(self._again(member, decision.delay_ns / 1e9))

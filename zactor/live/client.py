@@ -100,12 +100,6 @@ class Client:
         target.peer = self._kernel.mailroom.peers[process]
         return self.ask(target, Inspect(), timeout_s)
 
-    async def delivered(self, timeout_s: float = 5.0) -> None:
-        """Wait until all that was sent has been taken by the other side."""
-        async with asyncio.timeout(timeout_s):
-            while not self._kernel.mailroom.settled():  # noqa: ASYNC110 - an acknowledgement wakes nobody
-                await asyncio.sleep(0.001)
-
     @property
     def book(self) -> Book:
         """Where every node lives, as last read."""

@@ -99,7 +99,7 @@ def test_removing_frees_the_chunks() -> None:
 
     assert listing(namespace) == ["b"]
     assert not namespace.has_chunk(1)
-    with pytest.raises(NotFound, match="/a: it is not there"):
+    with pytest.raises(NotFound, match="there is no file /a"):
         namespace.lookup("/a")
 
 
@@ -129,7 +129,7 @@ def test_a_folder_goes_with_its_last_file() -> None:
 
 
 def test_asking_for_a_folder_as_a_file_says_that_it_is_one() -> None:
-    with pytest.raises(NotFound, match="/a: it is a folder"):
+    with pytest.raises(NotFound, match="/a is a folder"):
         names("/a/b").lookup("/a")
 
 
