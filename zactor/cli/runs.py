@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import heapq
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
+from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter, LogLevelColumnFormatter
 
 from zactor.cli.common import (
     DirOption,
@@ -107,6 +110,36 @@ class _Tail:
                     yield {"level": "error", "event": "unreadable_line", "file": self.path.name}
 
 
+HIDDEN = ("hlc", "process", "cause", "message_id")
+"""What `--json` shows and a line for people does not."""
+
+DIM, BOLD, CYAN, RED, YELLOW, GREEN = "\033[2m", "\033[1m", "\033[36m", "\033[31m", "\033[33m", "\033[32m"
+LEVEL_STYLES = {"debug": DIM, "info": GREEN, "warning": YELLOW, "error": RED}
+
+
+@functools.cache
+def _renderer() -> ConsoleRenderer:
+    """Time, node, level, event, fields; in colour on a terminal, unless `NO_COLOR` is set."""
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+    def style(code: str) -> str:
+        return code if colour else ""
+
+    def column(code: str, width: int = 0) -> KeyValueColumnFormatter:
+        return KeyValueColumnFormatter(None, style(code), style("\033[0m"), value_repr=str, width=width)
+
+    fields = KeyValueColumnFormatter(style(CYAN), "", style("\033[0m"), value_repr=_plain)
+    levels = {level: style(code) for level, code in LEVEL_STYLES.items()}
+    columns = [
+        Column("", fields),
+        Column("clock", column(DIM)),
+        Column("node", column("", width=12)),
+        Column("level", LogLevelColumnFormatter(levels, reset_style=style("\033[0m"))),
+        Column("event", column(BOLD)),
+    ]
+    return ConsoleRenderer(columns=columns, sort_keys=False)
+
+
 def _show(event: dict[str, Any], pattern: str | None, as_json: bool) -> None:
     node = event.get("node") or event.get("process") or ""
     if pattern is not None and not fnmatch.fnmatch(node, pattern):
@@ -116,13 +149,12 @@ def _show(event: dict[str, Any], pattern: str | None, as_json: bool) -> None:
         return
     stamp_ns = _stamp(event) & ~COUNTER_MASK
     clock = time.strftime("%H:%M:%S", time.localtime(stamp_ns // 1_000_000_000))
-    hidden = ("hlc", "node", "process", "level", "event", "traceback", "cause", "message_id")
-    fields = " ".join(f"{key}={_plain(value)}" for key, value in event.items() if key not in hidden)
-    level = event.get("level", "")
-    fraction = stamp_ns // 1_000_000 % 1000
-    sys.stdout.write(f"{clock}.{fraction:03d} {node:12} {level:7} {event.get('event', '')} {fields}".rstrip() + "\n")
-    if event.get("traceback"):
-        sys.stdout.write("".join(f"    {line}\n" for line in str(event["traceback"]).splitlines()))
+    shown = {key: value for key, value in event.items() if key not in HIDDEN}
+    shown |= {"clock": f"{clock}.{stamp_ns // 1_000_000 % 1000:03d}", "node": node}
+    traceback = shown.pop("traceback", None)
+    sys.stdout.write(_renderer()(None, "", shown).rstrip() + "\n")
+    if traceback:
+        sys.stdout.write("".join(f"    {line}\n" for line in str(traceback).splitlines()))
 
 
 def _plain(value: Any) -> str:
