@@ -16,7 +16,7 @@ from typing import Any
 
 from zactor.message import EMPTY, FRAME_BYTES, FRAME_LETTERS, MESSAGE_SIZE_MAX, Batch, Chain, Message, encode, frame
 
-WINDOW_FRAMES = 128
+WINDOW_FRAMES = 64
 WINDOW_BYTES = 8 << 20
 """Under way to one process at a time: enough for a full loopback at 4 ms a turn, little enough to hold."""
 

@@ -122,9 +122,13 @@ def assert_refused(launched: Launched, reason: str, identity: str, *frames: byte
             stranger.send(each)
         eventually(lambda: refusals(launched, reason) == before + len(frames))
     if before < 10:
-        events = [json.loads(line) for line in launched.log_lines("target") if '"frame_refused"' in line]
-        sources = [event["source"] for event in events if event["reason"] == reason]
-        assert identity in sources
+        eventually(lambda: identity in sources(launched, reason))
+
+
+def sources(launched: Launched, reason: str) -> list[str]:
+    """Whose frames the log says were refused for that reason."""
+    events = [json.loads(line) for line in launched.log_lines("target") if '"frame_refused"' in line]
+    return [event["source"] for event in events if event["reason"] == reason]
 
 
 # --- frames that are none
