@@ -44,6 +44,9 @@ TURN_NS = 2_000_000
 """An actor's turn and a pass of the queue end after this long, so that nobody waits for a busy neighbour."""
 
 RUN_TURNS = 256
+ERROR_LENGTH_MAX = 1000
+"""Characters of an actor's last error that `inspect` shows; the log has all of it."""
+
 LOUD_DEAD_LETTERS = 10
 """Dead letters of one kind that are logged one by one; after that, each time their number doubles."""
 
@@ -685,5 +688,5 @@ def _about(cell: Cell) -> dict[str, Any]:
         "handled": cell.handled,
         "restarts": 0 if cell.restarts is None else cell.restarts.count,
         "waits_for": waits_for,
-        "last_error": cell.last_error,
+        "last_error": None if cell.last_error is None else cell.last_error[:ERROR_LENGTH_MAX],
     }

@@ -376,6 +376,9 @@ class Mailroom:
                 return
         if peer is None or peer.source != source or peer.incarnation != frame.incarnation:
             self.stranger(source, "not introduced", f"calls itself {frame.process!r}, without a HELLO")
+            if peer is None and frame.process[:1] == "@" and source == f"{frame.process}#{frame.incarnation}":
+                # A client that was cut off for a while, and forgotten: it shall greet us again.
+                self._peer(frame.process, frame.incarnation).handshake(self._kernel.world.send, "$forgotten", None)
             return
         if not peer.took(frame.sequence, len(data)):
             self.stranger(source, "frame out of place", f"sequence {frame.sequence} does not follow")
@@ -510,7 +513,11 @@ class Mailroom:
         kind = frame.names[frame.letters[0].kind] if frame.letters[0].kind < len(frame.names) else ""
         if kind == "$hello":
             self._on_hello(source, frame)
-        elif peer is None or peer.incarnation != frame.incarnation or peer.state != "greeting":
+        elif peer is None or peer.incarnation != frame.incarnation:
+            return False
+        elif kind == "$forgotten" and peer.state == "open" and peer.source == source:
+            self.lost(peer.process, f"{peer.process} lost its connection to us")
+        elif peer.state != "greeting":
             return False
         elif kind == "$welcome":
             peer.source = source

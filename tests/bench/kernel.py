@@ -165,7 +165,7 @@ def _up() -> list[Row]:
     peer = Peer("dora", dora.first_answer, missing=not dora.installed(), mend="pip install dora-rs-cli dora-rs")
     return [
         Row("up of hello, first answer", "s", partial(_first_answer, from_shell=False), peer, Bar(ratio=1)),
-        Row("up of hello, answer to zactor ask", "s", partial(_first_answer, from_shell=True), peer),
+        Row("up of hello, answer to zactor ask", "s", partial(_first_answer, from_shell=True)),
     ]
 
 

@@ -149,6 +149,22 @@ def test_a_node_forgets_a_client_that_said_goodbye(tmp_path: Path, runtime: Path
     asyncio.run(main())
 
 
+def test_a_client_that_was_cut_off_and_forgotten_hears_so_once_and_is_answered_again(
+    tmp_path: Path, runtime: Path
+) -> None:
+    async def main() -> str:
+        async with service(tmp_path, runtime) as made, Client(made.path) as client:
+            await client.ask(client.ref("server"), Greet(name="x"))
+            (name,) = (name for name in made.world.kernel.mailroom.peers if name.startswith("@"))
+            made.world.kernel.lost(name, "its connection broke")
+
+            with pytest.raises(ProcessLost, match="server lost its connection to us"):
+                await client.ask(client.ref("server"), Greet(name="x"))
+            return await client.ask(client.ref("server"), Greet(name="again"))
+
+    assert asyncio.run(main()) == "Hello, again!"
+
+
 def test_more_clients_come_and_go_than_a_node_has_room_for_at_once(tmp_path: Path, runtime: Path) -> None:
     async def main() -> int:
         answered = 0

@@ -332,15 +332,21 @@ def test_a_failure_with_a_very_long_text_is_noticed_all_the_same(tmp_path: Path)
         f"name: long\nnodes:\n  echo: {{kind: {kind('Echo')}, restart: {{backoff: 1ms..2ms, limit: 1 in 60s}}}}\n"
     )
 
-    async def fail_twice(client: Client) -> None:
-        for _ in range(2):
-            with pytest.raises(Failure):
-                await client.ask(client.ref("echo"), word("Raise")(size=200_000), PATIENCE_S)
+    async def fail_again(client: Client) -> None:
+        with pytest.raises(Failure):
+            await client.ask(client.ref("echo"), word("Raise")(size=9_000_000), PATIENCE_S)
+
+    async def fail(client: Client) -> str:
+        with pytest.raises(Failure):
+            await client.ask(client.ref("echo"), word("Raise")(size=9_000_000), PATIENCE_S)
+        (actor,) = (await client.inspect("echo", PATIENCE_S))["actors"]
+        return str(actor["last_error"])
 
     with Launched(tmp_path, topology) as launched:
         launched.ready()
 
-        with_client(launched, fail_twice)
+        assert with_client(launched, fail).startswith("echo: RuntimeError: xxx")
+        with_client(launched, fail_again)
 
         eventually(lambda: "process echo restarting" in launched.text())
 
