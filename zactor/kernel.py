@@ -47,6 +47,9 @@ RUN_TURNS = 256
 ERROR_LENGTH_MAX = 1000
 """Characters of an actor's last error that `inspect` shows; the log has all of it."""
 
+INSPECTED_MAX = 1000
+"""Actors that `inspect` tells of, nodes before their children: the answer has to fit into one message."""
+
 LOUD_DEAD_LETTERS = 10
 """Dead letters of one kind that are logged one by one; after that, each time their number doubles."""
 
@@ -657,7 +660,9 @@ class Kernel:
         }
 
     def inspect(self) -> dict[str, Any]:
-        """What `ps` shows of this process: its books and its actors."""
+        """What `ps` shows of this process: its books, its neighbours and its actors."""
+        cells = [cell for cell in self.cells.values() if not cell.name.startswith("@")]
+        cells.sort(key=lambda cell: cell.name.count("/") if cell.parent is not None else 0)
         return {
             "process": self.process,
             "incarnation": self.incarnation,
@@ -665,7 +670,8 @@ class Kernel:
             "dead_letters": dict(self.dead),
             "strangers": dict(self.mailroom.strangers),
             "peers": [peer.about() for peer in self.mailroom.peers.values()],
-            "actors": [_about(cell) for cell in self.cells.values() if "@" not in cell.name],
+            "actors": [_about(cell) for cell in cells[:INSPECTED_MAX]],
+            "actors_in_all": len(cells),
         }
 
 

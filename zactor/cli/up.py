@@ -22,7 +22,7 @@ from zactor.errors import UserError
 from zactor.launchers.folders import AlreadyRunning, Home, write_json
 from zactor.launchers.local import Local
 from zactor.launchers.run import Run, StartFailed, file_stem
-from zactor.live.host import Assignment, Host, Report
+from zactor.live.host import Assignment, Host, Report, calm_collector
 from zactor.live.world import Book, BookEntry
 from zactor.topology.model import Topology
 from zactor.topology.placement import INLINE
@@ -173,6 +173,7 @@ async def _serve_inline(
         instances=process.instances,
     )
     host = Host(assignment, report)
+    calm_collector()
     asked, caught = _signals(asyncio.get_running_loop(), lambda: os._exit(INTERRUPTED))
     entry = BookEntry(1, 1, host.bind(), None, os.getpid())
     book = Book(1, run, {instance.name: process.name for instance in process.instances}, {process.name: entry})

@@ -97,7 +97,6 @@ class Host:
         self.world.kernel.observer = self._observe
         for instance in assignment.instances:
             self._add(instance)
-        calm_collector()
 
     def _add(self, instance: Instance) -> None:
         kind = registry.find(instance.kind, Path(instance.folder))

@@ -39,11 +39,12 @@ class Lines:
         if not self._pending:
             return
         lines, self._pending, self._pending_bytes = self._pending, [], 0
-        lines.append(b"")
+        rest = memoryview(b"\n".join([*lines, b""]))
         try:
-            os.write(self._handle, b"\n".join(lines))
+            while rest:
+                rest = rest[os.write(self._handle, rest) :]
         except OSError:
-            self.lost += len(lines) - 1
+            self.lost += bytes(rest).count(b"\n")
 
     def close(self) -> None:
         """Write what is kept and close the file."""

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from zactor.errors import UserError
-from zactor.live.host import Assignment, Host, Report, die_with_parent
+from zactor.live.host import Assignment, Host, Report, calm_collector, die_with_parent
 from zactor.live.world import Book
 
 EXIT_FAILED = 1
@@ -114,6 +114,7 @@ async def _serve(pipes: Pipes, assignment: Assignment) -> int:
         broken.append(context.get("exception") or RuntimeError(context["message"]))
         ended.cancel()
 
+    calm_collector()
     loop.set_exception_handler(on_error)
     pipes.report(Report("bound", endpoint=endpoint))
     ended = loop.create_task(host.ended())
