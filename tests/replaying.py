@@ -85,7 +85,8 @@ class Alone:
     def _shut_the_doors(self) -> None:
         kernel: Any = self._kernel
         for part, names in (
-            (kernel.mailroom, "answer watch unwatch cancel_ask control notice queue_up resume"),
+            (kernel.mailroom, "answer cancel_ask control queue_up resume"),
+            (kernel.neighbours, "watch unwatch notice"),
             (kernel.cycles, "suspended forget"),
             (kernel.world, "begin cancel wake alarm"),
         ):

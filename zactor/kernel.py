@@ -7,8 +7,8 @@ before any sync to disk begins. Invariants:
 - an actor is fed only in `_turn`, and everything that feeds it passes the tap;
 - without a crash the books balance: sent + received = handled + dead letters + in flight + shipped.
 
-Read `run`, then `_turn`. Its parts: `life` (what becomes of an actor), `mailroom` (delivery, frames, other
-processes), `waits` (timers and operations), `cycles` (asks that wait for themselves).
+Read `run`, then `_turn`. Its parts: `life` (what becomes of an actor), `mailroom` (delivery and frames),
+`neighbours` (other processes), `waits` (timers and operations), `cycles` (asks that wait for themselves).
 """
 
 from __future__ import annotations
@@ -34,9 +34,11 @@ from zactor.errors import (
     Overloaded,
     Unhandled,
 )
+from zactor.inspection import inspect
 from zactor.life import Life
 from zactor.mailroom import Mailroom
 from zactor.message import Envelope, Message, Ref, encode, first_id, format_id
+from zactor.neighbours import Neighbours
 from zactor.waits import Waits
 from zactor.world import World
 
@@ -44,12 +46,6 @@ TURN_NS = 2_000_000
 """An actor's turn and a pass of the queue end after this long, so that nobody waits for a busy neighbour."""
 
 RUN_TURNS = 256
-ERROR_LENGTH_MAX = 1000
-"""Characters of an actor's last error that `inspect` shows; the log has all of it."""
-
-INSPECTED_MAX = 1000
-"""Actors that `inspect` tells of, nodes before their children: the answer has to fit into one message."""
-
 LOUD_DEAD_LETTERS = 10
 """Dead letters of one kind that are logged one by one; after that, each time their number doubles."""
 
@@ -104,11 +100,12 @@ class Kernel:
         self.life = Life(self)
         self.waits = Waits(self)
         self.cycles = Cycles(self)
-        self.mailroom = Mailroom(self, run)
+        self.neighbours = Neighbours(self, run)
+        self.mailroom = Mailroom(self)
         # What a world calls; with `run` it is `zactor.world.Driven`.
         self.receive = self.mailroom.receive
         self.writable = self.mailroom.writable
-        self.lost = self.mailroom.lost
+        self.lost = self.neighbours.lost
         self.complete = self.waits.complete
 
     def ref(self, name: str, *, drop: bool = False) -> Ref[Any]:
@@ -661,38 +658,9 @@ class Kernel:
 
     def inspect(self) -> dict[str, Any]:
         """What `ps` shows of this process: its books, its neighbours and its actors."""
-        cells = [cell for cell in self.cells.values() if not cell.name.startswith("@")]
-        cells.sort(key=lambda cell: cell.name.count("/") if cell.parent is not None else 0)
-        return {
-            "process": self.process,
-            "incarnation": self.incarnation,
-            "books": self.books(),
-            "dead_letters": dict(self.dead),
-            "strangers": dict(self.mailroom.strangers),
-            "peers": [peer.about() for peer in self.mailroom.peers.values()],
-            "actors": [_about(cell) for cell in cells[:INSPECTED_MAX]],
-            "actors_in_all": len(cells),
-        }
+        return inspect(self)
 
 
 def _without_ask(mail: Mail) -> Mail:
     """A cause and a root, but no ask: it is answered, and its deadline and chain are not those of a batch."""
     return Mail(mail.message, mail.id, mail.cause, mail.root, mail.hlc, mail.sender)
-
-
-def _about(cell: Cell) -> dict[str, Any]:
-    busy = cell.busy()
-    waits_for = None
-    if busy is not None:
-        target = busy.wait.target
-        waits_for = "itself" if target is None else target.name
-    return {
-        "name": cell.name,
-        "kind": cell.kind.__name__,
-        "state": cell.state,
-        "mailbox": len(cell.mailbox),
-        "handled": cell.handled,
-        "restarts": 0 if cell.restarts is None else cell.restarts.count,
-        "waits_for": waits_for,
-        "last_error": None if cell.last_error is None else cell.last_error[:ERROR_LENGTH_MAX],
-    }

@@ -56,11 +56,11 @@ class Life:
         """Start the nodes that were added: each when all that it links to exists."""
         for cell in list(self._kernel.cells.values()):
             if cell.state == "created" and cell.unlinked is not None:
-                cell.unlinked = {self._kernel.mailroom.process_of(name) for name in cell.unlinked} - {
+                cell.unlinked = {self._kernel.neighbours.process_of(name) for name in cell.unlinked} - {
                     self._kernel.process
                 }
                 for process in sorted(cell.unlinked):
-                    if self._kernel.mailroom.greet(process):
+                    if self._kernel.neighbours.greet(process):
                         cell.unlinked.discard(process)
                 self.linked(cell)
 
@@ -228,7 +228,7 @@ class Life:
         if cell.disk is not None:
             cell.disk.wanted = []
         for name in cell.watching or ():
-            self._kernel.mailroom.unwatch(cell, name)
+            self._kernel.neighbours.unwatch(cell, name)
         # Timers and notices that are due are messages only when they are handled: these were none yet.
         cell.tasks = cell.inputs = cell.laters = cell.watching = cell.due = None
         cell.outstanding = 0
@@ -340,7 +340,7 @@ class Life:
         if cell.watching is None:
             cell.watching = set()
         cell.watching.add(target.name)
-        self._kernel.mailroom.watch(cell, target.name)
+        self._kernel.neighbours.watch(cell, target.name)
 
     def unwatch(self, cell: Cell, target: Ref[Any]) -> None:
         """An actor's `unwatch`."""
@@ -348,14 +348,14 @@ class Life:
             self._kernel.output(cell, "unwatch", target.name)
         if cell.watching is not None:
             cell.watching.discard(target.name)
-        self._kernel.mailroom.unwatch(cell, target.name)
+        self._kernel.neighbours.unwatch(cell, target.name)
 
     def _notify(self, cell: Cell, notice: Down | Up) -> None:
         for name in list(cell.watchers or ()):
             if name in self._kernel.cells:
-                self._kernel.mailroom.notice(name, notice)
+                self._kernel.neighbours.notice(name, notice)
             else:
-                self._kernel.mailroom.notice_process(name, notice)
+                self._kernel.neighbours.notice_process(name, notice)
 
     def notice(self, cell: Cell, notice: Down | Up) -> None:
         """Tell a watcher here, past its mailbox's bounds, if it still watches."""

@@ -1,7 +1,6 @@
-"""Where mail comes in and goes out: local delivery, frames, other processes, and the book.
+"""Where mail comes in and goes out: local delivery, outboxes, frames, and room.
 
-The **book** says which process an actor lives in and which incarnation of it is current; the launcher keeps
-it. Letters whose kind begins with `$` are the kernels' own: handshake, answers, flow control, watching, probes.
+Letters whose kind begins with `$` are the kernels' own: answers, flow control, probes, and those of `neighbours`.
 Nothing that comes in is trusted: what does not decode, or is out of place, is counted with its source and dropped.
 """
 
@@ -11,10 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from zactor import hlc
-from zactor.actor import Down, Up
 from zactor.cell import Cell, Mail, RemoteAsk, Wait, chain_of
 from zactor.errors import (
     ActorFailed,
@@ -30,14 +26,13 @@ from zactor.message import (
     CHAIN_LENGTH_MAX,
     NAME_LENGTH_MAX,
     PROTOCOL_VERSION,
+    UNDECODABLE,
     Chain,
     Frame,
     Letter,
-    Message,
     Ref,
     decode_frame,
     decoder,
-    format_id,
 )
 from zactor.peer import Peer
 
@@ -51,47 +46,20 @@ MAILBOX_BYTES_MAX = 4 * MAILBOX_BYTES
 """With what was on its way then: a window and an outbox, each with one largest message above it, are 40 MiB a
 process. This has room for four such processes at once; beyond it mail is lost, and counted."""
 
-CLIENTS_MAX = 1000
-EARLY_MAX = 1000
-"""HELLOs kept until the first book comes, which others may have had before us: as many as a book has processes."""
 
 LOUD_STRANGERS = 10
 
-UNDECODABLE = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
-
-_hello = decoder(tuple[str, str])
 _error = decoder(tuple[str, str, str])
 _chain = decoder(Chain)
 _break = decoder(tuple[int, str])
-_down = decoder(tuple[str, bool])
-_text = decoder(str)
-
-
-class Inspect(Message[dict[str, Any]], wire="$inspect"):
-    """Ask a kernel what `ps` shows. It answers at once, however full its mailboxes are."""
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """A process in the book. `reachable` is False while it is being restarted; `gone` says why it never comes back."""
-
-    incarnation: int
-    reachable: bool
-    gone: str | None = None
 
 
 class Mailroom:
     """The post of one kernel."""
 
-    def __init__(self, kernel: Kernel, run: str) -> None:
+    def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._run = run
-        self._nodes: dict[str, str] = {}
-        self._entries: dict[str, Entry] = {}
-        self._watches: dict[str, set[str]] = {}  # an actor elsewhere: who watches it here
-        self._downs: set[tuple[str, str]] = set()  # (watcher, watched): told Down, not yet Up
-        self._early: dict[str, tuple[str, Frame]] = {}  # HELLO of an incarnation that our book does not know yet
         self._answers: dict[type, Callable[[Any], Any]] = {}
-        self.peers: dict[str, Peer] = {}
         self.dirty: list[Peer] = []
         self.strangers: Counter[str] = Counter()
         self.stamps_ahead: Counter[str] = Counter()
@@ -100,76 +68,12 @@ class Mailroom:
             "$error": self._on_error,
             "$pause": self._on_pause,
             "$resume": self._on_resume,
-            "$watch": self._on_watch,
-            "$unwatch": self._on_unwatch,
-            "$down": self._on_down,
-            "$up": self._on_up,
             "$probe": self._on_probe,
             "$break": self._on_break,
             "$cancel": self._on_cancel,
             "$inspect": self._on_inspect,
-            "$bye": self._on_bye,
+            **kernel.neighbours.controls(),
         }
-
-    # --- the book
-    def on_book(self, nodes: dict[str, str], entries: dict[str, Entry]) -> None:
-        """The launcher's book: node -> process, and the state of each process."""
-        before, self._entries = self._entries, entries
-        self._nodes = nodes
-        for process, entry in entries.items():
-            if process == self._kernel.process:
-                continue
-            was = before.get(process)
-            had_left = was is not None and not was.reachable
-            peer = self.peers.get(process)
-            if peer is None:
-                peer = self.peers[process] = self._peer(process, entry.incarnation)
-            elif peer.incarnation != entry.incarnation:
-                self.lost(process, f"{process} was replaced")
-                peer.incarnation = entry.incarnation
-            elif not entry.reachable:
-                final = entry.gone is not None and peer.gone is None
-                if final or not had_left:
-                    self.lost(process, entry.gone or f"{process} has ended", final=final)
-            peer.gone = entry.gone
-            peer.room = 0
-            if entry.reachable and (self._wanted(process) or peer.batch.letters or peer.frames):
-                self.greet(process)
-        for process, (source, frame) in list(self._early.items()):
-            del self._early[process]
-            self._on_hello(source, frame)
-
-    def _peer(self, process: str, incarnation: int) -> Peer:
-        return Peer(self._kernel.process, self._kernel.incarnation, process, incarnation)
-
-    def _wanted(self, process: str) -> bool:
-        if any(process in cell.unlinked for cell in self._kernel.cells.values() if cell.unlinked):
-            return True
-        return any(self.process_of(name) == process for name in self._watches)
-
-    def process_of(self, name: str) -> str:
-        """The process in which an actor lives, or "" when the book has none."""
-        if name in self._kernel.cells:
-            return self._kernel.process
-        if name.startswith("@"):
-            return name.partition("/")[0]
-        while name not in self._nodes:
-            name, _, _ = name.rpartition("/")
-            if not name:
-                return ""
-        return self._nodes[name]
-
-    def greet(self, process: str) -> bool:
-        """Say HELLO if nothing was said yet. Returns whether the connection is open."""
-        peer = self.peers.get(process)
-        if peer is None:
-            return False
-        if peer.state == "closed":
-            entry = self._entries.get(process)
-            if entry is not None and entry.reachable:
-                peer.state = "greeting"
-                peer.handshake(self._kernel.world.send, "$hello", (self._run, process))
-        return peer.state == "open"
 
     # --- out
     def deliver(self, target: Ref[Any], mail: Mail, wait: Wait | None) -> str | None:
@@ -229,18 +133,18 @@ class Mailroom:
         if peer.frames:  # a whole frame is ready: let the other side begin with it
             kernel.shipped += peer.flush(kernel.world.send, whole_frames=True)
         if not peer.dirty:
-            self._touch(peer)
+            self.touch(peer)
         return None
 
     def _find_peer(self, target: Ref[Any]) -> Peer | None:
         if len(target.name) <= NAME_LENGTH_MAX:  # nobody has a longer one, and a frame with it would be refused
-            target.peer = self.peers.get(self.process_of(target.name))
+            target.peer = self._kernel.neighbours.peers.get(self._kernel.neighbours.process_of(target.name))
         peer: Peer | None = target.peer
         return peer
 
-    def _touch(self, peer: Peer) -> None:
+    def touch(self, peer: Peer) -> None:
         if peer.state == "closed":
-            self.greet(peer.process)
+            self._kernel.neighbours.greet(peer.process)
         if not peer.dirty:
             peer.dirty = True
             self.dirty.append(peer)
@@ -249,17 +153,17 @@ class Mailroom:
 
     def control(self, target: str, kind: str, sender: str, body: Any, number: int = 0) -> None:
         """Send another kernel a letter of ours."""
-        peer = self.peers.get(self.process_of(target))
+        peer = self._kernel.neighbours.peers.get(self._kernel.neighbours.process_of(target))
         if peer is not None and peer.gone is None:
-            self._control(peer, kind, target, sender, body, number)
+            self.post_control(peer, kind, target, sender, body, number)
 
-    def _control(self, peer: Peer, kind: str, target: str, sender: str, body: Any, number: int = 0) -> None:
+    def post_control(self, peer: Peer, kind: str, target: str, sender: str, body: Any, number: int = 0) -> None:
         peer.post(kind, target, sender, (number, 0, 0, self._kernel.hlc), body)
-        self._touch(peer)
+        self.touch(peer)
 
     def answer(self, cell: Cell | None, ask: RemoteAsk, value: Any, error: BaseException | None) -> None:
         """Send an answer back; it never queues behind a mailbox."""
-        peer = self.peers.get(ask.process)
+        peer = self._kernel.neighbours.peers.get(ask.process)
         if peer is None or peer.gone is not None:
             return
         kernel = self._kernel
@@ -274,13 +178,13 @@ class Mailroom:
             known = error if isinstance(error, Failure) else ActorFailed(f"{type(error).__name__}: {error}")
             body = (known.wire, str(known)[:10_000], known.detail[:100_000])
             peer.post("$error", "", sender, numbers, body)
-        self._touch(peer)
+        self.touch(peer)
 
     def outbox_messages(self) -> int:
         """Messages that have not left yet, and those of senders that wait for room."""
         return sum(
             peer.outbox_messages + len(peer.waiters) + sum(map(len, peer.paused.values()))
-            for peer in self.peers.values()
+            for peer in self._kernel.neighbours.peers.values()
         )
 
     def flush(self) -> None:
@@ -297,12 +201,12 @@ class Mailroom:
 
     def writable(self, process: str) -> None:
         """A connection has room again, or exists now."""
-        peer = self.peers.get(process)
+        peer = self._kernel.neighbours.peers.get(process)
         if peer is None:
             return
         if peer.state == "greeting":
-            peer.handshake(self._kernel.world.send, "$hello", (self._run, process))
-        self._touch(peer)
+            self._kernel.neighbours.say_hello(peer)
+        self.touch(peer)
 
     # --- room
     def queue_up(self, target: Ref[Any], mail: Mail, wait: Wait) -> None:
@@ -342,9 +246,9 @@ class Mailroom:
             cell.limit = cell.capacity
         if cell.paused and len(cell.mailbox) <= cell.capacity >> 1 and cell.bytes <= MAILBOX_BYTES >> 1:
             for process in sorted(cell.paused):
-                peer = self.peers.get(process)
+                peer = self._kernel.neighbours.peers.get(process)
                 if peer is not None:
-                    self._control(peer, "$resume", cell.name, "", None)
+                    self.post_control(peer, "$resume", cell.name, "", None)
             cell.paused = None
 
     def _release(self, waiters: deque[Any]) -> None:
@@ -367,28 +271,27 @@ class Mailroom:
         if frame.version != PROTOCOL_VERSION:
             self.stranger(source, "wrong version", f"speaks version {frame.version}, this is {PROTOCOL_VERSION}")
             return
-        peer = self.peers.get(frame.process)
+        peer = self._kernel.neighbours.peers.get(frame.process)
         if frame.sequence == 0 and frame.letters:
             if source != f"{frame.process}#{frame.incarnation}":
                 self.stranger(source, "false name", f"calls itself {frame.process!r} {frame.incarnation}")
                 return
-            if self._handshake(source, peer, frame):
+            if self._kernel.neighbours.handshake(source, peer, frame):
                 return
         if peer is None or peer.source != source or peer.incarnation != frame.incarnation:
             self.stranger(source, "not introduced", f"calls itself {frame.process!r}, without a HELLO")
             if peer is None and frame.process[:1] == "@" and source == f"{frame.process}#{frame.incarnation}":
-                # A client that was cut off for a while, and forgotten: it shall greet us again.
-                self._peer(frame.process, frame.incarnation).handshake(self._kernel.world.send, "$forgotten", None)
+                self._kernel.neighbours.call_again(frame.process, frame.incarnation)
             return
         if not peer.took(frame.sequence, len(data)):
             self.stranger(source, "frame out of place", f"sequence {frame.sequence} does not follow")
             return
         if peer.acknowledge(frame.acknowledged):
-            self._touch(peer)
+            self.touch(peer)
         if frame.sequence:
             self._take(peer, frame, len(data))
             if peer.owed_enough():
-                self._touch(peer)
+                self.touch(peer)
 
     def _take(self, peer: Peer, frame: Frame, size: int) -> None:
         names, letters = frame.names, frame.letters
@@ -498,7 +401,7 @@ class Mailroom:
             cell.paused = set()
         if peer.process not in cell.paused:
             cell.paused.add(peer.process)
-            self._control(peer, "$pause", cell.name, "", None)
+            self.post_control(peer, "$pause", cell.name, "", None)
 
     def stranger(self, source: str, reason: str, detail: str) -> None:
         """Count what is refused; log it with its source while that is no flood."""
@@ -507,188 +410,6 @@ class Mailroom:
         if count <= LOUD_STRANGERS or count & (count - 1) == 0:
             fields = {"source": source[:100], "reason": reason, "detail": detail[:200], "count": count}
             self._kernel.world.log("warning", "", "frame_refused", fields)
-
-    # --- handshake
-    def _handshake(self, source: str, peer: Peer | None, frame: Frame) -> bool:
-        kind = frame.names[frame.letters[0].kind] if frame.letters[0].kind < len(frame.names) else ""
-        if kind == "$hello":
-            self._on_hello(source, frame)
-        elif peer is None or peer.incarnation != frame.incarnation:
-            return False
-        elif kind == "$forgotten" and peer.state == "open" and peer.source == source:
-            self.lost(peer.process, f"{peer.process} lost its connection to us")
-        elif peer.state != "greeting":
-            return False
-        elif kind == "$welcome":
-            peer.source = source
-            self._on_welcome(peer)
-        elif kind == "$goaway":
-            self._on_goaway(peer, frame.letters[0])
-        else:
-            return False
-        return True
-
-    def _on_hello(self, source: str, frame: Frame) -> None:
-        process = frame.process
-        try:
-            run, expected = _hello(frame.letters[0].body)
-        except UNDECODABLE as problem:
-            self.stranger(source, "bad HELLO", str(problem))
-            return
-        is_client = process.startswith("@")
-        peer = self.peers.get(process)
-        own = self._kernel.process
-        if run != self._run or expected != own:
-            self.stranger(source, "wrong HELLO", f"{process!r} looks for {expected!r} of run {run!r}")
-            if is_client and len(self.peers) < CLIENTS_MAX:
-                text = f"this is {own} of run {self._run}"
-                self._peer(process, frame.incarnation).handshake(self._kernel.world.send, "$goaway", text)
-            return
-        if peer is None and is_client:
-            peer = self._peer(process, frame.incarnation)
-            if len(self.peers) >= CLIENTS_MAX:
-                self._call_clients()
-                self.stranger(source, "unknown process", f"{process!r}, and there is no room for more clients")
-                peer.handshake(self._kernel.world.send, "$goaway", "it has no room for more clients now; try again")
-                return
-            self.peers[process] = peer
-        if peer is None or peer.incarnation < frame.incarnation:
-            if process in self._entries or (not self._entries and len(self._early) < EARLY_MAX):
-                self._early[process] = (source, frame)  # it was (re)started, and our book is not there yet
-            else:
-                self.stranger(source, "unknown process", repr(process))
-            return
-        if peer.incarnation != frame.incarnation or (peer.source and peer.source != source and is_client):
-            self.stranger(source, "old incarnation", f"{process!r} {frame.incarnation}")
-            return
-        peer.source = source
-        peer.received = 0
-        peer.handshake(self._kernel.world.send, "$welcome", None)
-        if is_client:
-            peer.state = "open"
-            self._touch(peer)
-        else:
-            self.greet(process)  # acknowledgements, at least, will go back
-
-    def _call_clients(self) -> None:
-        """Send something to each client: the world says which of them have gone without a goodbye."""
-        for peer in list(self.peers.values()):
-            if peer.process.startswith("@"):
-                peer.handshake(self._kernel.world.send, "$welcome", None)
-
-    def _on_welcome(self, peer: Peer) -> None:
-        peer.state = "open"
-        for name in self._watches:
-            if self.process_of(name) == peer.process:
-                self._control(peer, "$watch", name, "", None)
-        for cell in list(self._kernel.cells.values()):
-            if cell.unlinked and peer.process in cell.unlinked:
-                cell.unlinked.discard(peer.process)
-                self._kernel.life.linked(cell)
-        self._touch(peer)
-
-    def _on_goaway(self, peer: Peer, letter: Letter) -> None:
-        try:
-            because = _text(letter.body)
-        except UNDECODABLE:
-            because = "no reason was given"
-        self.lost(peer.process, f"{peer.process} refused us: {because}")
-        peer.state = "refused"
-        peer.gone = f"refused: {because}"
-
-    def lost(self, process: str, because: str, *, final: bool = False) -> None:
-        """A process is gone, for ever if `final`: what waited for it hears so now."""
-        peer = self.peers.get(process)
-        kernel = self._kernel
-        if peer is None or (peer.state == "closed" and not peer.source and not peer.outbox_messages and not final):
-            return
-        if process.startswith("@"):
-            del self.peers[process]
-            peer.gone = because  # refs to it may be kept
-        peer.state = "closed"
-        peer.source = ""
-        paused, peer.paused = peer.paused, {}
-        waiters, peer.waiters = peer.waiters, deque()
-        for queue in (*paused.values(), waiters):
-            for wait, target, mail in queue:
-                kernel.dead_letter("process lost", mail, target.name)
-                kernel.settle(wait, None, ProcessLost(because))
-        dropped = peer.reset()
-        if dropped:
-            kernel.dead["process lost"] += dropped
-        if not process.startswith("@"):  # clients come and go
-            fields = {"process": process, "because": because, "outbox": dropped}
-            kernel.world.log("warning", "", "process_lost", fields)
-        for wait in [each for each in kernel.pending.values() if each.target is not None]:
-            assert wait.target is not None
-            if wait.target.peer is peer:
-                kernel.settle(wait, None, ProcessLost(f"{wait.target.name}: {because}"))
-        for number, task in list(kernel.serving.items()):
-            if isinstance(task.mail.ask, RemoteAsk) and task.mail.ask.process == process:
-                kernel.direct(task.cell, "cancel", number)
-        for cell in kernel.cells.values():
-            if cell.paused:
-                cell.paused.discard(process)
-        for name, watchers in self._watches.items():
-            if self.process_of(name) == process:
-                for watcher in sorted(watchers):
-                    self.notice(watcher, Down(ref=Ref(name), reason=because, final=final))
-
-    # --- watching
-    def watch(self, cell: Cell, name: str) -> None:
-        """An actor here watches another, wherever it lives."""
-        target = self._kernel.cells.get(name)
-        if target is not None:
-            if target.watchers is None:
-                target.watchers = {}
-            target.watchers[cell.name] = None
-        elif self.process_of(name) in ("", self._kernel.process):
-            self.notice(cell.name, Down(ref=Ref(name), reason="there is no such actor", final=True))
-        else:
-            self._watches.setdefault(name, set()).add(cell.name)
-            peer = self.peers.get(self.process_of(name))
-            entry = self._entries.get(self.process_of(name))
-            if peer is not None and peer.state == "open":
-                self._control(peer, "$watch", name, cell.name, None)
-            elif entry is None or not entry.reachable:
-                because = (entry and entry.gone) or f"{self.process_of(name)} is not running"
-                self.notice(cell.name, Down(ref=Ref(name), reason=because, final=bool(entry and entry.gone)))
-            else:
-                self.greet(self.process_of(name))
-
-    def unwatch(self, cell: Cell, name: str) -> None:
-        """It does not any more."""
-        target = self._kernel.cells.get(name)
-        self._downs.discard((cell.name, name))
-        if target is not None and target.watchers is not None:
-            target.watchers.pop(cell.name, None)
-        watchers = self._watches.get(name)
-        if watchers is not None:
-            watchers.discard(cell.name)
-            if not watchers:
-                del self._watches[name]
-                self.control(name, "$unwatch", "", None)
-
-    def notice(self, watcher: str, notice: Down | Up) -> None:
-        """Tell a watcher here. `Up` only reaches one that was told `Down`."""
-        cell = self._kernel.cells.get(watcher)
-        if cell is None:
-            return
-        pair = (watcher, notice.ref.name)
-        if isinstance(notice, Down):
-            self._downs.add(pair)
-        elif pair not in self._downs:
-            return
-        else:
-            self._downs.discard(pair)
-        self._kernel.life.notice(cell, notice)
-
-    def notice_process(self, process: str, notice: Down | Up) -> None:
-        """Tell another kernel, some of whose actors watch one of ours."""
-        peer = self.peers.get(process)
-        if peer is not None and peer.gone is None:
-            kind, body = ("$down", (notice.reason, notice.final)) if isinstance(notice, Down) else ("$up", None)
-            self._control(peer, kind, "", notice.ref.name, body)
 
     # --- the kernels' own letters
     def _pending(self, peer: Peer, letter: Letter) -> Wait | None:
@@ -725,7 +446,7 @@ class Mailroom:
             self._kernel.settle(wait, None, failure)
 
     def _on_pause(self, peer: Peer, target: str, _sender: str, _letter: Letter) -> None:
-        if self.process_of(target) == peer.process:
+        if self._kernel.neighbours.process_of(target) == peer.process:
             peer.paused.setdefault(target, deque())
             peer.room = 0
 
@@ -733,33 +454,6 @@ class Mailroom:
         waiters = peer.paused.pop(target, None)
         if waiters:
             self._release(waiters)
-
-    def _on_watch(self, peer: Peer, target: str, sender: str, _letter: Letter) -> None:
-        cell = self._kernel.cells.get(target)
-        if cell is None:
-            self._control(peer, "$down", sender, target, ("there is no such actor", True))
-            return
-        if cell.watchers is None:
-            cell.watchers = {}
-        cell.watchers[peer.process] = None
-        if cell.state == "ready":
-            self._control(peer, "$up", "", target, None)
-
-    def _on_unwatch(self, peer: Peer, target: str, _sender: str, _letter: Letter) -> None:
-        cell = self._kernel.cells.get(target)
-        if cell is not None and cell.watchers is not None:
-            cell.watchers.pop(peer.process, None)
-
-    def _on_down(self, peer: Peer, _target: str, sender: str, letter: Letter) -> None:
-        if self.process_of(sender) == peer.process:
-            reason, final = _down(letter.body)
-            for watcher in sorted(self._watches.get(sender, ())):
-                self.notice(watcher, Down(ref=Ref(sender), reason=reason, final=final))
-
-    def _on_up(self, peer: Peer, _target: str, sender: str, _letter: Letter) -> None:
-        if self.process_of(sender) == peer.process:
-            for watcher in sorted(self._watches.get(sender, ())):
-                self.notice(watcher, Up(ref=Ref(sender)))
 
     def _on_probe(self, _peer: Peer, target: str, _sender: str, letter: Letter) -> None:
         cell = self._kernel.cells.get(target)
@@ -779,21 +473,7 @@ class Mailroom:
         """The asker is gone: tell the kernel that works for it."""
         assert wait.target is not None
         if wait.target.peer is not None:
-            self._control(wait.target.peer, "$cancel", wait.target.name, wait.cell.name, None, wait.id)
+            self.post_control(wait.target.peer, "$cancel", wait.target.name, wait.cell.name, None, wait.id)
 
     def _on_inspect(self, peer: Peer, _target: str, _sender: str, letter: Letter) -> None:
         self.answer(None, RemoteAsk(peer.process, letter.id, 0, ()), self._kernel.inspect(), None)
-
-    def say_goodbye(self) -> None:
-        """A client goes: those it talked to need not keep anything for it."""
-        for peer in self.peers.values():
-            if peer.state == "open":
-                self._control(peer, "$bye", "", "", None)
-        self.flush()
-
-    def _on_bye(self, peer: Peer, _target: str, _sender: str, _letter: Letter) -> None:
-        if peer.process.startswith("@"):
-            self.lost(peer.process, "it said goodbye")
-
-
-__all__ = ["Entry", "Mailroom", "Message", "format_id"]

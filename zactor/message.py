@@ -155,6 +155,9 @@ def _decode_unknown(kind: Any, value: Any) -> Any:
     raise TypeError(f"{kind} cannot be received")
 
 
+UNDECODABLE = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
+"""What decoding something bad can raise."""
+
 encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder(enc_hook=_encode_unknown).encode
 decode_any: Callable[[bytes | msgspec.Raw], Any] = msgspec.msgpack.Decoder().decode
 

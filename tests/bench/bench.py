@@ -130,6 +130,7 @@ class Teller(Actor):
 
     @on
     def flood(self, message: Flood) -> Later[float]:
+        assert message.count % RING == 0, message
         self._answer = self.later()
         self._count = message.count
         self._started_ns = time.perf_counter_ns()
@@ -155,6 +156,7 @@ class Sender(Actor):
 
     @on
     async def flood(self, message: Flood) -> float:
+        assert message.count % RING == 0, message
         to, send = self.to, self.send
         started_ns = time.perf_counter_ns()
         for _ in range(message.count // RING):

@@ -239,7 +239,7 @@ def test_undecodable_costs_that_message_and_not_its_batch() -> None:
     virtual, front, back, outside = brief()
     outside.say("brief", Note(text=""))
     virtual.run()
-    number = back.mailroom.peers["front"].received + 1
+    number = back.neighbours.peers["front"].received + 1
     batch = Batch()
     for body in (("good",), (7,), ("good",), "no array", ("refuse",)):
         batch.add(Note.wire, "brief", "outside-0", front.next_id(), 0, 0, 0, body)

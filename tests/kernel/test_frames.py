@@ -14,8 +14,8 @@ from zactor.actor import Actor, on
 from zactor.errors import Refused
 from zactor.hlc import AHEAD_NS_MAX
 from zactor.kernel import Kernel
-from zactor.mailroom import CLIENTS_MAX
 from zactor.message import EMPTY, PROTOCOL_VERSION, Batch, Frame, Message, Ref, decode_any, decode_frame, encode, frame
+from zactor.neighbours import CLIENTS_MAX
 from zactor.sim.virtual import WALL_NS, Virtual
 
 
@@ -240,7 +240,7 @@ def test_a_client_is_welcomed_answered_and_can_say_goodbye() -> None:
 
     assert [kind for kind, _, _ in client.letters()] == ["$welcome", "$reply"]
     assert client.letters()[1] == ("$reply", 77, "Hello, raw!")
-    assert "@raw" not in back.mailroom.peers
+    assert "@raw" not in back.neighbours.peers
 
 
 def test_a_ref_to_a_client_that_has_left_leads_to_a_dead_letter() -> None:
@@ -300,7 +300,7 @@ def test_a_hello_of_another_run_is_refused_and_a_client_is_told_why() -> None:
 
     assert back.mailroom.strangers == {"wrong HELLO": 1}
     assert client.letters() == [("$goaway", 0, "this is back of run virtual")]
-    assert "@raw" not in back.mailroom.peers
+    assert "@raw" not in back.neighbours.peers
 
 
 def test_a_hello_for_somebody_else_is_refused() -> None:
@@ -430,7 +430,7 @@ def test_an_error_that_cannot_be_made_here_reaches_its_asker_as_a_refusal() -> N
     virtual.run(seconds=0.01)
     batch = Batch()
     batch.add("$error", "", "server", wait.id, 0, 0, 0, (Picky.wire, "text", ""))  # type: ignore[attr-defined]
-    sequence = front.mailroom.peers["back"].received + 1
+    sequence = front.neighbours.peers["back"].received + 1
 
     front.receive("back#1", frame("back", 1, sequence, 0, batch.close()))
 
@@ -445,7 +445,7 @@ def test_a_peer_answers_only_what_it_was_asked() -> None:
     wait = outside.ask(outside.to("server"), Greet(name="x"))
     batch = Batch()
     batch.add("$reply", "", "", wait.id, 0, 0, 0, "forged")  # type: ignore[attr-defined]
-    sequence = back.mailroom.peers["front"].received + 1
+    sequence = back.neighbours.peers["front"].received + 1
 
     back.receive("front#1", frame("front", 1, sequence, 0, batch.close()))
 
@@ -455,7 +455,7 @@ def test_a_peer_answers_only_what_it_was_asked() -> None:
 
 def test_a_letter_that_points_beyond_its_names_costs_itself_alone() -> None:
     virtual, _, back, _ = two()
-    sequence = back.mailroom.peers["front"].received + 1
+    sequence = back.neighbours.peers["front"].received + 1
     good = [0, 1, 2, 1, 0, 0, 0, ["x"]]
     bad = [0, 9, 2, 1, 0, 0, 0, ["x"]]
     handled = back.handled
@@ -479,7 +479,7 @@ def test_clients_are_bounded() -> None:
         batch.add("$hello", "", "", 0, 0, 0, 0, ("virtual", "back"))
         back.receive(f"{name}#1", frame(name, 1, 0, 0, batch.close()))
 
-    assert len(back.mailroom.peers) == CLIENTS_MAX
+    assert len(back.neighbours.peers) == CLIENTS_MAX
     assert back.mailroom.strangers["unknown process"] > 100
 
 

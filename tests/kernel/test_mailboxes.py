@@ -191,13 +191,13 @@ def test_a_tell_to_a_paused_actor_elsewhere_raises() -> None:
     outside.say("receiver", Item(number=20))
     virtual.run()
     assert received(back) == list(range(21))
-    assert front.mailroom.peers["back"].paused == {}
+    assert front.neighbours.peers["back"].paused == {}
     assert_all_balanced(virtual)
 
 
 def test_a_tell_to_a_full_outbox_raises() -> None:
     virtual, front, _, outside = two("remote")
-    front.mailroom.peers["back"].state = "greeting"
+    front.neighbours.peers["back"].state = "greeting"
 
     for number in range(OUTBOX_MESSAGES):
         outside.say("receiver", Item(number=number))
@@ -301,7 +301,7 @@ def test_nobody_overtakes_those_who_wait_for_room_in_a_mailbox() -> None:
 
 def test_nobody_overtakes_those_who_wait_for_room_in_an_outbox() -> None:
     virtual, front, back, outside = two("remote")
-    peer = front.mailroom.peers["back"]
+    peer = front.neighbours.peers["back"]
     peer.state = "greeting"
     for number in range(OUTBOX_MESSAGES):
         outside.say("receiver", Item(number=number))
@@ -393,13 +393,13 @@ def test_pause_and_resume_hold_a_full_mailbox_near_its_bound() -> None:
         waits.append(outside.send(outside.to("receiver"), Item(number=number)))
         virtual.run(seconds=0.000_1)
 
-    assert list(front.mailroom.peers["back"].paused) == ["receiver"]
+    assert list(front.neighbours.peers["back"].paused) == ["receiver"]
     assert back.cells["receiver"].paused == {"front"}
     assert len(back.cells["receiver"].mailbox) < 20
     virtual.run()
 
     assert all(wait.done for wait in waits)
-    assert list(front.mailroom.peers["back"].paused) == []
+    assert list(front.neighbours.peers["back"].paused) == []
     assert not back.cells["receiver"].paused
     assert received(back) == list(range(200))
     assert_all_balanced(virtual)
@@ -415,7 +415,7 @@ def test_the_bytes_of_a_mailbox_are_bounded_too() -> None:
 
     cell = back.cells["receiver"]
     assert MAILBOX_BYTES <= cell.bytes < MAILBOX_BYTES_MAX
-    assert list(front.mailroom.peers["back"].paused) == ["receiver"]
+    assert list(front.neighbours.peers["back"].paused) == ["receiver"]
     virtual.result(wait)
     virtual.run()
 

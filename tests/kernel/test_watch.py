@@ -10,8 +10,8 @@ from tests.kernel.balance import assert_all_balanced
 from zactor.actor import Actor, Down, Up, on
 from zactor.errors import ActorFailed, ProcessLost
 from zactor.kernel import Kernel
-from zactor.mailroom import Entry
 from zactor.message import Message, Ref
+from zactor.neighbours import Entry
 from zactor.sim.virtual import Virtual
 from zactor.supervision import Supervision
 
@@ -218,9 +218,9 @@ def test_a_process_that_never_comes_back_is_down_for_ever() -> None:
     virtual.processes["back"].up = False
     nodes = {"target": "back", "watcher": "front"}
 
-    front.mailroom.on_book(nodes, {"back": Entry(1, reachable=False)})
-    front.mailroom.on_book(nodes, {"back": Entry(1, reachable=False, gone="it gave up")})
-    front.mailroom.on_book(nodes, {"back": Entry(1, reachable=False, gone="it gave up")})
+    front.neighbours.on_book(nodes, {"back": Entry(1, reachable=False)})
+    front.neighbours.on_book(nodes, {"back": Entry(1, reachable=False, gone="it gave up")})
+    front.neighbours.on_book(nodes, {"back": Entry(1, reachable=False, gone="it gave up")})
     virtual.run(seconds=0.1)
     outside = virtual.outside("front")
 

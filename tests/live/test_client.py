@@ -19,8 +19,8 @@ from zactor.actor import Actor, on
 from zactor.errors import ActorStopped, AskTimeout, ProcessLost, UserError
 from zactor.live.client import Client
 from zactor.live.world import Book, BookEntry, LiveWorld
-from zactor.mailroom import CLIENTS_MAX
 from zactor.message import Message
+from zactor.neighbours import CLIENTS_MAX
 
 pytestmark = pytest.mark.live
 
@@ -141,8 +141,8 @@ def test_a_node_forgets_a_client_that_said_goodbye(tmp_path: Path, runtime: Path
         async with service(tmp_path, runtime) as made:
             async with Client(made.path) as client:
                 await client.ask(client.ref("server"), Greet(name="x"))
-                assert any(name.startswith("@") for name in made.world.kernel.mailroom.peers)
-            peers = made.world.kernel.mailroom.peers
+                assert any(name.startswith("@") for name in made.world.kernel.neighbours.peers)
+            peers = made.world.kernel.neighbours.peers
             await eventually_in_loop(lambda: not any(name.startswith("@") for name in peers))
             assert made.world._sockets._clients == {}
 
@@ -155,7 +155,7 @@ def test_a_client_that_was_cut_off_and_forgotten_hears_so_once_and_is_answered_a
     async def main() -> str:
         async with service(tmp_path, runtime) as made, Client(made.path) as client:
             await client.ask(client.ref("server"), Greet(name="x"))
-            (name,) = (name for name in made.world.kernel.mailroom.peers if name.startswith("@"))
+            (name,) = (name for name in made.world.kernel.neighbours.peers if name.startswith("@"))
             made.world.kernel.lost(name, "its connection broke")
 
             with pytest.raises(ProcessLost, match="server lost its connection to us"):
@@ -180,11 +180,11 @@ def test_more_clients_come_and_go_than_a_node_has_room_for_at_once(tmp_path: Pat
 def test_clients_that_went_without_a_goodbye_make_room_for_others(tmp_path: Path, runtime: Path) -> None:
     async def main() -> str:
         async with service(tmp_path, runtime) as made:
-            peers = made.world.kernel.mailroom.peers
+            peers = made.world.kernel.neighbours.peers
             while len(peers) < CLIENTS_MAX:
                 client = Client(made.path)
                 assert await client.ask(client.ref("server"), Greet(name="x")) == "Hello, x!"
-                client._kernel.mailroom.peers.clear()  # it cannot say goodbye
+                client._kernel.neighbours.peers.clear()  # it cannot say goodbye
                 await client._world.close()
             async with Client(made.path) as client:
                 with pytest.raises(ProcessLost, match="no room for more clients"):

@@ -93,8 +93,8 @@ def test_a_hello_that_comes_before_the_first_book_is_answered_when_the_book_come
     async def main() -> int:
         pair = Pair(runtime, transport, 7)
         pair.begin(pair.a)
-        greeting = pair.a.kernel.mailroom.peers["b"]
-        await eventually_in_loop(lambda: pair.b.kernel.mailroom._early)
+        greeting = pair.a.kernel.neighbours.peers["b"]
+        await eventually_in_loop(lambda: pair.b.kernel.neighbours._early)
         assert greeting.state == "greeting"
         pair.begin(pair.b)
         came = await asyncio.wait_for(Sink.came, 20)

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from tests.live.running import PATIENCE_S, Launched, eventually, kind, resident_bytes, word
 from zactor.errors import Failure
-from zactor.mailroom import CLIENTS_MAX
 from zactor.message import FRAME_SIZE_MAX, PROTOCOL_VERSION, Batch, decode_frame, encode, frame
+from zactor.neighbours import CLIENTS_MAX
 
 pytestmark = pytest.mark.live
 

@@ -157,7 +157,7 @@ def test_an_older_book_is_not_taken() -> None:
     async def work(world: LiveWorld, _actor: Actor) -> list[str]:
         for version, name in ((2, "new"), (1, "old"), (2, "other")):
             world.use_book(Book(version, "r", {name: name}, {name: BookEntry(2, 1)}))
-        return list(world.kernel.mailroom.peers)
+        return list(world.kernel.neighbours.peers)
 
     assert in_world(work) == ["new"]
 

@@ -17,8 +17,8 @@ from zactor.actor import Actor
 from zactor.cell import Wait
 from zactor.errors import ActorStopped, UserError
 from zactor.live.world import Book, LiveWorld
-from zactor.mailroom import Inspect
 from zactor.message import CLIENT_NUMBER, INCARNATION_BITS, SEQUENCE_BITS, Message, Ref
+from zactor.neighbours import Inspect
 
 A = TypeVar("A")
 
@@ -64,7 +64,7 @@ class Client:
             if not future.done():
                 future.set_exception(ActorStopped("the client was closed before the answer came"))
                 future.exception()  # nobody has to look
-        self._kernel.mailroom.say_goodbye()
+        self._kernel.neighbours.say_goodbye()
         await self._world.close()
 
     async def _follow_book(self) -> None:
@@ -81,7 +81,7 @@ class Client:
 
     def ref(self, name: str) -> Ref[Any]:
         """A ref to a node, or to an actor below it. Raises UserError for a node that the topology does not have."""
-        if not self._kernel.mailroom.process_of(name):
+        if not self._kernel.neighbours.process_of(name):
             known = ", ".join(sorted(self._book.nodes))
             raise UserError(f"there is no node {name!r}; the nodes are {known}")
         return self._kernel.ref(name)
@@ -97,7 +97,7 @@ class Client:
     def inspect(self, process: str, timeout_s: float = 1.0) -> Awaitable[dict[str, Any]]:
         """What the kernel of a process says of itself."""
         target: Ref[Any] = Ref(process)
-        target.peer = self._kernel.mailroom.peers[process]
+        target.peer = self._kernel.neighbours.peers[process]
         return self.ask(target, Inspect(), timeout_s)
 
     @property

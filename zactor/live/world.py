@@ -17,7 +17,7 @@ from zactor.kernel import Kernel
 from zactor.live.disk import Disk
 from zactor.live.logs import Lines
 from zactor.live.sockets import RETRY_S, Sockets
-from zactor.mailroom import Entry
+from zactor.neighbours import Entry
 from zactor.world import Call, InThread, Operation
 
 ALARM_SLACK_S = 0.0002
@@ -87,7 +87,7 @@ class LiveWorld:
             self.kernel.receive,
             self.kernel.mailroom.stranger,
             self._around_drain,
-            self.kernel.mailroom.peers.__contains__,
+            self.kernel.neighbours.peers.__contains__,
         )
 
     def bind(self, endpoint: str) -> str:
@@ -110,7 +110,7 @@ class LiveWorld:
             process: Entry(entry.incarnation, entry.endpoint is not None, entry.gone)
             for process, entry in book.processes.items()
         }
-        self.kernel.mailroom.on_book(book.nodes, entries)
+        self.kernel.neighbours.on_book(book.nodes, entries)
 
     async def close(self) -> None:
         """Let what was sent leave, and free everything."""

@@ -17,8 +17,8 @@ from zactor.actor import Actor
 from zactor.cell import Wait
 from zactor.errors import DiskFull, ZactorError
 from zactor.kernel import Kernel
-from zactor.mailroom import Entry
 from zactor.message import Message, Ref
+from zactor.neighbours import Entry
 from zactor.world import (
     Append,
     Call,
@@ -84,7 +84,7 @@ class Virtual:
         entries = {process: Entry(world.incarnation, world.up) for process, world in self.processes.items()}
         for world in self.processes.values():
             if world.up:
-                world.kernel.mailroom.on_book(nodes, entries)
+                world.kernel.neighbours.on_book(nodes, entries)
 
     def kill(self, process: str) -> None:
         """End a process between two events, as `kill -9` does. Its disk stays."""
