@@ -5,12 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from zactor.errors import UserError
-from zactor.launchers import folders
 from zactor.launchers.folders import RUNS_KEPT, AlreadyRunning, Home, home_of, running, runtime_folder, write_whole
 from zactor.topology.model import Topology
 
@@ -46,7 +46,7 @@ def test_a_home_can_be_entered_by_its_user_alone(tmp_path: Path) -> None:
 def test_the_last_runs_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = home(tmp_path)
     stamps = iter([f"20260101-0000{number:02}-" for number in range(RUNS_KEPT + 3)])
-    monkeypatch.setattr(folders.time, "strftime", lambda *_: next(stamps))
+    monkeypatch.setattr(time, "strftime", lambda *_: next(stamps))
 
     runs = [made.new_run() for _ in range(RUNS_KEPT + 3)]
 

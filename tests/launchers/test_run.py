@@ -142,8 +142,8 @@ def test_a_process_that_ends_is_gone_from_the_book_until_its_next_incarnation_ha
         b = story.engine.last("b")
 
         story.engine.last("a").on_exit(-9)
-        assert b.books[-1].processes["a"].endpoint is None
-        assert b.books[-1].processes["a"].gone is None
+        ended = b.books[-1].processes["a"]
+        assert (ended.endpoint, ended.gone) == (None, None)
         await story.turns(lambda: len(story.engine.started) == 3)
         again = story.engine.last("a")
         assert again.assignment.incarnation == 2

@@ -16,7 +16,6 @@ import pytest
 
 from tests.live.running import eventually_in_loop
 from zactor.errors import DiskFailed, DiskFull
-from zactor.live import disk as live_disk
 from zactor.live.disk import INLINE_BYTES, OPEN_FILES, Disk
 from zactor.sim.virtual import MemoryDisk
 from zactor.world import (
@@ -222,7 +221,7 @@ class HeldSync:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.release = threading.Event()
         self.synced: list[int] = []
-        patch.setattr(live_disk.os, "fdatasync", self._sync)
+        patch.setattr(os, "fdatasync", self._sync)
 
     def _sync(self, handle: int) -> None:
         assert self.release.wait(20)
@@ -308,7 +307,7 @@ def test_a_sync_that_fails_is_told_as_a_failure_of_the_disk(tmp_path: Path, monk
     def fail(_handle: int) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(live_disk.os, "fdatasync", fail)
+    monkeypatch.setattr(os, "fdatasync", fail)
 
     async def scenario(rig: Rig) -> Any:
         await rig.perform(Append("n", "file", b"x"))
@@ -324,7 +323,7 @@ def test_no_space_is_a_refusal_and_not_a_failure(tmp_path: Path, monkeypatch: py
     def full(_handle: int, _data: bytes, _offset: int) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(live_disk.os, "pwrite", full)
+    monkeypatch.setattr(os, "pwrite", full)
 
     async def scenario(rig: Rig) -> list[Any]:
         return [await rig.perform(Append("n", "file", bytes(size))) for size in (10, 1 << 20)]

@@ -221,6 +221,6 @@ def test_what_is_sent_while_a_host_stops_leaves_before_it_ends(tmp_path: Path, r
         wait.notify = lambda _wait: None
         await eventually_in_loop(lambda: wait.done)
         await host.stop()
-        return wait.value
+        return str(wait.value)
 
     assert asyncio.run(main()) == "late"

@@ -60,7 +60,7 @@ class Raw:
 
     def answer(self) -> list[str]:
         """The names in the next frame that comes."""
-        assert self.socket.poll(PATIENCE_S * 1000)
+        assert self.socket.poll(int(PATIENCE_S * 1000))
         return decode_frame(self.socket.recv()).names
 
     def __enter__(self) -> Self:
@@ -358,7 +358,7 @@ def test_somebody_who_takes_the_name_of_a_process_cuts_it_off_for_a_moment_at_mo
     async def through_other() -> bool:
         async with launched.client() as client:
             with contextlib.suppress(Failure):  # what was under way when it was cut off is lost
-                return await client.ask(client.ref("other"), word("Say")(text="through"), 1.0) == "through"
+                return bool(await client.ask(client.ref("other"), word("Say")(text="through"), 1.0) == "through")
             return False
 
     with Launched(tmp_path, topology) as launched:

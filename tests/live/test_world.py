@@ -106,7 +106,7 @@ def test_an_alarm_never_comes_early(tmp_path: Path) -> None:
 
 def test_a_coroutine_of_a_library_gives_its_result_or_its_error() -> None:
     async def work(_world: LiveWorld, actor: Actor) -> list[Any]:
-        return [await outcome(actor.call(function, *values)) for function, *values in ((double, 21), (oppose,))]  # type: ignore[call-overload]
+        return [await outcome(actor.call(function, *values)) for function, *values in ((double, 21), (oppose,))]  # type: ignore[arg-type]
 
     value, error = in_world(work)
 
