@@ -141,7 +141,7 @@ def _without_ticks(text: str) -> str:
 def _hook(kind: Any, value: Any) -> Any:
     if kind is Ref or typing.get_origin(kind) is Ref:
         return Ref(str(value))
-    raise NotImplementedError(f"{kind}")
+    raise TypeError(f"{kind} cannot be written on the command line")
 
 
 def _read(text: str, annotation: Any, message: type[Message[Any]], field: str) -> Any:
