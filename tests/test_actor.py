@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 
-from zactor.actor import Actor, Down, Envelope, Later, Up, assemble, describe, link, on
+from zactor.actor import Actor, Down, Envelope, Up, assemble, describe, link, on
+from zactor.door import Later
 from zactor.errors import ReplyDropped
 from zactor.message import Message, Ref, Refs
 from zactor.sim.virtual import Virtual

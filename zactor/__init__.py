@@ -3,7 +3,8 @@
 Importing it loads neither sockets nor an event loop. Inside zactor a name is imported from where it is defined.
 """
 
-from zactor.actor import Actor, Disk, Down, Later, Up, link, on
+from zactor.actor import Actor, Down, Up, link, on
+from zactor.door import Disk, Later
 from zactor.errors import (
     ActorFailed,
     ActorStopped,

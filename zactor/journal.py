@@ -16,7 +16,7 @@ from collections.abc import Awaitable
 import msgspec
 from crc32c import crc32c
 
-from zactor.actor import Disk
+from zactor.door import Disk
 from zactor.errors import Corrupt, TooLarge
 
 HEADER = struct.Struct("<II")

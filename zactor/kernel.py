@@ -21,9 +21,10 @@ from typing import Any, Literal, Protocol
 import crc32c
 
 from zactor import hlc
-from zactor.actor import ASYNC, SYNC, WITH_ENVELOPE, Actor, Later
+from zactor.actor import ASYNC, SYNC, WITH_ENVELOPE, Actor
 from zactor.cell import NOTHING, Cell, Mail, RemoteAsk, Task, Wait, sender_name
 from zactor.cycles import Cycles
+from zactor.door import Later
 from zactor.errors import (
     ActorFailed,
     ActorStopped,

@@ -15,7 +15,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from zactor.actor import Actor, Down, Later, Up, link, on
+from zactor.actor import Actor, Down, Up, link, on
+from zactor.door import Later
 from zactor.errors import DiskFull, Failure, UserError
 from zactor.journal import Journal
 from zactor.message import Message, Ref, Refs

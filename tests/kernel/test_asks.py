@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.kernel.balance import assert_all_balanced
-from zactor.actor import Actor, Envelope, Later, on
+from zactor.actor import Actor, Envelope, on
+from zactor.door import Later
 from zactor.errors import (
     ActorFailed,
     ActorStopped,

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.kernel.balance import assert_all_balanced, assert_balanced
-from zactor.actor import Actor, Down, Later, Up, on
+from zactor.actor import Actor, Down, Up, on
+from zactor.door import Later
 from zactor.errors import Failure, Overloaded, ProcessLost, Refused
 from zactor.message import Batch, Message, Ref, frame
 from zactor.sim.virtual import Virtual

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from tests.kernel.balance import assert_all_balanced
-from zactor.actor import Actor, Later, on
+from zactor.actor import Actor, on
 from zactor.cycles import PROBE_NS
+from zactor.door import Later
 from zactor.errors import AskCycle, AskTimeout
 from zactor.message import Message, Ref
 from zactor.sim.virtual import Virtual

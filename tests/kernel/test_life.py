@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tests.kernel.balance import assert_all_balanced
-from zactor.actor import Actor, Down, Later, on
+from zactor.actor import Actor, Down, on
 from zactor.cell import Cell, Wait
+from zactor.door import Later
 from zactor.errors import ActorFailed, ActorStopped, Overloaded
 from zactor.kernel import Kernel
 from zactor.message import NAME_LENGTH_MAX, Message, Ref

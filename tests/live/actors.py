@@ -6,7 +6,8 @@ import asyncio
 import os
 import threading
 
-from zactor.actor import Actor, Later, on
+from zactor.actor import Actor, on
+from zactor.door import Later
 from zactor.errors import AskCycle, Overloaded
 from zactor.message import Message, Ref
 
