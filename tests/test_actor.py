@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 
-from zactor.actor import Actor, Down, Envelope, Up, assemble, describe, link, on
+from zactor.actor import Actor, Down, Up, assemble, describe, link, on
 from zactor.door import Later
 from zactor.errors import ReplyDropped
-from zactor.message import Message, Ref, Refs
+from zactor.message import Envelope, Message, Ref, Refs
 from zactor.sim.virtual import Virtual
 
 

@@ -13,7 +13,8 @@ import mypy.api
 import pytest
 
 GOOD = """\
-from zactor.actor import Actor, Envelope, link, on
+from zactor.actor import Actor, link, on
+from zactor.message import Envelope
 from zactor.door import Later
 from zactor.message import Message, Ref, Refs
 

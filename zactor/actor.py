@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal, ParamSpec, TypeVar, cast, overload
 import msgspec
 
 from zactor.door import Disk, Later, Log
-from zactor.message import Envelope, Message, Ref, check_immutable, decoder
+from zactor.message import Message, Ref, check_immutable, decoder
 from zactor.supervision import Supervision
 from zactor.world import Call, InThread
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.kernel.balance import assert_all_balanced
-from zactor.actor import Actor, Envelope, on
+from zactor.actor import Actor, on
 from zactor.door import Later
 from zactor.errors import (
     ActorFailed,
@@ -23,7 +23,7 @@ from zactor.errors import (
     Unhandled,
 )
 from zactor.kernel import Kernel
-from zactor.message import CHAIN_LENGTH_MAX, MESSAGE_SIZE_MAX, Message, Ref, format_id
+from zactor.message import CHAIN_LENGTH_MAX, MESSAGE_SIZE_MAX, Envelope, Message, Ref, format_id
 from zactor.sim.virtual import Virtual
 
 MILLISECOND_NS = 1_000_000

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.replaying import Recording, replayed
-from zactor.actor import Actor, Down, Envelope, Up, on
+from zactor.actor import Actor, Down, Up, on
 from zactor.door import Later
 from zactor.errors import AskCycle, Cancelled, Failure, Overloaded, Refused
 from zactor.kernel import Kernel
-from zactor.message import Message, Ref
+from zactor.message import Envelope, Message, Ref
 from zactor.sim.virtual import Virtual
 from zactor.supervision import Supervision
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tests.kernel.balance import assert_all_balanced
-from zactor.actor import Actor, Envelope, on
+from zactor.actor import Actor, on
 from zactor.kernel import Kernel
-from zactor.message import Message
+from zactor.message import Envelope, Message
 from zactor.sim.virtual import Virtual
 
 MILLISECOND_NS = 1_000_000

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from tests.kernel.balance import assert_all_balanced
-from zactor.actor import Actor, Envelope, on
+from zactor.actor import Actor, on
 from zactor.errors import ActorFailed
 from zactor.kernel import TURN_NS, Kernel, Tap
-from zactor.message import Message, Ref
+from zactor.message import Envelope, Message, Ref
 from zactor.sim.virtual import Virtual
 
 
