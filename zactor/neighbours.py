@@ -246,8 +246,8 @@ class Neighbours:
         if dropped:
             kernel.dead["process lost"] += dropped
         if not process.startswith("@"):  # clients come and go
-            fields = {"process": process, "because": because, "outbox": dropped}
-            kernel.world.log("warning", "", "process_lost", fields)
+            fields = {"peer": process, "because": because, "outbox": dropped}
+            kernel.world.log("warning", "", "peer_lost", fields)
         for wait in [each for each in kernel.pending.values() if each.target is not None]:
             assert wait.target is not None
             if wait.target.peer is peer:

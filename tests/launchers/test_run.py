@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from zactor.launchers.folders import Home
 from zactor.launchers.local import Handle
-from zactor.launchers.run import Run, StartFailed
+from zactor.launchers.run import LOG, Run, StartFailed
 from zactor.live.host import Assignment, Report
 from zactor.live.world import Book
 from zactor.topology.model import Instance, Process, Restart, Topology
@@ -82,14 +83,14 @@ class Story:
         self.home.make()
         self.run_id = self.home.new_run()
         self.engine = Engine()
-        self.told: list[dict[str, Any]] = []
+        self.told: list[tuple[str, ...]] = []
         instances = [
             Instance("a", "a", "hello.greeter", str(folder), {}, {}, restart),
             Instance("b", "b", "hello.caller", str(folder), {}, {"greeter": ("a",)}, restart),
         ]
         processes = tuple(Process(each.name, n, "ipc", (each,)) for n, each in enumerate(instances, 1))
         topology = Topology("t", "t.yaml", str(folder), {}, processes, ())
-        self.run = Run(topology, self.home, self.run_id, self.engine, lambda event, **fields: self.told.append(fields))
+        self.run = Run(topology, self.home, self.run_id, self.engine, lambda *news: self.told.append(news))
 
     async def turns(self, until: Callable[[], object]) -> None:
         """Let the loop go on until something is so."""
@@ -151,7 +152,9 @@ def test_a_process_that_ends_is_gone_from_the_book_until_its_next_incarnation_ha
 
         assert b.books[-1].processes["a"].endpoint == "ipc://a.2"
         assert [book.version for book in b.books] == [1, 2, 3]
-        assert story.told[0]["because"] == "killed by signal 9"
+        assert story.told[0] == ("process", "a", "restarting", "killed by signal 9")
+        logged = json.loads((story.home.run_folder(story.run_id) / LOG).read_text().splitlines()[0])
+        assert (logged["node"], logged["event"], logged["because"]) == ("a", "process_restarting", "killed by signal 9")
 
     asyncio.run(main())
 

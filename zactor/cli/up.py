@@ -107,9 +107,8 @@ async def _serve(
     started_s = time.monotonic()
     loop = asyncio.get_running_loop()
 
-    def tell(event: str, **fields: object) -> None:
-        name = fields.get("node") or fields.get("process")
-        say(f"{time.strftime('%H:%M:%S')} {event} {name} {fields['state']}: {fields['because']}")
+    def tell(event: str, name: str, state: str, because: str) -> None:
+        say(f"{time.strftime('%H:%M:%S')} {event} {name} {state}: {because}")
 
     processes = Run(topology, home, run, Local(), tell)
     asked, caught = _signals(loop, processes.kill)

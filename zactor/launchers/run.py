@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
+from zactor import hlc
 from zactor.errors import ZactorError
 from zactor.launchers.folders import Home, write_json
 from zactor.launchers.local import Engine, Handle
 from zactor.live.host import Assignment, Report
+from zactor.live.logs import Lines
 from zactor.live.world import Book, BookEntry
 from zactor.supervision import Restarts, Supervision
 from zactor.topology.model import Process, Topology
@@ -26,14 +29,19 @@ STOP_S = 1.5
 """For a process to stop before it is killed."""
 
 
+LAUNCHER = "@launcher"
+LOG = f"{LAUNCHER}.jsonl"
+"""The launcher's own log, beside those of its processes."""
+
+
 class StartFailed(ZactorError):
     """A process or node did not come up. The text names it and says why."""
 
 
 class Tell(Protocol):
-    """How a run says what happens: `tell(event, **fields)`."""
+    """How a run says what happens to a node or a process."""
 
-    def __call__(self, event: str, **fields: object) -> None: ...
+    def __call__(self, event: str, name: str, state: str, because: str) -> None: ...
 
 
 class _Member:
@@ -63,6 +71,7 @@ class Run:
         self._run = run
         self._engine = engine
         self._tell = tell
+        self._lines = Lines(home.run_folder(run) / LOG)
         self._version = 0
         self._ready = False
         self._stopping = False
@@ -147,7 +156,8 @@ class Run:
             if report.state in ("restarting", "stopped"):
                 member.because = report.because
             if self._version and not self._stopping and (before, report.state) != ("created", "ready"):
-                self._tell("node", node=report.node, state=report.state, because=report.because)
+                # Not logged here: the process has said more of it in its own log.
+                self._tell("node", report.node, report.state, report.because)
         self._changed.set()
 
     def _on_exit(self, member: _Member, code: int) -> None:
@@ -169,11 +179,11 @@ class Run:
         # What has never worked is not tried again: whoever waits for `up` wants to know why.
         starting = not self._ready
         if decision.directive == "restart" and not starting:
-            self._tell("process", process=name, state="restarting", because=because, delay_ns=decision.delay_ns)
+            self._say("process", name, "restarting", because, delay_ns=decision.delay_ns)
             self._task(self._again(member, decision.delay_ns / 1e9))
         else:
             member.gone = because if starting else f"{because}; {decision.because}"
-            self._tell("process", process=name, state="gone", because=member.gone)
+            self._say("process", name, "gone", member.gone)
         member.because = None
         if self._version:
             self._publish()
@@ -212,6 +222,13 @@ class Run:
             self._changed.clear()
             await self._changed.wait()
 
+    def _say(self, event: str, name: str, state: str, because: str, **fields: int) -> None:
+        """Tell whoever watches the terminal, and whoever reads the logs."""
+        self._tell(event, name, state, because)
+        head = {"level": "warning", "hlc": hlc.from_wall(time.time_ns()), "node": name, "process": LAUNCHER}
+        self._lines.add(head | {"event": f"{event}_{state}", "because": because} | fields)
+        self._lines.flush()
+
     async def stop(self) -> None:
         """Stop all processes; what does not stop in time is killed."""
         self._stopping = True
@@ -226,6 +243,7 @@ class Run:
         except TimeoutError:
             self.kill()
             await self._gone()
+        self._lines.close()
 
     async def _gone(self) -> None:
         while any(member.handle is not None for member in self._members.values()):
@@ -236,7 +254,7 @@ class Run:
         """End all processes now."""
         for member in self._members.values():
             if member.handle is not None:
-                self._tell("process", process=member.process.name, state="killed", because="it did not stop in time")
+                self._say("process", member.process.name, "killed", "it did not stop in time")
                 member.handle.kill()
 
 
