@@ -26,6 +26,7 @@ def inspect(kernel: Kernel) -> dict[str, Any]:
         "books": kernel.books(),
         "dead_letters": dict(kernel.dead),
         "strangers": dict(kernel.mailroom.strangers),
+        "stamps_ahead": dict(kernel.mailroom.stamps_ahead),
         "peers": [peer.about() for peer in kernel.neighbours.peers.values()],
         "actors": [_about(cell) for cell in cells[:INSPECTED_MAX]],
         "actors_in_all": len(cells),

@@ -193,7 +193,7 @@ class Kernel:
 
     def push(self, cell: Cell, mail: Mail) -> None:
         """Put mail into a mailbox here, whether there is room or not."""
-        if cell.mailbox == () and cell.mailbox.__class__ is tuple:
+        if cell.mailbox.__class__ is tuple:  # its first mail
             cell.mailbox = deque()
             cell.limit = cell.capacity
         cell.mailbox.append(mail)

@@ -159,7 +159,6 @@ UNDECODABLE = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
 """What decoding something bad can raise."""
 
 encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder(enc_hook=_encode_unknown).encode
-decode_any: Callable[[bytes | msgspec.Raw], Any] = msgspec.msgpack.Decoder().decode
 
 
 def decoder(kind: Any) -> Callable[[bytes | msgspec.Raw], Any]:

@@ -33,7 +33,6 @@ class Peer:
     __slots__ = (
         "_closed_bytes",
         "_closed_messages",
-        "acknowledged",
         "batch",
         "controls",
         "dirty",
@@ -82,7 +81,6 @@ class Peer:
         self.unacknowledged: deque[tuple[int, int]] = deque()  # (sequence, bytes)
         self.unacknowledged_bytes = 0
         self.received = 0
-        self.acknowledged = 0
         self.owed = 0
         self.owed_bytes = 0
         return lost

@@ -14,7 +14,7 @@ from zactor.actor import Actor, on
 from zactor.errors import Refused
 from zactor.hlc import AHEAD_NS_MAX
 from zactor.kernel import Kernel
-from zactor.message import EMPTY, PROTOCOL_VERSION, Batch, Frame, Message, Ref, decode_any, decode_frame, encode, frame
+from zactor.message import EMPTY, PROTOCOL_VERSION, Batch, Frame, Message, Ref, decode_frame, encode, frame
 from zactor.neighbours import CLIENTS_MAX
 from zactor.sim.virtual import WALL_NS, Virtual
 
@@ -103,7 +103,7 @@ class RawClient:
     def letters(self) -> list[tuple[str, int, Any]]:
         """What came: kind, id, and body."""
         return [
-            (each.names[letter.kind], letter.id, decode_any(letter.body))
+            (each.names[letter.kind], letter.id, msgspec.msgpack.decode(letter.body))
             for each in self.frames
             for letter in each.letters
         ]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from zactor.launchers.folders import Home
@@ -128,7 +129,8 @@ def test_the_book_is_pushed_when_all_have_bound_and_not_before(tmp_path: Path) -
         assert a.books == b.books
         assert a.books[0].nodes == {"a": "a", "b": "b"}
         assert [entry.endpoint for entry in a.books[0].processes.values()] == ["ipc://a.1", "ipc://b.1"]
-        assert story.home.read_book(story.run_id) == a.books[0]
+        book = (story.home.run_folder(story.run_id) / "book.json").read_bytes()
+        assert msgspec.json.decode(book, type=Book) == a.books[0]
         a.ready()
         b.ready()
         await start

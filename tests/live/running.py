@@ -17,6 +17,8 @@ from inspect import isawaitable
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import msgspec
+
 from zactor import registry
 from zactor.launchers.folders import Home, Lock
 from zactor.live.client import Client
@@ -159,7 +161,7 @@ class Launched:
 
     def book(self) -> Book:
         """Where every node lives."""
-        return self.home.read_book(self.lock().run)
+        return msgspec.json.decode((self.run_folder() / "book.json").read_bytes(), type=Book)
 
     def pid(self, process: str) -> int:
         """The process id of one that runs."""

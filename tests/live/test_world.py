@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -204,3 +206,35 @@ def test_a_log_that_cannot_be_written_counts_what_it_loses(tmp_path: Path) -> No
     lines.close()
 
     assert lines.lost == 3
+
+
+def test_the_log_says_what_it_lost_when_it_can_be_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log.jsonl"
+    lines = Lines(path)
+    write = os.write
+    room = iter([5])
+
+    def full(handle: int, data: bytes) -> int:
+        size = next(room, None)
+        if size is None:
+            raise OSError(errno.ENOSPC, "no space")
+        return write(handle, data[:size])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        for _ in range(2):  # the first is torn after five bytes
+            lines.add({"event": "lost"})
+        lines.flush()
+        lines.add({"event": "lost"})
+        lines.flush()
+    lines.add({"event": "kept"})
+    lines.close()
+
+    torn, *whole = path.read_bytes().splitlines()
+    assert len(torn) == 5
+    assert [json.loads(line) for line in whole] == [
+        {"level": "error", "hlc": 0, "event": "lines_lost", "count": 3},
+        {"event": "kept"},
+    ]

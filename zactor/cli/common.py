@@ -16,7 +16,7 @@ from zactor.launchers.folders import Home, Lock, home_of, running
 from zactor.topology.model import Topology
 from zactor.units import parse_duration
 
-OK, FAILED, USAGE, VIOLATION, DIFFERS, NOT_RUNNING, DEADLINE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 124, 130
+OK, FAILED, USAGE, NOT_RUNNING, DEADLINE, INTERRUPTED = 0, 1, 2, 5, 124, 130
 
 TopologyOption = Annotated[
     str | None,

@@ -20,7 +20,6 @@ from typing import Any
 import msgspec
 
 from zactor.errors import UserError
-from zactor.live.world import Book
 from zactor.topology.model import Topology
 
 RUNS_KEPT = 10
@@ -131,10 +130,6 @@ class Home:
     def read_run(self, run: str) -> Topology:
         """The topology as that run had it."""
         return msgspec.json.decode((self.run_folder(run) / "run.json").read_bytes(), type=Topology)
-
-    def read_book(self, run: str) -> Book:
-        """Where the nodes of that run live."""
-        return msgspec.json.decode((self.run_folder(run) / "book.json").read_bytes(), type=Book)
 
 
 def home_of(topology: Topology, folder: Path | None) -> Home:

@@ -18,17 +18,20 @@ PENDING_BYTES_MAX = 1 << 20
 
 
 class Lines:
-    """A file of events, one JSON object a line. Lines that the disk did not take are counted in `lost`."""
+    """A file of events, one JSON object a line. What the disk did not take is counted, and said when it takes more."""
 
     def __init__(self, path: Path) -> None:
         self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._pending: list[bytes] = []
         self._pending_bytes = 0
+        self._stamp = 0  # of the last event, for the one that says what was lost
+        self._torn = False  # the file ends within a line
         self.lost = 0
 
     def add(self, event: dict[str, Any]) -> None:
         """Keep an event for the next write. What JSON cannot carry is kept as its text."""
         line = _encode(event)
+        self._stamp = event.get("hlc", 0)
         self._pending.append(line)
         self._pending_bytes += len(line)
         if self._pending_bytes > PENDING_BYTES_MAX:
@@ -39,12 +42,19 @@ class Lines:
         if not self._pending:
             return
         lines, self._pending, self._pending_bytes = self._pending, [], 0
-        rest = memoryview(b"\n".join([*lines, b""]))
+        notice = [b""] * self._torn
+        if self.lost:
+            notice.append(_encode({"level": "error", "hlc": self._stamp, "event": "lines_lost", "count": self.lost}))
+        whole = b"\n".join([*notice, *lines, b""])
+        done = 0
         try:
-            while rest:
-                rest = rest[os.write(self._handle, rest) :]
+            while done < len(whole):
+                done += os.write(self._handle, whole[done:])
+            self.lost = 0
         except OSError:
-            self.lost += bytes(rest).count(b"\n")
+            self.lost += min(whole.count(b"\n", done), len(lines))
+        if done:
+            self._torn = whole[done - 1 : done] != b"\n"
 
     def close(self) -> None:
         """Write what is kept and close the file."""
