@@ -24,6 +24,7 @@ from zactor.errors import (
 )
 from zactor.message import (
     CHAIN_LENGTH_MAX,
+    FRAME_SIZE_MAX,
     NAME_LENGTH_MAX,
     PROTOCOL_VERSION,
     UNDECODABLE,
@@ -263,6 +264,9 @@ class Mailroom:
     # --- in
     def receive(self, source: str, data: bytes) -> None:
         """A frame came. Bad ones are counted with their source and dropped; a bad letter costs no other."""
+        if len(data) > FRAME_SIZE_MAX:
+            self.stranger(source, "too large", f"{len(data)} bytes; a frame has at most {FRAME_SIZE_MAX}")
+            return
         try:
             frame = decode_frame(data)
         except UNDECODABLE as problem:

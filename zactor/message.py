@@ -35,7 +35,10 @@ FRAME_BYTES = 256 << 10
 """Bytes after which a frame is closed: one more message may lie above it."""
 
 FRAME_SIZE_MAX = MESSAGE_SIZE_MAX + FRAME_BYTES + (64 << 10)
-"""What a socket accepts: a closed frame, one largest message, and a header with its names."""
+"""A closed frame, one largest message, and a header with its names: a larger one is refused by name."""
+
+SOCKET_SIZE_MAX = 2 * FRAME_SIZE_MAX
+"""What a socket takes in at all, so that who sends too much can be told apart; beyond it the connection ends."""
 
 NAME_LENGTH_MAX = 255
 """Characters of a node's, process's or message's name."""

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.live.running import PATIENCE_S, Launched, eventually, kind, resident_bytes, word
 from zactor.errors import Failure
-from zactor.message import FRAME_SIZE_MAX, PROTOCOL_VERSION, Batch, decode_frame, encode, frame
+from zactor.message import FRAME_SIZE_MAX, PROTOCOL_VERSION, SOCKET_SIZE_MAX, Batch, decode_frame, encode, frame
 from zactor.neighbours import CLIENTS_MAX
 
 pytestmark = pytest.mark.live
@@ -151,11 +151,15 @@ def test_another_version_is_refused(target: Launched) -> None:
     assert_refused(target, "wrong version", "newer#1", newer)
 
 
-def test_a_frame_that_is_too_large_ends_its_connection_and_nothing_else(target: Launched) -> None:
+def test_a_frame_that_is_too_large_is_refused(target: Launched) -> None:
+    assert_refused(target, "too large", "large#1", bytes(FRAME_SIZE_MAX + 1))
+
+
+def test_a_frame_that_no_socket_takes_ends_its_connection_and_nothing_else(target: Launched) -> None:
     before = resident_bytes(target.pid("target"))
-    with raw(target, "large#1") as stranger:
+    with raw(target, "huge#1") as stranger:
         stranger.socket.linger = 0
-        stranger.send(bytes(FRAME_SIZE_MAX + 1))
+        stranger.send(bytes(SOCKET_SIZE_MAX + 1))
 
         inspect(target)
         assert resident_bytes(target.pid("target")) - before < GROWTH_BYTES_MAX

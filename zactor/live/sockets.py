@@ -14,7 +14,7 @@ from pathlib import Path
 
 import zmq
 
-from zactor.message import FRAME_SIZE_MAX
+from zactor.message import SOCKET_SIZE_MAX
 
 DRAIN_FRAMES = 16
 """Frames taken before the kernel has a pass again: neither starves the other."""
@@ -94,7 +94,7 @@ class Sockets:
         socket: zmq.Socket[bytes] = self._context.socket(kind)
         socket.set(zmq.SNDHWM, HIGH_WATER_FRAMES)
         socket.set(zmq.RCVHWM, HIGH_WATER_FRAMES)
-        socket.set(zmq.MAXMSGSIZE, FRAME_SIZE_MAX)
+        socket.set(zmq.MAXMSGSIZE, SOCKET_SIZE_MAX)
         socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
         socket.set(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
         socket.set(zmq.RECONNECT_IVL, 10)
