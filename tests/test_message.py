@@ -12,15 +12,25 @@ from hypothesis import strategies as st
 
 from zactor.errors import Failure, Refused, TooLarge
 from zactor.message import (
+    BULK,
     CLIENT_NUMBER,
+    CONTROL,
     EMPTY,
+    FRAME_BYTES,
     FRAME_LETTERS,
+    LETTER_BYTES,
+    MAIL,
     MESSAGE_SIZE_MAX,
     PROTOCOL_VERSION,
     Asked,
     Batch,
+    Bulk,
+    Inspect,
     Message,
+    Opaque,
     Ref,
+    Route,
+    bulk_fields,
     check_immutable,
     decode_frame,
     decoder,
@@ -28,6 +38,9 @@ from zactor.message import (
     first_id,
     format_id,
     frame,
+    lane_of,
+    split,
+    unsplit,
 )
 
 
@@ -104,19 +117,23 @@ def test_the_codec_writes_what_msgpack_reads_and_reads_what_msgpack_writes(
 
 
 @given(TEXT, TEXT, st.binary(max_size=50), INTEGERS.filter(lambda value: value >= 0))
-def test_a_frame_is_what_msgpack_reads_as_seven_fields(kind: str, target: str, body: bytes, number: int) -> None:
+def test_a_frame_is_what_msgpack_reads_as_six_fields(kind: str, target: str, body: bytes, number: int) -> None:
     batch = Batch()
     batch.add(kind, target, "s", number, 1, 2, 3, body)
     batch.add(kind, target, "s", number, 1, 2, 3, body, (9, (("a", 4),)))
+    batch.add(kind, target, "s", number, 1, 2, 3, body, None, (b"bulk", b"more"))
     names = list(dict.fromkeys([kind, target, "s"]))
     indices = [names.index(kind), names.index(target), names.index("s")]
 
-    whole = frame("p", 3, 4, 5, batch.close())
+    whole = frame(3, 4, (5, 6, 7), batch.close())
 
-    letters = [[*indices, number, 1, 2, 3, body], [*indices, number, 1, 2, 3, body, [9, [["a", 4]]]]]
-    assert msgpack.unpackb(whole) == [PROTOCOL_VERSION, "p", 3, 4, 5, names, letters]
+    plain = [*indices, number, 1, 2, 3, body]
+    letters = [plain, [*plain, [9, [["a", 4]]]], [*plain, None, 2]]
+    assert msgpack.unpackb(whole) == [PROTOCOL_VERSION, 3, 4, [5, 6, 7], names, letters]
+    assert batch.blobs == [b"bulk", b"more"]
     decoded = decode_frame(whole)
     assert decoded.letters[1].ask == Asked(9, (("a", 4),))
+    assert [letter.blobs for letter in decoded.letters] == [0, 0, 2]
     assert decode_frame(msgpack.packb(msgpack.unpackb(whole))).letters[0].id == number
 
 
@@ -201,6 +218,114 @@ def test_a_message_beyond_the_limit_is_refused_with_its_size() -> None:
         Batch().add("k", "t", "s", 1, 0, 0, 0, bytes(MESSAGE_SIZE_MAX))
 
 
+def test_bulk_counts_toward_the_limit_and_closes_frames() -> None:
+    batch = Batch()
+
+    with pytest.raises(TooLarge, match=f"at most {MESSAGE_SIZE_MAX}"):
+        batch.add("k", "t", "s", 1, 0, 0, 0, b"", None, (bytes(MESSAGE_SIZE_MAX // 2), bytes(MESSAGE_SIZE_MAX // 2)))
+    assert (batch.letters, batch.blobs, batch.size, batch.names) == ([], [], 0, {})
+
+    batch.add("k", "t", "s", 1, 0, 0, 0, b"", None, (bytes(FRAME_BYTES),))
+    assert batch.full()
+
+
+def test_the_headers_of_a_frame_are_numbers_that_cannot_be_negative() -> None:
+    good: list[Any] = [PROTOCOL_VERSION, 1, 1, [0, 0, 0], [], []]
+    decode_frame(msgpack.packb(good))
+
+    for field, bad in ((1, -1), (1, "a"), (2, -1), (3, 0), (3, [0, 0]), (3, [0, 0, -1]), (3, [0, 0, 0, 0])):
+        with pytest.raises(msgspec.ValidationError):
+            decode_frame(msgpack.packb([*good[:field], bad, *good[field + 1 :]]))
+
+
+# --- routes
+@given(
+    st.text(st.characters(codec="utf-8"), min_size=1, max_size=40),
+    st.integers(0, 1 << 32),
+    st.sampled_from([CONTROL, MAIL, BULK]),
+    st.text(st.characters(codec="utf-8", exclude_characters="#"), max_size=20),
+)
+def test_a_route_is_read_as_it_was_written(process: str, incarnation: int, lane: int, token: str) -> None:
+    route = Route(process, incarnation, lane, token)
+
+    assert Route.parse(str(route)) == route
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a", "a#1", "a#1#mail", "#1#mail#x", "a#one#mail#x", "a#-1#mail#x", "a##mail#x", "a#1#post#x", "a#1##x"],
+)
+def test_what_is_no_route_is_none(text: str) -> None:
+    assert Route.parse(text) is None
+    assert Route.parse("a" * 250 + "#1#mail#x") is None
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_route_or_none(text: str) -> None:
+    route = Route.parse(text)
+
+    assert route is None or (route.process and route.incarnation >= 0)
+
+
+# --- bulk
+class Image(Message[None]):
+    name: str
+    pixels: Bulk
+    mask: Bulk = b""
+
+
+class Plain(Message[None]):
+    pixels: bytes
+
+
+class Part(msgspec.Struct, frozen=True):
+    body: Bulk
+
+
+def test_the_fields_that_are_bulk_are_known_and_give_a_message_its_lane() -> None:
+    assert bulk_fields(Image) == ("pixels", "mask")
+    assert bulk_fields(Plain) == bulk_fields(bytes) == ()
+    assert lane_of(Image(name="a", pixels=b"")) == BULK
+    assert lane_of(Plain(pixels=bytes(LETTER_BYTES * 2))) == MAIL
+    assert lane_of(Inspect()) == CONTROL
+    assert lane_of(Opaque(name="a", body=msgspec.Raw(b"\xc0"))) == MAIL
+    assert lane_of(Opaque(name="a", body=msgspec.Raw(b"\xc0"), blobs=(b"x",))) == BULK
+
+
+@given(st.binary(max_size=50), st.binary(max_size=50))
+def test_what_is_split_is_the_same_when_it_is_put_together(pixels: bytes, mask: bytes) -> None:
+    image = Image(name="a", pixels=pixels, mask=mask)
+
+    rest, blobs = split(image)
+    written = encode(rest)
+
+    assert blobs == (pixels, mask)
+    assert msgpack.unpackb(written) == ["a", b"", b""]
+    assert unsplit(decoder(Image)(written), blobs) == image
+    assert image == Image(name="a", pixels=pixels, mask=mask)  # what was sent is as it was
+
+
+def test_bytes_alone_are_split_when_they_are_many() -> None:
+    few, many = bytes(LETTER_BYTES), bytes(LETTER_BYTES + 1)
+
+    assert split(few) == (few, ())
+    assert split(many) == (b"", (many,))
+    assert unsplit(b"", (many,)) is many
+    assert split(Part(body=b"x")) == (Part(body=b""), (b"x",))
+
+
+@pytest.mark.parametrize("blobs", [(), (b"a",), (b"a", b"b", b"c")])
+def test_too_few_or_too_many_pieces_are_refused_by_number(blobs: tuple[bytes, ...]) -> None:
+    with pytest.raises(ValueError, match=f"{len(blobs)} pieces of bulk came for Image, which has 2"):
+        unsplit(Image(name="a", pixels=b""), blobs)
+
+
+@pytest.mark.parametrize("bad", ["text", bytearray(b"x"), memoryview(b"x"), None, 7])
+def test_bulk_that_is_no_bytes_is_refused_with_its_field(bad: Any) -> None:
+    with pytest.raises(TypeError, match=rf"Image\.mask is Bulk, so it is bytes, not {type(bad).__name__}"):
+        split(Image(name="a", pixels=b"", mask=bad))
+
+
 def test_ids_show_process_incarnation_and_sequence_and_never_meet() -> None:
     number = first_id(3, 2) + 17
 
@@ -211,9 +336,9 @@ def test_ids_show_process_incarnation_and_sequence_and_never_meet() -> None:
 
 
 def test_an_empty_frame_has_no_names_and_no_letters() -> None:
-    decoded = decode_frame(frame("p", 1, 0, 9, EMPTY))
+    decoded = decode_frame(frame(1, 0, (7, 8, 9), EMPTY))
 
-    assert (decoded.acknowledged, decoded.names, decoded.letters) == (9, [], [])
+    assert (decoded.acknowledged, decoded.names, decoded.letters) == ((7, 8, 9), [], [])
 
 
 @given(st.binary(max_size=200))
@@ -229,7 +354,7 @@ def test_more_letters_than_a_frame_holds_are_refused() -> None:
     letters = [[0, 0, 0, 1, 0, 0, 0, None]] * (FRAME_LETTERS + 1)
 
     with pytest.raises(msgspec.ValidationError):
-        decode_frame(msgpack.packb([PROTOCOL_VERSION, "p", 1, 1, 0, ["n"], letters]))
+        decode_frame(msgpack.packb([PROTOCOL_VERSION, 1, 1, [0, 0, 0], ["n"], letters]))
 
 
 def test_a_failure_is_made_again_from_its_name_and_one_that_is_unknown_is_a_refusal() -> None:

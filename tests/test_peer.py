@@ -5,8 +5,18 @@ from __future__ import annotations
 import pytest
 
 from zactor.errors import TooLarge
-from zactor.message import FRAME_BYTES, FRAME_LETTERS, MESSAGE_SIZE_MAX, Frame, Message, decode_frame
-from zactor.peer import OUTBOX_MESSAGES, WINDOW_FRAMES, Peer
+from zactor.message import (
+    BULK,
+    CONTROL,
+    FRAME_BYTES,
+    FRAME_LETTERS,
+    MAIL,
+    MESSAGE_SIZE_MAX,
+    Frame,
+    Message,
+    decode_frame,
+)
+from zactor.peer import OUTBOX_BYTES, OUTBOX_MESSAGES, WINDOW_BYTES, WINDOW_FRAMES, Peer
 
 
 class Note(Message[None]):
@@ -14,27 +24,40 @@ class Note(Message[None]):
 
 
 class Wire:
-    """Where frames go; it can be full."""
+    """Where frames go; a lane of it can be full."""
 
     def __init__(self) -> None:
         self.frames: list[Frame] = []
-        self.open = True
+        self.lanes: list[int] = []
+        self.blobs: list[list[bytes]] = []
+        self.to: list[str] = []
+        self.full: set[int] = set()
 
-    def send(self, process: str, frame: bytes) -> bool:
-        if self.open:
-            self.frames.append(decode_frame(frame))
-        return self.open
+    def send(self, process: str, lane: int, frame: bytes, blobs: list[bytes]) -> bool:
+        if lane in self.full:
+            return False
+        self.frames.append(decode_frame(frame))
+        self.lanes.append(lane)
+        self.blobs.append(blobs)
+        self.to.append(process)
+        return True
 
 
 def greeted() -> Peer:
-    peer = Peer("a", 1, "b", 1)
+    peer = Peer("b", 1)
     peer.state = "open"
     return peer
 
 
-def post(peer: Peer, count: int = 1, body: bytes = b"") -> None:
+def take(peer: Peer, lane: int, sequence: int, size: int = 10) -> None:
+    """What the mailroom does with a frame that follows."""
+    assert peer.took(peer.lanes[lane], sequence, size)
+    peer.lanes[lane].granted = sequence
+
+
+def post(peer: Peer, count: int = 1, body: bytes = b"", lane: int = MAIL, blobs: tuple[bytes, ...] = ()) -> None:
     for number in range(count):
-        peer.post("k", "t", "s", (number + 1, 0, 0, 0), body, is_message=True)
+        peer.post(peer.lanes[lane], "k", "t", "s", (number + 1, 0, 0, 0), body, None, blobs)
 
 
 def test_letters_of_one_pass_leave_as_one_frame_and_names_are_written_once() -> None:
@@ -60,15 +83,25 @@ def test_a_frame_is_closed_when_it_is_full() -> None:
 
 
 def test_nothing_but_the_handshake_leaves_before_welcome() -> None:
-    peer, wire = Peer("a", 1, "b", 1), Wire()
+    peer, wire = Peer("b", 1), Wire()
     post(peer)
 
     assert peer.flush(wire.send) == 0
+    peer.acknowledge(wire.send)
     peer.handshake(wire.send, "$hello", ("run", "b"))
 
     assert [frame.names[0] for frame in wire.frames] == ["$hello"]
-    assert wire.frames[0].sequence == 0
+    assert (wire.frames[0].session, wire.frames[0].sequence) == (1, 0)
+    assert (wire.to, wire.lanes) == (["b"], [CONTROL])
     assert peer.outbox_messages == 1
+
+
+def test_a_greeting_may_go_by_a_connection_of_the_other() -> None:
+    peer, wire = Peer("b", 1), Wire()
+
+    peer.handshake(wire.send, "$goaway", "because", "b#1#control#x")
+
+    assert wire.to == ["b#1#control#x"]
 
 
 def test_a_window_of_frames_is_under_way_and_an_acknowledgement_opens_it() -> None:
@@ -79,9 +112,11 @@ def test_a_window_of_frames_is_under_way_and_an_acknowledgement_opens_it() -> No
     assert len(wire.frames) == WINDOW_FRAMES
     assert peer.outbox_messages == 2 * FRAME_LETTERS
 
-    assert peer.acknowledge(1)
+    assert peer.take_acknowledgements((0, 1, 0))
+    assert not peer.take_acknowledgements((0, 1, 0))
     peer.flush(wire.send)
     assert len(wire.frames) == WINDOW_FRAMES + 1
+    assert [frame.sequence for frame in wire.frames] == list(range(1, WINDOW_FRAMES + 2))
 
 
 def test_bytes_under_way_are_bounded_too() -> None:
@@ -90,29 +125,43 @@ def test_bytes_under_way_are_bounded_too() -> None:
 
     peer.flush(wire.send)
 
-    assert len(wire.frames) == 8
+    assert len(wire.frames) == WINDOW_BYTES >> 20
     assert peer.outbox_messages == 12
 
 
 def test_a_connection_that_is_full_keeps_its_frames_and_their_order() -> None:
     peer, wire = greeted(), Wire()
-    wire.open = False
+    wire.full = {MAIL}
     post(peer, FRAME_LETTERS * 2)
 
     assert peer.flush(wire.send) == 0
-    wire.open = True
+    wire.full = set()
     assert peer.flush(wire.send) == FRAME_LETTERS * 2
 
     assert [frame.sequence for frame in wire.frames] == [1, 2]
 
 
 def test_an_outbox_is_full_at_its_bound_but_takes_answers_and_system_letters() -> None:
-    peer = Peer("a", 1, "b", 1)
-    post(peer, OUTBOX_MESSAGES)
+    peer = Peer("b", 1)
+    for lane in peer.lanes:
+        post(peer, OUTBOX_MESSAGES, lane=lane.number)
 
-    assert peer.full()
-    peer.post("$reply", "", "s", (1, 0, 0, 0), None)
-    assert peer.outbox_messages == OUTBOX_MESSAGES
+        assert lane.full()
+        lane.post("$reply", "", "s", (1, 0, 0, 0), None)
+        assert lane.messages == OUTBOX_MESSAGES
+    assert peer.outbox_messages == 3 * OUTBOX_MESSAGES
+
+
+def test_an_outbox_is_full_by_its_bytes_too() -> None:
+    peer = Peer("b", 1)
+    post(peer, 15, bytes(1 << 20))
+    assert not peer.lanes[MAIL].full()
+
+    post(peer, 1, bytes(1 << 20))
+
+    assert peer.lanes[MAIL].full()
+    assert peer.lanes[MAIL].size >= OUTBOX_BYTES
+    assert not peer.lanes[BULK].full()
 
 
 def test_a_message_that_is_too_large_is_refused_and_leaves_the_others_alone() -> None:
@@ -122,7 +171,7 @@ def test_a_message_that_is_too_large_is_refused_and_leaves_the_others_alone() ->
     with pytest.raises(TooLarge, match="k to t has"):
         post(peer, 1, bytes(MESSAGE_SIZE_MAX))
     with pytest.raises(TypeError, match="a object cannot be sent"):
-        peer.post("k", "t", "s", (9, 0, 0, 0), object(), is_message=True)
+        peer.post(peer.mail, "k", "t", "s", (9, 0, 0, 0), object())
 
     assert peer.flush(wire.send) == 1
 
@@ -130,17 +179,20 @@ def test_a_message_that_is_too_large_is_refused_and_leaves_the_others_alone() ->
 def test_a_repeated_frame_is_not_taken() -> None:
     peer = greeted()
 
-    assert peer.took(1, 10)
-    assert not peer.took(1, 10)
-    assert peer.took(2, 10)
-    assert not peer.took(1, 10)
+    assert peer.took(peer.mail, 1, 10)
+    assert not peer.took(peer.mail, 1, 10)
+    assert peer.took(peer.mail, 2, 10)
+    assert not peer.took(peer.mail, 1, 10)
+    assert peer.mail.received == 2
 
 
-def test_a_frame_beyond_the_window_is_not_taken_and_does_not_shut_out_those_that_follow() -> None:
+@pytest.mark.parametrize("ahead", [2, WINDOW_FRAMES, WINDOW_FRAMES + 1, 1 << 40])
+def test_a_frame_after_a_gap_is_not_taken(ahead: int) -> None:
     peer = greeted()
 
-    assert not peer.took(WINDOW_FRAMES + 1, 10)
-    assert peer.took(1, 10)
+    assert not peer.took(peer.mail, ahead, 10)
+    assert (peer.mail.received, peer.owed) == (0, 0)
+    assert peer.took(peer.mail, 1, 10)
 
 
 def test_an_acknowledgement_leaves_by_itself_after_a_quarter_of_the_window() -> None:
@@ -148,30 +200,151 @@ def test_an_acknowledgement_leaves_by_itself_after_a_quarter_of_the_window() -> 
 
     for sequence in range(1, WINDOW_FRAMES // 4 + 1):
         assert not peer.owed_enough()
-        peer.took(sequence, 10)
+        take(peer, MAIL, sequence)
     peer.flush(wire.send)
 
-    assert [(frame.sequence, frame.acknowledged) for frame in wire.frames] == [(0, WINDOW_FRAMES // 4)]
+    assert [(frame.sequence, frame.acknowledged) for frame in wire.frames] == [(0, (0, WINDOW_FRAMES // 4, 0))]
+    assert wire.lanes == [CONTROL]
     assert not peer.owed_enough()
 
 
-def test_acknowledgements_ride_on_frames_that_go_anyway() -> None:
+def test_an_acknowledgement_leaves_by_itself_after_a_quarter_of_the_windows_bytes() -> None:
     peer, wire = greeted(), Wire()
-    peer.took(1, 10)
+
+    take(peer, BULK, 1, WINDOW_BYTES // 4)
+    peer.flush(wire.send)
+
+    assert [(frame.sequence, frame.acknowledged) for frame in wire.frames] == [(0, (0, 0, 1))]
+    assert not peer.owed_enough()
+
+
+def test_an_acknowledgement_that_finds_no_room_is_still_owed() -> None:
+    peer, wire = greeted(), Wire()
+    wire.full = {CONTROL}
+    take(peer, BULK, 1, WINDOW_BYTES // 4)
+
+    peer.flush(wire.send)
+
+    assert wire.frames == []
+    assert peer.owed_enough()
+
+
+def test_what_was_taken_but_not_granted_is_not_acknowledged() -> None:
+    peer, wire = greeted(), Wire()
+    peer.took(peer.mail, 1, 10)
     post(peer)
 
     peer.flush(wire.send)
 
-    assert [(frame.sequence, frame.acknowledged) for frame in wire.frames] == [(1, 1)]
+    assert wire.frames[0].acknowledged == (0, 0, 0)
 
 
-def test_a_reset_forgets_the_connection_and_says_how_many_messages_were_lost() -> None:
-    peer = greeted()
+def test_acknowledgements_ride_on_frames_that_go_anyway() -> None:
+    peer, wire = greeted(), Wire()
+    take(peer, MAIL, 1)
+    take(peer, BULK, 1)
+    post(peer)
+
+    peer.flush(wire.send)
+
+    assert [(frame.sequence, frame.acknowledged) for frame in wire.frames] == [(1, (0, 1, 1))]
+
+
+def test_a_reset_forgets_the_connection_and_says_how_many_messages_waited_and_were_under_way() -> None:
+    peer, wire = greeted(), Wire()
+    post(peer, 3)
+    post(peer, 1, lane=BULK)
+    peer.flush(wire.send)
     post(peer, 5)
-    peer.took(1, 10)
+    peer.lanes[CONTROL].post("$beat", "", "", (0, 0, 0, 0), 0)
+    peer.bye, peer.bye_due = True, (1, 0)
+    peer.sources.add("b#1#mail#x")
+    take(peer, MAIL, 1)
 
-    assert peer.reset() == 5
-    assert (peer.outbox_messages, peer.outbox_bytes, peer.received, peer.sequence) == (0, 0, 0, 0)
+    assert peer.reset() == (5, 4)
+
+    assert peer.outbox_messages == 0
+    assert all(lane.empty() for lane in peer.lanes)
+    assert [(lane.received, lane.granted, lane.sequence, lane.under_way) for lane in peer.lanes] == [(0, 0, 0, 0)] * 3
+    assert peer.parted() is False
+    assert [peer.bye_due, *peer.sources, peer.owed, peer.owed_bytes] == [None, 0, 0]
+
+
+def test_what_was_acknowledged_is_not_under_way() -> None:
+    peer, wire = greeted(), Wire()
+    post(peer, 3)
+    peer.flush(wire.send)
+
+    peer.take_acknowledgements((0, 1, 0))
+
+    assert peer.reset() == (0, 0)
+
+
+def test_each_lane_is_numbered_and_held_by_a_window_of_its_own() -> None:
+    peer, wire = greeted(), Wire()
+    post(peer, 1000, bytes(1 << 14), MAIL)
+    peer.flush(wire.send)
+    assert peer.lanes[MAIL].messages > 0
+    sent = len(wire.frames)
+
+    post(peer, 1, b"", BULK, (b"bulk",))
+    peer.lanes[CONTROL].post("$beat", "", "", (0, 0, 0, 0), 0)
+    peer.flush(wire.send)
+
+    assert list(zip(wire.lanes[sent:], [frame.sequence for frame in wire.frames[sent:]], strict=True)) == [
+        (CONTROL, 1),
+        (BULK, 1),
+    ]
+    assert wire.blobs[-1] == [b"bulk"]
+
+
+def test_a_lane_that_is_full_does_not_hold_up_the_others_and_control_goes_first() -> None:
+    peer, wire = greeted(), Wire()
+    wire.full = {MAIL}
+    for lane in (BULK, MAIL):
+        post(peer, 1, lane=lane)
+    peer.lanes[CONTROL].post("$beat", "", "", (0, 0, 0, 0), 0)
+
+    assert peer.flush(wire.send) == 1
+
+    assert wire.lanes == [CONTROL, BULK]
+    assert peer.outbox_messages == 1
+
+
+def test_what_is_an_ask_is_known_to_have_left_when_its_frame_has() -> None:
+    peer, wire = greeted(), Wire()
+    peer.post(peer.mail, "k", "t", "s", (7, 0, 0, 0), b"", (1, ()))
+    assert peer.mail.asked == 0
+
+    peer.flush(wire.send)
+    peer.post(peer.mail, "k", "t", "s", (8, 0, 0, 0), b"")
+    peer.post(peer.mail, "k", "t", "s", (9, 0, 0, 0), b"", (1, ()))
+
+    assert peer.mail.asked == 7
+
+
+def test_both_have_parted_when_each_said_goodbye_and_all_of_it_has_come() -> None:
+    peer = greeted()
+    assert not peer.parted()
+    peer.bye = True
+    assert not peer.parted()
+    peer.bye_due = (2, 1)
+    take(peer, MAIL, 1)
+    take(peer, MAIL, 2)
+    assert not peer.parted()
+    take(peer, BULK, 1)
+    assert peer.parted()
+
+    peer.bye = False
+    assert not peer.parted()
+
+
+def test_nothing_goes_the_short_way_to_one_that_closes() -> None:
+    peer = greeted()
+    peer.bye_due = (0, 0)
+    post_note(peer, 1)
+
+    assert not tell(peer, 2)
 
 
 def tell(peer: Peer, number: int, message: Message[None] | None = None, target: str = "t") -> bool:
@@ -179,7 +352,7 @@ def tell(peer: Peer, number: int, message: Message[None] | None = None, target: 
 
 
 def post_note(peer: Peer, number: int) -> None:
-    peer.post(Note.wire, "t", "s", (number, 0, 0, 0), Note(), is_message=True)
+    peer.post(peer.mail, Note.wire, "t", "s", (number, 0, 0, 0), Note())
 
 
 def test_the_short_way_is_open_between_the_first_letter_of_a_frame_and_the_last() -> None:
@@ -220,11 +393,11 @@ def test_the_short_way_never_brings_the_outbox_beyond_its_bound() -> None:
 
     for number in range(OUTBOX_MESSAGES):
         if not tell(peer, number):
-            assert not peer.full()
+            assert not peer.mail.full()
             post_note(peer, number)
 
     assert peer.outbox_messages == OUTBOX_MESSAGES
-    assert peer.full()
+    assert peer.mail.full()
     assert not tell(peer, OUTBOX_MESSAGES)
 
 

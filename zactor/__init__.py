@@ -11,18 +11,18 @@ from zactor.errors import (
     AskCycle,
     AskTimeout,
     Cancelled,
+    ConnectionLost,
     Corrupt,
     DiskFailed,
     DiskFull,
     Failure,
     NeverAnswered,
     Overloaded,
-    ProcessLost,
     Refused,
     TooLarge,
     Unhandled,
 )
-from zactor.message import Envelope, Message, Ref, Refs
+from zactor.message import Bulk, Envelope, Message, Opaque, Ref, Refs
 from zactor.supervision import Supervision
 from zactor.units import ByteSize, Duration
 
@@ -32,8 +32,10 @@ __all__ = [
     "ActorStopped",
     "AskCycle",
     "AskTimeout",
+    "Bulk",
     "ByteSize",
     "Cancelled",
+    "ConnectionLost",
     "Corrupt",
     "Disk",
     "DiskFailed",
@@ -45,8 +47,8 @@ __all__ = [
     "Later",
     "Message",
     "NeverAnswered",
+    "Opaque",
     "Overloaded",
-    "ProcessLost",
     "Ref",
     "Refs",
     "Refused",

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal, ParamSpec, TypeVar, cast, overload
 import msgspec
 
 from zactor.door import Disk, Later, Log
-from zactor.message import Message, Ref, check_immutable, decoder
+from zactor.message import Message, Ref, bulk_fields, check_immutable, decoder
 from zactor.supervision import Supervision
 from zactor.world import Call, InThread
 
@@ -54,6 +54,7 @@ class Handler(msgspec.Struct):
     mode: int
     message: type[Message[Any]]
     decode: Callable[[Any], Any]
+    is_bulk: bool
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -136,7 +137,7 @@ def _read_handler(cls: type, function: Any) -> list[Handler]:
         elif function.__zactor_interleave__:
             raise TypeError(f"{where} has interleave=True, but only an async handler can be overtaken")
         mode |= WITH_ENVELOPE if len(parameters) == 2 else 0
-        handlers.append(Handler(function, mode, kind, decoder(kind)))
+        handlers.append(Handler(function, mode, kind, decoder(kind), bool(bulk_fields(kind))))
     return handlers
 
 
@@ -302,7 +303,7 @@ class Actor:
     def ask(self, target: Ref[Any], message: Message[A], timeout_s: float = 5.0) -> Awaitable[A]:
         """Send and wait for the answer: at most `timeout_s`, or what the ask being handled has left.
 
-        Raises (at the await) `AskTimeout`, `AskCycle`, `ActorFailed`, `ActorStopped`, `ProcessLost`, `Unhandled`,
+        Raises (at the await) `AskTimeout`, `AskCycle`, `ActorFailed`, `ActorStopped`, `ConnectionLost`, `Unhandled`,
         `Overloaded`, or what the handler refused with.
         """
         wait: Awaitable[A] = self._cell.kernel.ask(self._cell, target, message, int(timeout_s * 1e9))

@@ -81,8 +81,15 @@ class ActorStopped(Failure):
     """The target has stopped, or does not exist."""
 
 
-class ProcessLost(Failure):
-    """The process of the target died, or its connection did. The message may have been handled."""
+class ConnectionLost(Failure):
+    """The process of the target died, or the connection to it did.
+
+    `sent` is False when the message never left, so that it is safe to ask again; else it may have been handled.
+    """
+
+    def __init__(self, text: str = "", detail: str = "sent") -> None:
+        super().__init__(text, detail)
+        self.sent = detail == "sent"
 
 
 class Unhandled(Failure):

@@ -27,7 +27,9 @@ def inspect(kernel: Kernel) -> dict[str, Any]:
         "dead_letters": dict(kernel.dead),
         "strangers": dict(kernel.mailroom.strangers),
         "stamps_ahead": dict(kernel.mailroom.stamps_ahead),
-        "peers": [peer.about() for peer in kernel.neighbours.peers.values()],
+        "lost": dict(kernel.neighbours.lost_messages),
+        "late_ms": kernel.heartbeat.late_ns() / 1e6,
+        "peers": [peer.about(kernel.world.now_ns()) for peer in kernel.neighbours.peers.values()],
         "actors": [_about(cell) for cell in cells[:INSPECTED_MAX]],
         "actors_in_all": len(cells),
     }

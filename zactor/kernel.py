@@ -8,7 +8,8 @@ before any sync to disk begins. Invariants:
 - without a crash the books balance: sent + received = handled + dead letters + in flight + shipped.
 
 Read `run`, then `_turn`. Its parts: `life` (what becomes of an actor), `mailroom` (delivery and frames),
-`neighbours` (other processes), `waits` (timers and operations), `cycles` (asks that wait for themselves).
+`neighbours` and `heartbeat` (other processes), `waits` (timers and operations), `cycles` (asks that wait for
+themselves).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 import crc32c
+from msgspec import Raw
 
 from zactor import hlc
 from zactor.actor import ASYNC, SYNC, WITH_ENVELOPE, Actor
@@ -35,10 +37,11 @@ from zactor.errors import (
     Overloaded,
     Unhandled,
 )
+from zactor.heartbeat import Heartbeat
 from zactor.inspection import inspect
 from zactor.life import Life
-from zactor.mailroom import Mailroom
-from zactor.message import Envelope, Message, Ref, encode, first_id, format_id
+from zactor.mailroom import PROCESS_BYTES, Mailroom
+from zactor.message import Envelope, Message, Opaque, Ref, encode, first_id, format_id, split, unsplit
 from zactor.neighbours import Neighbours
 from zactor.waits import Waits
 from zactor.world import World
@@ -75,7 +78,9 @@ class Kernel:
         number: int = 1,
         incarnation: int = 1,
         run: str = "",
+        key: str = "",
         first_sequence: int = 0,
+        peer_timeout_ns: int = 0,
     ) -> None:
         self.world = world
         self.mail = Mail  # of the object, not of the class: `Actor.tell` finds it faster so
@@ -96,17 +101,19 @@ class Kernel:
         self.pending: dict[int, Wait] = {}
         self.serving: dict[int, Task] = {}  # suspended handlers that somebody waits for, by the id of the ask
         self.received = self.handled = self.shipped = 0
+        self.held_bytes = 0  # of mail from other processes, in all mailboxes
         self.dead: Counter[str] = Counter()
         self.fatal: str | None = None
         self.life = Life(self)
         self.waits = Waits(self)
         self.cycles = Cycles(self)
-        self.neighbours = Neighbours(self, run)
+        self.heartbeat = Heartbeat(self, peer_timeout_ns)
+        self.neighbours = Neighbours(self, run, key)
         self.mailroom = Mailroom(self)
         # What a world calls; with `run` it is `zactor.world.Driven`.
         self.receive = self.mailroom.receive
-        self.writable = self.mailroom.writable
-        self.lost = self.neighbours.lost
+        self.writable = self.neighbours.writable
+        self.disconnected = self.neighbours.disconnected
         self.complete = self.waits.complete
 
     def ref(self, name: str, *, drop: bool = False) -> Ref[Any]:
@@ -213,10 +220,24 @@ class Kernel:
             # Its frames would keep this actor, its messages and its Laters alive for as long as the asker keeps it.
             error.__traceback__ = error.__context__ = error.__cause__ = None
         if ask.__class__ is Wait:
+            if Opaque in (value.__class__, ask.message.__class__) and error is None:
+                value, error = self._converted(ask, value)
             self.settle(ask, value, error)
         else:
             assert isinstance(ask, RemoteAsk)
             self.mailroom.answer(cell, ask, value, error)
+
+    def _converted(self, ask: Wait, value: Any) -> tuple[Any, BaseException | None]:
+        """An answer within this process, `Opaque` on one side or on both."""
+        try:
+            if value.__class__ is not Opaque:
+                body, blobs = split(value)
+                value = Opaque(name="", body=Raw(encode(body)), blobs=blobs)
+            elif ask.message.__class__ is not Opaque:
+                value = unsplit(self.mailroom.decode_answer(type(ask.message), value.body), value.blobs)
+        except Exception as problem:
+            return None, Unhandled(f"the answer of {ask.target and ask.target.name}: {problem}")
+        return value, None
 
     def later(self, cell: Cell) -> Later[Any]:
         """`Actor.later`."""
@@ -345,10 +366,11 @@ class Kernel:
         budget = left = min(budget, len(mailbox))
         popleft = mailbox.popleft
         kind: type | None = None
+        freed = 0
         for left in range(budget - 1, -1, -1):
             self.current = mail = popleft()
             if mail.size:
-                cell.bytes -= mail.size
+                freed += mail.size
             if tap is not None:
                 tap.input(cell, "message", mail)
             message = mail.message
@@ -374,14 +396,43 @@ class Kernel:
             if not left & 7 and self.world.now_ns() > end_ns:
                 break
         self._last, self.current = self.current, NOTHING
+        if freed:
+            self.free(cell, freed)
         self.handled += budget - left
         cell.handled += budget - left
 
+    def free(self, cell: Cell, size: int) -> None:
+        """A mailbox holds so many bytes less."""
+        was, self.held_bytes = self.held_bytes, self.held_bytes - size
+        cell.bytes -= size
+        if was >= PROCESS_BYTES > self.held_bytes:
+            self.mailroom.relieved()
+
     def _handler_raised(self, cell: Cell, mail: Mail, error: Exception) -> None:
-        if isinstance(error, KeyError) and type(mail.message) not in cell.handlers:
+        if not isinstance(error, KeyError) or type(mail.message) in cell.handlers:
+            self.life.failed(cell, mail, error, "handler")
+        elif not self._convert(cell, mail):
             self.unhandled(cell, mail)
         else:
-            self.life.failed(cell, mail, error, "handler")
+            try:
+                self._call(cell, cell.handlers[type(mail.message)], mail)
+            except Exception as problem:
+                self.life.failed(cell, mail, problem, "handler")
+
+    def _convert(self, cell: Cell, mail: Mail) -> bool:
+        """Make mail from this process `Opaque` for who takes that, or what an `Opaque` holds. False: it is neither."""
+        message = mail.message
+        try:
+            if Opaque in cell.handlers:
+                body, blobs = split(message)
+                mail.message = Opaque(name=message.wire, body=Raw(encode(body)), blobs=blobs)
+            elif message.__class__ is Opaque and message.name in cell.kind._wires:
+                mail.message = unsplit(cell.kind._wires[message.name].decode(message.body), message.blobs)
+            else:
+                return False
+        except Exception:
+            return False
+        return True
 
     def unhandled(self, cell: Cell, mail: Mail) -> None:
         """An actor was sent what it has no handler for."""

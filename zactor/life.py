@@ -173,8 +173,9 @@ class Life:
         error = ActorStopped(f"{cell.name}: {because}")
         self._abandon(cell, error)
         left = cell.mailbox
+        self._kernel.free(cell, cell.bytes)
         # No cycle is left behind for the collector: actor, cell and ref let go of each other.
-        cell.limit, cell.mailbox, cell.held, cell.bytes = 0, (), True, 0
+        cell.limit, cell.mailbox, cell.held = 0, (), True
         for mail in left:
             self._kernel.dead_letter("stopped", mail, cell.name, error)
         waiters, cell.waiters = cell.waiters, None
@@ -324,12 +325,13 @@ class Life:
         except Exception as error:  # its `__init__` raises now
             self.failed(cell, NOTHING, error, "on_start")
 
-    def end(self, cell: Cell, because: str) -> None:
-        """The failure goes beyond this process: its launcher decides."""
-        self._kernel.log("error", cell, "process_ends", {"because": because})
+    def end(self, cell: Cell | None, because: str) -> None:
+        """The failure of an actor, or of no one in particular, goes beyond this process: its launcher decides."""
+        name = "" if cell is None else cell.name
+        self._kernel.world.log("error", name, "process_ends", {"because": because})
         if self._kernel.fatal is None:
             self._kernel.fatal = because
-            self._kernel.observer(cell.name, "failed", because)
+            self._kernel.observer(name, "failed", because)
 
     def watch(self, cell: Cell, target: Ref[Any]) -> None:
         """An actor's `watch`."""

@@ -7,8 +7,10 @@ Nothing that comes in is trusted: what does not decode, or is out of place, is c
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Raw
 
 from zactor import hlc
 from zactor.cell import Cell, Mail, RemoteAsk, Wait, chain_of
@@ -16,26 +18,36 @@ from zactor.errors import (
     ActorFailed,
     ActorStopped,
     AskCycle,
+    ConnectionLost,
     Failure,
     Overloaded,
-    ProcessLost,
     Refused,
     Unhandled,
 )
 from zactor.message import (
+    BULK,
     CHAIN_LENGTH_MAX,
+    CONTROL,
     FRAME_SIZE_MAX,
+    LANES,
+    LETTER_BYTES,
+    MAIL,
     NAME_LENGTH_MAX,
     PROTOCOL_VERSION,
     UNDECODABLE,
     Chain,
     Frame,
     Letter,
+    Opaque,
     Ref,
     decode_frame,
     decoder,
+    encode,
+    lane_of,
+    split,
+    unsplit,
 )
-from zactor.peer import Peer
+from zactor.peer import ACKNOWLEDGE_EVERY, OUTBOX_BYTES, Lane, Peer
 
 if TYPE_CHECKING:
     from zactor.kernel import Kernel
@@ -43,10 +55,9 @@ if TYPE_CHECKING:
 MAILBOX_BYTES = 64 << 20
 """Mail from other processes that one mailbox holds before it pauses them."""
 
-MAILBOX_BYTES_MAX = 4 * MAILBOX_BYTES
-"""With what was on its way then: a window and an outbox, each with one largest message above it, are 40 MiB a
-process. This has room for four such processes at once; beyond it mail is lost, and counted."""
-
+PROCESS_BYTES = 4 * MAILBOX_BYTES
+"""Mail from other processes that all mailboxes hold together. Beyond it what comes is taken, and not acknowledged:
+so at most a window more comes from each process. Control is always acknowledged."""
 
 LOUD_STRANGERS = 10
 
@@ -65,7 +76,6 @@ class Mailroom:
         self.strangers: Counter[str] = Counter()
         self.stamps_ahead: Counter[str] = Counter()
         self._controls: dict[str, Callable[[Peer, str, str, Letter], None]] = {
-            "$reply": self._on_reply,
             "$error": self._on_error,
             "$pause": self._on_pause,
             "$resume": self._on_resume,
@@ -73,6 +83,8 @@ class Mailroom:
             "$break": self._on_break,
             "$cancel": self._on_cancel,
             "$inspect": self._on_inspect,
+            "$taken": self._on_taken,
+            "$beat": kernel.heartbeat.heard,
             **kernel.neighbours.controls(),
         }
 
@@ -105,25 +117,28 @@ class Mailroom:
             kernel.dead_letter("unknown", mail, target.name, ActorStopped(f"there is no actor {target.name}"))
             return None
         if peer.gone is not None or peer.state == "refused":
-            kernel.dead_letter("process lost", mail, target.name, ProcessLost(f"{target.name}: {peer.gone}"))
+            lost = ConnectionLost(f"{target.name}: {peer.gone}", "not sent")
+            kernel.dead_letter("peer lost", mail, target.name, lost)
+            return None
+        if peer.bye_due is not None:
+            kernel.dead_letter("stopped", mail, target.name, ActorStopped(f"{target.name}: {peer.process} stops"))
             return None
         if target.name in peer.paused:
             return f"the mailbox of {target.name} is full"
-        if peer.waiters or peer.full():
+        lane = peer.lanes[lane_of(mail.message)]
+        if peer.waiters or lane.full():
             return f"the outbox for process {peer.process} is full"
         asked: tuple[int, Chain] | None = None
         if wait is not None:
             asked = (max(0, wait.deadline_ns - kernel.world.now_ns()), chain_of(wait))
+        message = mail.message
         try:
-            peer.post(
-                mail.message.wire,
-                target.name,
-                mail.sender.name,
-                (mail.id, mail.cause, mail.root, mail.hlc),
-                mail.message,
-                asked,
-                is_message=True,
-            )
+            if message.__class__ is Opaque:
+                kind, body, blobs = message.name, message.body, message.blobs
+            else:
+                kind, (body, blobs) = message.wire, split(message)
+            numbers = (mail.id, mail.cause, mail.root, mail.hlc)
+            peer.post(lane, kind, target.name, mail.sender.name, numbers, body, asked, blobs)
         except Exception as problem:  # it is too large, or holds what cannot be encoded
             kernel.unsent += 1
             if wait is not None:
@@ -131,7 +146,7 @@ class Mailroom:
             if kernel.tap is not None:
                 kernel.tap.input(mail.sender, "unsent", mail.id, problem)
             raise
-        if peer.frames:  # a whole frame is ready: let the other side begin with it
+        if lane.ready():  # a whole frame: let the other side begin with it
             kernel.shipped += peer.flush(kernel.world.send, whole_frames=True)
         if not peer.dirty:
             self.touch(peer)
@@ -159,7 +174,7 @@ class Mailroom:
             self.post_control(peer, kind, target, sender, body, number)
 
     def post_control(self, peer: Peer, kind: str, target: str, sender: str, body: Any, number: int = 0) -> None:
-        peer.post(kind, target, sender, (number, 0, 0, self._kernel.hlc), body)
+        peer.lanes[CONTROL].post(kind, target, sender, (number, 0, 0, self._kernel.hlc), body)
         self.touch(peer)
 
     def answer(self, cell: Cell | None, ask: RemoteAsk, value: Any, error: BaseException | None) -> None:
@@ -172,14 +187,27 @@ class Mailroom:
         sender = "" if cell is None else cell.name
         if error is None:
             try:
-                peer.post("$reply", "", sender, numbers, value)
+                self._reply(peer, sender, numbers, value)
             except Exception as problem:  # it is too large, or holds what cannot be encoded
                 error = ActorFailed(f"{sender}: its answer cannot be sent: {problem}")
         if error is not None:
             known = error if isinstance(error, Failure) else ActorFailed(f"{type(error).__name__}: {error}")
             body = (known.wire, str(known)[:10_000], known.detail[:100_000])
-            peer.post("$error", "", sender, numbers, body)
+            peer.lanes[CONTROL].post("$error", "", sender, numbers, body)
+        if peer.process[:1] == "@" and any(lane.size > OUTBOX_BYTES for lane in peer.lanes):
+            kernel.neighbours.lost(peer, f"{peer.process} does not read its answers")
+            return
         self.touch(peer)
+
+    def _reply(self, peer: Peer, sender: str, numbers: tuple[int, int, int, int], value: Any) -> None:
+        """Answers travel on control, ahead of all mail; large ones would hold it up, and go beside it."""
+        if value.__class__ is Opaque:
+            body, blobs = value.body, value.blobs
+        else:
+            value, blobs = split(value)
+            body = Raw(encode(value))
+        lane = peer.lanes[BULK if blobs or len(bytes(body)) > LETTER_BYTES else CONTROL]
+        lane.post("$reply", "", sender, numbers, body, None, blobs)
 
     def outbox_messages(self) -> int:
         """Messages that have not left yet, and those of senders that wait for room."""
@@ -196,18 +224,10 @@ class Mailroom:
         for peer in dirty:
             peer.dirty = False
             self._kernel.shipped += peer.flush(self._kernel.world.send)
-            if peer.waiters and not peer.full():
+            if peer.waiters and not any(lane.full() for lane in peer.lanes[MAIL:]):
                 waiters, peer.waiters = peer.waiters, deque()
                 self._release(waiters)
-
-    def writable(self, process: str) -> None:
-        """A connection has room again, or exists now."""
-        peer = self._kernel.neighbours.peers.get(process)
-        if peer is None:
-            return
-        if peer.state == "greeting":
-            self._kernel.neighbours.say_hello(peer)
-        self.touch(peer)
+            self._kernel.neighbours.part(peer)
 
     # --- room
     def queue_up(self, target: Ref[Any], mail: Mail, wait: Wait) -> None:
@@ -221,7 +241,7 @@ class Mailroom:
         else:
             peer = target.peer
             queue = peer.paused.get(target.name, peer.waiters)
-            peer.room = 0
+            peer.silent()
         wait.value = queue
         queue.append((wait, target, mail))
 
@@ -262,67 +282,101 @@ class Mailroom:
                 self.queue_up(target, mail, wait)
 
     # --- in
-    def receive(self, source: str, data: bytes) -> None:
-        """A frame came. Bad ones are counted with their source and dropped; a bad letter costs no other."""
-        if len(data) > FRAME_SIZE_MAX:
-            self.stranger(source, "too large", f"{len(data)} bytes; a frame has at most {FRAME_SIZE_MAX}")
-            return
+    def receive(self, source: str, data: bytes, blobs: Sequence[bytes] = ()) -> bool:
+        """A frame came. Bad ones are counted with their source and dropped; a bad letter costs no other.
+
+        Returns False for what nobody who is known would send.
+        """
+        neighbours = self._kernel.neighbours
+        size = len(data) + sum(map(len, blobs)) if blobs else len(data)
+        entry = neighbours.sources.get(source)
+        if size > FRAME_SIZE_MAX:
+            self.stranger(source, "too large", f"{size} bytes; a frame has at most {FRAME_SIZE_MAX}")
+            return entry is not None
         try:
             frame = decode_frame(data)
         except UNDECODABLE as problem:
             self.stranger(source, "undecodable frame", str(problem))
-            return
+            return entry is not None
         if frame.version != PROTOCOL_VERSION:
             self.stranger(source, "wrong version", f"speaks version {frame.version}, this is {PROTOCOL_VERSION}")
-            return
-        peer = self._kernel.neighbours.peers.get(frame.process)
+            return False
         if frame.sequence == 0 and frame.letters:
-            if source != f"{frame.process}#{frame.incarnation}":
-                self.stranger(source, "false name", f"calls itself {frame.process!r} {frame.incarnation}")
-                return
-            if self._kernel.neighbours.handshake(source, peer, frame):
-                return
-        if peer is None or peer.source != source or peer.incarnation != frame.incarnation:
-            self.stranger(source, "not introduced", f"calls itself {frame.process!r}, without a HELLO")
-            if peer is None and frame.process[:1] == "@" and source == f"{frame.process}#{frame.incarnation}":
-                self._kernel.neighbours.call_again(frame.process, frame.incarnation)
-            return
-        if not peer.took(frame.sequence, len(data)):
-            self.stranger(source, "frame out of place", f"sequence {frame.sequence} does not follow")
-            return
-        if peer.acknowledge(frame.acknowledged):
+            return neighbours.handshake(source, frame)
+        entry = entry or neighbours.introduce(source)
+        if entry is None:
+            self.stranger(source, "not introduced", "there was no HELLO")
+            if source[:1] == "@":
+                neighbours.call_again(source)
+            return False
+        peer, lane = entry
+        if frame.session != peer.session or not peer.welcomed:
+            if frame.letters:
+                self.stranger(source, "old session", f"session {frame.session}, this is {peer.session}")
+            return True
+        peer.heard_ns = self._kernel.world.now_ns()
+        if peer.take_acknowledgements(frame.acknowledged) or peer.bye_due is not None:
             self.touch(peer)
         if frame.sequence:
-            self._take(peer, frame, len(data))
-            if peer.owed_enough():
+            self._take_frame(peer, lane, frame, size, blobs)
+        return True
+
+    def _take_frame(self, peer: Peer, lane: Lane, frame: Frame, size: int, blobs: Sequence[bytes]) -> None:
+        if not peer.took(lane, frame.sequence, size):
+            known = f"frame {frame.sequence} on {LANES[lane.number]} does not follow {lane.received}"
+            self.stranger(f"{peer.process}#{peer.incarnation}", "frame out of place", known)
+            if frame.sequence > lane.received:
+                self._kernel.neighbours.lost(peer, f"frames from {peer.process} were lost on the way")
+            return
+        if lane.number == CONTROL or self._kernel.held_bytes < PROCESS_BYTES:
+            lane.granted = lane.received
+        self._take(peer, frame, size, blobs)
+        if peer.owed_enough():
+            self.touch(peer)
+
+    def relieved(self) -> None:
+        """The mailboxes hold less again: what was taken meanwhile is acknowledged."""
+        for peer in self._kernel.neighbours.peers.values():
+            if any(lane.granted != lane.received for lane in peer.lanes):
+                for lane in peer.lanes:
+                    lane.granted = lane.received
+                peer.owed = max(peer.owed, ACKNOWLEDGE_EVERY)
                 self.touch(peer)
 
-    def _take(self, peer: Peer, frame: Frame, size: int) -> None:
+    def _take(self, peer: Peer, frame: Frame, size: int, blobs: Sequence[bytes]) -> None:
         names, letters = frame.names, frame.letters
         count = len(names)
+        source = f"{peer.process}#{peer.incarnation}"
         size //= len(letters) or 1
         self._merge_stamp(peer, max([letter.hlc for letter in letters], default=0))
-        taken = 0
+        taken = pieces = 0
         while taken < len(letters):
             letter = letters[taken]
             taken += 1
-            if letter.kind >= count or letter.target >= count or letter.sender >= count:
-                self.stranger(peer.source, "bad letter", "an index beyond the names of its frame")
+            bulk: tuple[bytes, ...] = ()
+            if letter.blobs:
+                bulk = tuple(blobs[pieces : pieces + letter.blobs])
+                pieces += letter.blobs
+            if letter.kind >= count or letter.target >= count or letter.sender >= count or len(bulk) != letter.blobs:
+                self.stranger(source, "bad letter", "an index beyond the names or pieces of its frame")
                 continue
             kind = names[letter.kind]
             if kind[:1] != "$":
-                self._take_message(peer, kind, names[letter.target], names[letter.sender], letter, size)
+                self._take_message(peer, kind, names[letter.target], names[letter.sender], letter, size, bulk)
                 if taken < len(letters) and letters[taken].kind == letter.kind:
                     taken = self._take_alike(letters, taken, names, size)
                 continue
+            if kind == "$reply":
+                self._on_reply(peer, letter, bulk)
+                continue
             control = self._controls.get(kind)
             if control is None:
-                self.stranger(peer.source, "unknown control", kind)
+                self.stranger(source, "unknown control", kind)
                 continue
             try:
                 control(peer, names[letter.target], names[letter.sender], letter)
             except UNDECODABLE as problem:
-                self.stranger(peer.source, "bad control", f"{kind}: {problem}")
+                self.stranger(source, "bad control", f"{kind}: {problem}")
 
     def _take_alike(self, letters: list[Letter], taken: int, names: list[str], size: int) -> int:
         """Take the letters that bring the same to the same actor as the one before: most of a full frame.
@@ -335,23 +389,27 @@ class Mailroom:
         kind, target, sender = before.kind, before.target, before.sender
         cell = kernel.cells.get(names[target])
         handler = None if cell is None else cell.kind._wires.get(names[kind])
-        if cell is None or handler is None or not (cell.queued and cell.mailbox):
+        if cell is None or handler is None or letters[taken].blobs or not (cell.queued and cell.mailbox):
             return taken
         if cell.bytes + size * len(letters) >= MAILBOX_BYTES:
             return taken
         decode, mailbox, name = handler.decode, cell.mailbox, names[sender]
+        first = taken
         for index in range(taken, min(len(letters), taken + cell.capacity - len(mailbox))):
             letter = letters[index]
             if letter.target != target or letter.kind != kind or letter.sender != sender or letter.ask is not None:
+                break
+            if letter.blobs:
                 break
             try:
                 message = decode(letter.body)
             except Exception:  # it is looked at again, where there is somebody to tell
                 break
             mailbox.append(Mail(message, letter.id, letter.cause, letter.root, letter.hlc, name, None, size))
-            kernel.received += 1
-            cell.bytes += size
             taken += 1
+        kernel.received += taken - first
+        kernel.held_bytes += size * (taken - first)
+        cell.bytes += size * (taken - first)
         return taken
 
     def _merge_stamp(self, peer: Peer, stamp: int) -> None:
@@ -363,7 +421,9 @@ class Mailroom:
             self.stamps_ahead[peer.process] += 1
         kernel.hlc = merged
 
-    def _take_message(self, peer: Peer, kind: str, target: str, sender: str, letter: Letter, size: int) -> None:
+    def _take_message(
+        self, peer: Peer, kind: str, target: str, sender: str, letter: Letter, size: int, bulk: tuple[bytes, ...]
+    ) -> None:
         kernel = self._kernel
         kernel.received += 1
         asked = letter.ask
@@ -377,26 +437,28 @@ class Mailroom:
             kernel.dead_letter("unknown", mail, target, ActorStopped(f"there is no actor {target}"))
             return
         handler = cell.kind._wires.get(kind)
-        if handler is None:
+        if handler is None and Opaque in cell.handlers:
+            mail.message = Opaque(name=kind, body=letter.body, blobs=bulk)
+        elif handler is None:
             known = ", ".join(sorted(cell.kind._wires)) or "nothing"
             kernel.dead_letter("unhandled", mail, target, Unhandled(f"{target} handles {known}, not {kind}"))
             return
-        try:
-            mail.message = handler.decode(letter.body)
-        except Exception as problem:  # a message may check itself, with code and errors of its own
-            kernel.dead_letter("undecodable", mail, target, Unhandled(f"{target}: {kind}: {problem}"))
-            return
+        else:
+            try:
+                message = handler.decode(letter.body)
+                mail.message = unsplit(message, bulk) if bulk or handler.is_bulk else message
+            except Exception as problem:  # a message may check itself, with code and errors of its own
+                kernel.dead_letter("undecodable", mail, target, Unhandled(f"{target}: {kind}: {problem}"))
+                return
         if ask is not None and cell.held:
             ring = kernel.cycles.closes(cell, ask)
             if ring is not None:
                 kernel.dead_letter("cycle", mail, target, AskCycle(ring))
                 return
         if len(cell.mailbox) >= cell.capacity or cell.bytes >= MAILBOX_BYTES:
-            if cell.bytes >= MAILBOX_BYTES_MAX:
-                kernel.dead_letter("full", mail, target, Overloaded(f"the mailbox of {target} is full"))
-                return
             self._pause(cell, peer)
         cell.bytes += size
+        kernel.held_bytes += size
         kernel.push(cell, mail)
 
     def _pause(self, cell: Cell, peer: Peer) -> None:
@@ -423,21 +485,30 @@ class Mailroom:
             return None
         return wait
 
-    def _on_reply(self, peer: Peer, _target: str, _sender: str, letter: Letter) -> None:
+    def _on_reply(self, peer: Peer, letter: Letter, bulk: tuple[bytes, ...]) -> None:
         wait = self._pending(peer, letter)
         if wait is None:
             return
         kind = type(wait.message)
-        decode = self._answers.get(kind)
-        if decode is None:
-            expected = type(None) if kind.answer is None else kind.answer  # type: ignore[union-attr]
-            decode = self._answers[kind] = decoder(expected)
+        if kind is Opaque:
+            self._kernel.settle(wait, Opaque(name="", body=letter.body, blobs=bulk), None)
+            return
         try:
-            value = decode(letter.body)
+            value = (
+                unsplit(self.decode_answer(kind, letter.body), bulk) if bulk else self.decode_answer(kind, letter.body)
+            )
         except Exception as problem:
             self._kernel.settle(wait, None, Unhandled(f"the answer of {wait.target and wait.target.name}: {problem}"))
         else:
             self._kernel.settle(wait, value, None)
+
+    def decode_answer(self, kind: type, body: Any) -> Any:
+        """The answer to a message of that kind. Raises what decoding raises."""
+        decode = self._answers.get(kind)
+        if decode is None:
+            expected = type(None) if kind.answer is None else kind.answer  # type: ignore[attr-defined]
+            decode = self._answers[kind] = decoder(expected)
+        return decode(body)
 
     def _on_error(self, peer: Peer, _target: str, _sender: str, letter: Letter) -> None:
         wait = self._pending(peer, letter)
@@ -452,7 +523,7 @@ class Mailroom:
     def _on_pause(self, peer: Peer, target: str, _sender: str, _letter: Letter) -> None:
         if self._kernel.neighbours.process_of(target) == peer.process:
             peer.paused.setdefault(target, deque())
-            peer.room = 0
+            peer.silent()
 
     def _on_resume(self, peer: Peer, target: str, _sender: str, _letter: Letter) -> None:
         waiters = peer.paused.pop(target, None)
@@ -481,3 +552,6 @@ class Mailroom:
 
     def _on_inspect(self, peer: Peer, _target: str, _sender: str, letter: Letter) -> None:
         self.answer(None, RemoteAsk(peer.process, letter.id, 0, ()), self._kernel.inspect(), None)
+
+    def _on_taken(self, peer: Peer, _target: str, _sender: str, letter: Letter) -> None:
+        self.answer(None, RemoteAsk(peer.process, letter.id, 0, ()), None, None)

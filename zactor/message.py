@@ -14,7 +14,7 @@ import collections.abc
 import types
 import typing
 from collections.abc import Callable
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -34,14 +34,42 @@ FRAME_LETTERS = 128
 FRAME_BYTES = 256 << 10
 """Bytes after which a frame is closed: one more message may lie above it."""
 
+LETTER_BYTES = 64 << 10
+"""Bytes of an answer above which it travels on the bulk lane: beyond this it would hold up others."""
+
 FRAME_SIZE_MAX = MESSAGE_SIZE_MAX + FRAME_BYTES + (64 << 10)
 """A closed frame, one largest message, and a header with its names: a larger one is refused by name."""
 
 SOCKET_SIZE_MAX = 2 * FRAME_SIZE_MAX
 """What a socket takes in at all, so that who sends too much can be told apart; beyond it the connection ends."""
 
+CONTROL, MAIL, BULK = range(3)
+LANES = ("control", "mail", "bulk")
+"""The streams of a connection: kernels and answers, messages, and messages with a `Bulk` field."""
+
 NAME_LENGTH_MAX = 255
 """Characters of a node's, process's or message's name."""
+
+
+# --- routes: how a connection is named, by its routing id
+class Route(NamedTuple):
+    """Who sends by a connection. `token` is drawn for each session, so that nobody else can take its place."""
+
+    process: str
+    incarnation: int
+    lane: int
+    token: str
+
+    def __str__(self) -> str:
+        return f"{self.process}#{self.incarnation}#{LANES[self.lane]}#{self.token}"
+
+    @classmethod
+    def parse(cls, text: str) -> Route | None:
+        """The route of that name, or None for one that is not written so."""
+        parts = text.rsplit("#", 3)
+        if len(parts) != 4 or not parts[0] or len(text) > 255 or not parts[1].isdecimal() or parts[2] not in LANES:
+            return None
+        return cls(parts[0], int(parts[1]), LANES.index(parts[2]), parts[3])
 
 
 # --- ids: 10 bits of process number, 12 bits of incarnation, 42 bits of sequence
@@ -132,6 +160,34 @@ else:
         answer: ClassVar[Any] = None
 
 
+Bulk = typing.Annotated[bytes, msgspec.Meta(description="travels on the bulk lane")]
+"""The type of a field with many bytes: a message that has one travels on the bulk lane, beside small mail, and these
+bytes are not copied into its letter. It is `bytes` to whoever uses it."""
+
+
+class Opaque(Message["Opaque"], wire="zactor.Opaque"):
+    """A message that is passed on undecoded, as it came: whoever has a handler for it takes what it has no other for.
+
+    `name` is its wire name. An ask of an `Opaque` is answered by an `Opaque`, and what is answered with one is what
+    it holds.
+    """
+
+    name: str
+    body: msgspec.Raw
+    blobs: tuple[bytes, ...] = ()
+
+
+Opaque.answer = Opaque
+
+
+class Inspect(Message[dict[str, Any]], wire="$inspect"):
+    """Ask a kernel what `ps` shows. It answers at once, however full its mailboxes are."""
+
+
+class Taken(Message[None], wire="$taken"):
+    """Ask a kernel whether it has all mail that left before this. It answers at once."""
+
+
 class Envelope(msgspec.Struct, frozen=True):
     """What a handler may know of the message it handles, when it takes a second parameter `envelope`."""
 
@@ -168,6 +224,53 @@ def decoder(kind: Any) -> Callable[[bytes | msgspec.Raw], Any]:
     """A function that decodes bytes to a checked value of that type, or raises `msgspec.MsgspecError`."""
     decode: Callable[[bytes | msgspec.Raw], Any] = msgspec.msgpack.Decoder(kind, dec_hook=_decode_unknown).decode
     return decode
+
+
+_bulk_fields: dict[type, tuple[str, ...]] = {}
+
+
+def bulk_fields(kind: type) -> tuple[str, ...]:
+    """The fields of a message or struct that are `Bulk`."""
+    fields = _bulk_fields.get(kind)
+    if fields is None:
+        hints = typing.get_type_hints(kind, include_extras=True) if issubclass(kind, msgspec.Struct) else {}
+        fields = _bulk_fields[kind] = tuple(name for name, hint in hints.items() if hint == Bulk)
+    return fields
+
+
+def lane_of(message: Any) -> int:
+    """The lane that a message travels on."""
+    kind = message.__class__
+    if kind is Opaque:
+        return BULK if message.blobs else MAIL
+    return CONTROL if kind is Inspect else BULK if bulk_fields(kind) else MAIL
+
+
+def split(value: Any) -> tuple[Any, tuple[bytes, ...]]:
+    """What of a value is encoded, and the bytes that travel beside it. Raises TypeError for bulk that is no bytes."""
+    kind = value.__class__
+    if kind is bytes and len(value) > LETTER_BYTES:
+        return b"", (value,)
+    fields = bulk_fields(kind)
+    if not fields:
+        return value, ()
+    blobs = tuple(getattr(value, name) for name in fields)
+    for name, blob in zip(fields, blobs, strict=True):
+        if blob.__class__ is not bytes:
+            raise TypeError(f"{kind.__name__}.{name} is Bulk, so it is bytes, not {type(blob).__name__}")
+    return msgspec.structs.replace(value, **dict.fromkeys(fields, b"")), blobs
+
+
+def unsplit(value: Any, blobs: tuple[bytes, ...]) -> Any:
+    """The value that `split` took apart; `value` has just been decoded. Raises ValueError for too few or many."""
+    if value.__class__ is bytes and len(blobs) == 1:
+        return blobs[0]
+    fields = bulk_fields(value.__class__)
+    if len(fields) != len(blobs):
+        raise ValueError(f"{len(blobs)} pieces of bulk came for {type(value).__name__}, which has {len(fields)}")
+    for name, blob in zip(fields, blobs, strict=True):
+        msgspec.structs.force_setattr(value, name, blob)
+    return value
 
 
 _MUTABLE = (list, dict, set, bytearray, collections.abc.MutableSequence, collections.abc.MutableMapping)
@@ -225,20 +328,20 @@ class Letter(msgspec.Struct, array_like=True, gc=False):
     hlc: _Id
     body: msgspec.Raw
     ask: Asked | None = None
+    blobs: _Index = 0  # how many of the blobs beside the frame are its
 
 
 class Frame(msgspec.Struct, array_like=True, gc=False):
-    """What one process sends another in one piece.
+    """What one process sends another in one piece, on one lane of their connection.
 
-    `sequence` counts the frames with letters from 1 (0: none inside, only an acknowledgement);
-    `acknowledged` is the last sequence taken from the other side.
+    `sequence` counts the frames of a session and lane that have letters, from 1; in a frame with sequence 0, letters
+    greet or refuse, and without letters it only acknowledges. `acknowledged` is the last sequence taken of each lane.
     """
 
     version: int
-    process: _Name
-    incarnation: _Id
+    session: _Id
     sequence: _Id
-    acknowledged: _Id
+    acknowledged: tuple[_Id, _Id, _Id]
     names: typing.Annotated[list[_Name], msgspec.Meta(max_length=FRAME_LETTERS * 3)]
     letters: typing.Annotated[list[Letter], msgspec.Meta(max_length=FRAME_LETTERS)]
 
@@ -249,11 +352,12 @@ decode_frame: Callable[[bytes], Frame] = msgspec.msgpack.Decoder(Frame).decode
 class Batch:
     """Letters on their way into one frame. Names that several of them use are written once."""
 
-    __slots__ = ("letters", "names", "size")
+    __slots__ = ("blobs", "letters", "names", "size")
 
     def __init__(self) -> None:
         self.names: dict[str, int] = {}
         self.letters: list[bytes] = []
+        self.blobs: list[bytes] = []
         self.size = 0
 
     def add(
@@ -267,6 +371,7 @@ class Batch:
         hlc: int,
         body: Any,
         ask: tuple[int, Chain] | None = None,
+        blobs: tuple[bytes, ...] = (),
     ) -> int:
         """Encode one letter. Returns its size in bytes; raises `TooLarge`, or TypeError for a bad value."""
         names = self.names
@@ -275,10 +380,13 @@ class Batch:
         b = names.setdefault(target, len(names))
         c = names.setdefault(sender, len(names))
         try:
-            letter = encode(
-                (a, b, c, id, cause, root, hlc, body) if ask is None else (a, b, c, id, cause, root, hlc, body, ask)
-            )
-            size = len(letter)
+            if blobs:
+                letter = encode((a, b, c, id, cause, root, hlc, body, ask, len(blobs)))
+            elif ask is None:
+                letter = encode((a, b, c, id, cause, root, hlc, body))
+            else:
+                letter = encode((a, b, c, id, cause, root, hlc, body, ask))
+            size = len(letter) + sum(map(len, blobs))
             if size > MESSAGE_SIZE_MAX:
                 raise TooLarge(f"{kind} to {target} has {size} bytes; at most {MESSAGE_SIZE_MAX} travel in one message")
         except Exception:
@@ -286,6 +394,7 @@ class Batch:
                 del names[name]
             raise
         self.letters.append(letter)
+        self.blobs += blobs
         self.size += size
         return size
 
@@ -294,7 +403,7 @@ class Batch:
         return len(self.letters) >= FRAME_LETTERS or self.size >= FRAME_BYTES
 
     def close(self) -> bytes:
-        """The names and letters as they stand at the end of a frame."""
+        """The names and letters as they stand at the end of a frame; the blobs travel beside it."""
         letters = self.letters
         return b"".join((encode(list(self.names)), b"\xdd", len(letters).to_bytes(4, "big"), *letters))
 
@@ -302,7 +411,7 @@ class Batch:
 EMPTY = Batch().close()
 
 
-def frame(process: str, incarnation: int, sequence: int, acknowledged: int, rest: bytes) -> bytes:
+def frame(session: int, sequence: int, acknowledged: tuple[int, int, int], rest: bytes) -> bytes:
     """A whole frame: its header and a closed batch."""
-    header = encode((PROTOCOL_VERSION, process, incarnation, sequence, acknowledged))
-    return b"\x97" + header[1:] + rest  # an array of five becomes one of seven: msgpack's fixarray 0x9X
+    header = encode((PROTOCOL_VERSION, session, sequence, acknowledged))
+    return b"\x96" + header[1:] + rest  # an array of four becomes one of six: msgpack's fixarray 0x9X

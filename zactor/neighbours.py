@@ -1,22 +1,24 @@
-"""The other processes, as one kernel knows them: the book, greetings, loss, and who watches whom.
+"""The other processes, as one kernel knows them: the book, greetings, loss, goodbyes, and who watches whom.
 
 The **book** says which process an actor lives in and which incarnation of it is current; the launcher keeps it.
 A connection is greeted before mail goes out by it: HELLO says who we are and whom we expect, WELCOME that the
 mailboxes exist, GOAWAY why not. Clients are in no book: a HELLO makes them known, until they say goodbye or are lost.
+Loss makes a new session, which both sides agree on by the next HELLO: the higher number holds. BYE empties a
+connection before it ends: each side says what it has sent, and goes when it has taken what the other did.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from zactor.actor import Down, Up
 from zactor.cell import Cell, RemoteAsk
-from zactor.errors import ProcessLost
-from zactor.message import UNDECODABLE, Frame, Letter, Message, Ref, decoder
-from zactor.peer import Peer
+from zactor.errors import ActorStopped, ConnectionLost
+from zactor.message import BULK, CONTROL, MAIL, UNDECODABLE, Batch, Frame, Letter, Ref, Route, decoder, frame, lane_of
+from zactor.peer import Lane, Peer
 
 if TYPE_CHECKING:
     from zactor.kernel import Kernel
@@ -24,15 +26,13 @@ if TYPE_CHECKING:
 CLIENTS_MAX = 1000
 
 EARLY_MAX = 1000
-"""HELLOs kept until the first book comes, which others may have had before us: as many as a book has processes."""
+"""HELLOs kept until the next book comes, which others may have had before us: as many as a book has processes."""
 
-_hello = decoder(tuple[str, str])
+_hello = decoder(tuple[str, str, str, int, str])
+_goaway = decoder(tuple[str, bool])
 _down = decoder(tuple[str, bool])
+_bye = decoder(tuple[int, int])
 _text = decoder(str)
-
-
-class Inspect(Message[dict[str, Any]], wire="$inspect"):
-    """Ask a kernel what `ps` shows. It answers at once, however full its mailboxes are."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -46,15 +46,19 @@ class Entry(msgspec.Struct, frozen=True):
 class Neighbours:
     """The other processes and the clients of one kernel."""
 
-    def __init__(self, kernel: Kernel, run: str) -> None:
+    def __init__(self, kernel: Kernel, run: str, key: str) -> None:
         self._kernel = kernel
         self._run = run
+        self._key = key
         self._nodes: dict[str, str] = {}
         self._entries: dict[str, Entry] = {}
         self._watches: dict[str, set[str]] = {}  # an actor elsewhere: who watches it here
-        self._downs: set[tuple[str, str]] = set()  # (watcher, watched): told Down, not yet Up
+        self._downs: dict[tuple[str, str], bool] = {}  # (watcher, watched): told Down, for good or not, and not yet Up
         self._early: dict[str, tuple[str, Frame]] = {}  # HELLO of an incarnation that our book does not know yet
+        self._leaving = False
         self.peers: dict[str, Peer] = {}
+        self.sources: dict[str, tuple[Peer, Lane]] = {}  # the connections by which frames may come
+        self.lost_messages: Counter[str] = Counter()  # at most so many, by process
 
     def controls(self) -> dict[str, Any]:
         """The letters between kernels that are about processes and watching."""
@@ -69,33 +73,48 @@ class Neighbours:
     # --- the book
     def on_book(self, nodes: dict[str, str], entries: dict[str, Entry]) -> None:
         """The launcher's book: node -> process, and the state of each process."""
+        for process in [name for name in self.peers if name not in entries and not name.startswith("@")]:
+            self._removed(process)
         before, self._entries = self._entries, entries
         self._nodes = nodes
+        self._kernel.heartbeat.start()
         for process, entry in entries.items():
             if process == self._kernel.process:
+                if entry.incarnation > self._kernel.incarnation:
+                    self._superseded(entry.incarnation)
                 continue
             was = before.get(process)
-            had_left = was is not None and not was.reachable
             peer = self.peers.get(process)
             if peer is None:
-                peer = self.peers[process] = self._peer(process, entry.incarnation)
+                peer = self.peers[process] = Peer(process, entry.incarnation)
             elif peer.incarnation != entry.incarnation:
-                self.lost(process, f"{process} was replaced")
-                peer.incarnation = entry.incarnation
+                self.lost(peer, f"{process} was replaced", again=False)
+                peer.incarnation, peer.session = entry.incarnation, 1
             elif not entry.reachable:
                 final = entry.gone is not None and peer.gone is None
-                if final or not had_left:
-                    self.lost(process, entry.gone or f"{process} has ended", final=final)
+                if final or was is None or was.reachable:
+                    self.lost(peer, entry.gone or f"{process} has ended", final=final, again=False)
             peer.gone = entry.gone
-            peer.room = 0
-            if entry.reachable and (self._wanted(process) or peer.batch.letters or peer.frames):
+            if peer.state == "refused":  # by who did not have this book
+                peer.state = "closed"
+            peer.silent()
+            if entry.reachable and (self._wanted(process) or not all(lane.empty() for lane in peer.lanes)):
                 self.greet(process)
-        for process, (source, frame) in list(self._early.items()):
-            del self._early[process]
-            self._on_hello(source, frame)
+        early, self._early = self._early, {}
+        for source, hello in early.values():
+            self._on_hello(source, hello, is_late=True)
 
-    def _peer(self, process: str, incarnation: int) -> Peer:
-        return Peer(self._kernel.process, self._kernel.incarnation, process, incarnation)
+    def _removed(self, process: str) -> None:
+        """A process is in the book no more: the topology has changed."""
+        peer = self.peers.pop(process)
+        because = f"{process} is no part of the topology any more"
+        self.lost(peer, because, final=True)
+        peer.gone = because  # refs to it may be kept
+
+    def _superseded(self, incarnation: int) -> None:
+        """Another incarnation of this process runs: what this one believes is no longer so."""
+        kernel = self._kernel
+        kernel.life.end(None, f"incarnation {incarnation} of {kernel.process} runs; this is {kernel.incarnation}")
 
     def _wanted(self, process: str) -> bool:
         if any(process in cell.unlinked for cell in self._kernel.cells.values() if cell.unlinked):
@@ -128,85 +147,166 @@ class Neighbours:
 
     def say_hello(self, peer: Peer) -> None:
         """Say who we are and whom we expect. Saying it twice does no harm."""
-        peer.handshake(self._kernel.world.send, "$hello", (self._run, peer.process))
+        kernel = self._kernel
+        who = (self._run, self._key, kernel.process, kernel.incarnation, peer.process)
+        peer.handshake(kernel.world.send, "$hello", who)
 
     # --- greetings
-    def handshake(self, source: str, peer: Peer | None, frame: Frame) -> bool:
-        """Take a frame that greets, welcomes or refuses. Returns whether it was one, from somebody who may."""
+    def handshake(self, source: str, frame: Frame) -> bool:
+        """Take a frame that greets, welcomes or refuses. Returns whether it came from somebody who may."""
         kind = frame.names[frame.letters[0].kind] if frame.letters[0].kind < len(frame.names) else ""
         if kind == "$hello":
-            self._on_hello(source, frame)
-        elif peer is None or peer.incarnation != frame.incarnation:
-            return False
-        elif kind == "$forgotten" and peer.state == "open" and peer.source == source:
-            self.lost(peer.process, f"{peer.process} lost its connection to us")
-        elif peer.state != "greeting":
-            return False
-        elif kind == "$welcome":
-            peer.source = source
-            self._on_welcome(peer)
-        elif kind == "$goaway":
-            self._on_goaway(peer, frame.letters[0])
-        else:
-            return False
-        return True
+            return self._on_hello(source, frame)
+        route = Route.parse(source)
+        peer = None if route is None else self.peers.get(route.process)
+        if route is not None and peer is not None and (CONTROL, peer.incarnation) == (route.lane, route.incarnation):
+            is_answer = frame.session == peer.session and peer.state == "greeting"
+            if kind == "$forgotten" and peer.state == "open" and source in peer.sources:
+                self.lost(peer, f"{peer.process} lost its connection to us")
+                return True
+            if kind == "$welcome" and is_answer and self._on_welcome(source, peer, frame.letters[0]):
+                return True
+            if kind == "$goaway" and is_answer and not route.token:  # it came by the connection that we opened
+                self._on_goaway(peer, frame.letters[0])
+                return True
+            if kind == "$welcome" and source in peer.sources:
+                return True  # to the second of two HELLOs
+        self._kernel.mailroom.stranger(source, "frame out of place", f"{kind}, which nobody awaits")
+        return False
 
-    def _on_hello(self, source: str, frame: Frame) -> None:
-        process = frame.process
+    def _on_hello(self, source: str, frame: Frame, *, is_late: bool = False) -> bool:
+        refused = self._kernel.mailroom.stranger
         try:
-            run, expected = _hello(frame.letters[0].body)
+            run, key, process, incarnation, expected = _hello(frame.letters[0].body)
         except UNDECODABLE as problem:
-            self._kernel.mailroom.stranger(source, "bad HELLO", str(problem))
-            return
-        is_client = process.startswith("@")
-        peer = self.peers.get(process)
+            refused(source, "bad HELLO", str(problem))
+            return False
+        route = Route.parse(source)
+        if route is None or (process, incarnation, CONTROL) != route[:3] or not route.token:
+            refused(source, "false name", f"calls itself {process!r} {incarnation}")
+            return False
         own = self._kernel.process
-        if run != self._run or expected != own:
-            self._kernel.mailroom.stranger(source, "wrong HELLO", f"{process!r} looks for {expected!r} of run {run!r}")
-            if is_client and len(self.peers) < CLIENTS_MAX:
-                text = f"this is {own} of run {self._run}"
-                self._peer(process, frame.incarnation).handshake(self._kernel.world.send, "$goaway", text)
-            return
-        if peer is None and is_client:
-            peer = self._peer(process, frame.incarnation)
-            if len(self.peers) >= CLIENTS_MAX:
-                self._call_clients()
-                self._kernel.mailroom.stranger(
-                    source, "unknown process", f"{process!r}, and there is no room for more clients"
-                )
-                peer.handshake(self._kernel.world.send, "$goaway", "it has no room for more clients now; try again")
-                return
-            self.peers[process] = peer
-        if peer is None or peer.incarnation < frame.incarnation:
-            if process in self._entries or (not self._entries and len(self._early) < EARLY_MAX):
-                self._early[process] = (source, frame)  # it was (re)started, and our book is not there yet
+        if self._leaving:
+            self._refuse(source, frame, f"{own} stops")
+            return False
+        if run != self._run or key != self._key or expected != own:
+            refused(source, "wrong HELLO", f"{process!r} looks for {expected!r} of run {run!r}")
+            what = "another key than" if run == self._run and expected == own else f"{expected!r} of run {run!r}, not"
+            self._refuse(source, frame, f"this is {own} of run {self._run}; the HELLO was for {what} it")
+            return False
+        peer = self.peers.get(process)
+        if peer is None and process.startswith("@"):
+            peer = self._new_client(source, frame, process, incarnation)
+            if peer is None:
+                return False
+        if peer is None or peer.incarnation < incarnation:
+            if process in self._entries or (not is_late and len(self._early) < EARLY_MAX):
+                self._early[process] = (source, frame)  # it was (re)started or added, and our book is not there yet
+                return True
+            refused(source, "unknown process", repr(process))
+            self._refuse(source, frame, f"{process} is not in the book of {own}")
+            return False
+        if peer.incarnation != incarnation:
+            refused(source, "old incarnation", f"{process!r} {incarnation}")
+            self._refuse(source, frame, f"incarnation {peer.incarnation} of {process} runs", superseded=True)
+            return False
+        return self._take_hello(source, frame, peer)
+
+    def _new_client(self, source: str, frame: Frame, process: str, incarnation: int) -> Peer | None:
+        if len(self.peers) >= CLIENTS_MAX:
+            self._kernel.mailroom.stranger(
+                source, "unknown process", f"{process!r}, and there is no room for more clients"
+            )
+            self._refuse(source, frame, "it has no room for more clients now; try again")
+            return None
+        peer = self.peers[process] = Peer(process, incarnation)
+        peer.session = frame.session
+        return peer
+
+    def _take_hello(self, source: str, frame: Frame, peer: Peer) -> bool:
+        """HELLO of somebody known: agree on the session, and welcome it."""
+        is_client = peer.process.startswith("@")
+        if frame.session < peer.session and not is_client:
+            if peer.state == "closed":
+                self.greet(peer.process)
             else:
-                self._kernel.mailroom.stranger(source, "unknown process", repr(process))
-            return
-        if peer.incarnation != frame.incarnation or (peer.source and peer.source != source and is_client):
-            self._kernel.mailroom.stranger(source, "old incarnation", f"{process!r} {frame.incarnation}")
-            return
-        peer.source = source
-        peer.received = 0
-        peer.handshake(self._kernel.world.send, "$welcome", None)
+                self.say_hello(peer)  # ours is the newer session
+            return True
+        if frame.session > peer.session:
+            if peer.welcomed or peer.state == "open":
+                self.lost(peer, f"{peer.process} opened a new connection", again=False)
+                if is_client:
+                    self.peers[peer.process] = peer
+                    peer.gone = None
+            peer.session = frame.session
+            if peer.state == "greeting":  # by a HELLO of the session before: it is said anew
+                peer.state = "closed"
+        elif peer.welcomed and source not in peer.sources:
+            self._kernel.mailroom.stranger(source, "false name", f"{peer.process!r} has another connection")
+            self._refuse(source, frame, f"{peer.process} has another connection")
+            return False
+        peer.welcomed = True
+        peer.heard_ns = self._kernel.world.now_ns()
+        self._introduce(source, peer, CONTROL)
+        peer.handshake(self._kernel.world.send, "$welcome", self._key)
         if is_client:
             peer.state = "open"
             self._kernel.mailroom.touch(peer)
         else:
-            self.greet(process)  # acknowledgements, at least, will go back
+            self.greet(peer.process)  # acknowledgements, at least, will go back
+        return True
 
-    def call_again(self, process: str, incarnation: int) -> None:
+    def _refuse(self, source: str, hello: Frame, because: str, *, superseded: bool = False) -> None:
+        """Send GOAWAY to whoever said that HELLO, by the connection that it came by."""
+        batch = Batch()
+        batch.add("$goaway", "", "", 0, 0, 0, 0, (because, superseded))
+        self._kernel.world.send(source, CONTROL, frame(hello.session, 0, (0, 0, 0), batch.close()), [])
+
+    def introduce(self, source: str) -> tuple[Peer, Lane] | None:
+        """A connection that was not heard of: another lane of somebody that was welcomed, or nobody's."""
+        route = Route.parse(source)
+        peer = None if route is None else self.peers.get(route.process)
+        if route is None or peer is None or str(route._replace(lane=CONTROL)) not in peer.sources:
+            return None
+        return self._introduce(source, peer, route.lane)
+
+    def _introduce(self, source: str, peer: Peer, lane: int) -> tuple[Peer, Lane]:
+        peer.sources.add(source)
+        entry = self.sources[source] = (peer, peer.lanes[lane])
+        self.writable(peer.process)
+        return entry
+
+    def writable(self, process: str) -> None:
+        """A connection has room again, or exists now."""
+        peer = self.peers.get(process)
+        if peer is not None and peer.state == "open":
+            self._kernel.mailroom.touch(peer)
+
+    def disconnected(self, source: str, because: str) -> None:
+        """A connection by which frames came has ended."""
+        entry = self.sources.pop(source, None)
+        if entry is not None and source in entry[0].sources:
+            self.lost(entry[0], because)
+
+    def call_again(self, source: str) -> None:
         """A client that was cut off for a while, and forgotten, shall greet us again."""
-        self._peer(process, incarnation).handshake(self._kernel.world.send, "$forgotten", None)
+        batch = Batch()
+        batch.add("$forgotten", "", "", 0, 0, 0, 0, None)
+        self._kernel.world.send(source, CONTROL, frame(0, 0, (0, 0, 0), batch.close()), [])
 
-    def _call_clients(self) -> None:
-        """Send something to each client: the world says which of them have gone without a goodbye."""
-        for peer in list(self.peers.values()):
-            if peer.process.startswith("@"):
-                peer.handshake(self._kernel.world.send, "$welcome", None)
-
-    def _on_welcome(self, peer: Peer) -> None:
+    def _on_welcome(self, source: str, peer: Peer, letter: Letter) -> bool:
+        try:
+            if _text(letter.body) != self._key:
+                return False
+        except UNDECODABLE:
+            return False
         peer.state = "open"
+        peer.welcomed = True
+        peer.heard_ns = self._kernel.world.now_ns()
+        self._introduce(source, peer, CONTROL)
+        if self._kernel.process.startswith("@"):  # answered by the connections that it opens: all of them now
+            peer.acknowledge(self._kernel.world.send, MAIL)
+            peer.acknowledge(self._kernel.world.send, BULK)
         for name in self._watches:
             if self.process_of(name) == peer.process:
                 self._kernel.mailroom.post_control(peer, "$watch", name, "", None)
@@ -215,53 +315,113 @@ class Neighbours:
                 cell.unlinked.discard(peer.process)
                 self._kernel.life.linked(cell)
         self._kernel.mailroom.touch(peer)
+        return True
 
     def _on_goaway(self, peer: Peer, letter: Letter) -> None:
         try:
-            because = _text(letter.body)
+            because, superseded = _goaway(letter.body)
         except UNDECODABLE:
-            because = "no reason was given"
-        self.lost(peer.process, f"{peer.process} refused us: {because}")
+            because, superseded = "no reason was given", False
+        if superseded:
+            self._kernel.life.end(None, f"{peer.process} says: {because}; this is {self._kernel.incarnation}")
+        self.lost(peer, f"{peer.process} refused us: {because}", again=False)
         peer.state = "refused"
         peer.gone = f"refused: {because}"
 
-    def lost(self, process: str, because: str, *, final: bool = False) -> None:
-        """A process is gone, for ever if `final`: what waited for it hears so now."""
-        peer = self.peers.get(process)
-        kernel = self._kernel
-        if peer is None or (peer.state == "closed" and not peer.source and not peer.outbox_messages and not final):
+    # --- loss
+    def lost(self, peer: Peer, because: str, *, final: bool = False, again: bool = True) -> None:
+        """A connection is gone, for ever if `final`: what waited for it hears so now, and a new session begins."""
+        if peer.state == "closed" and not (peer.welcomed or peer.outbox_messages or final):
             return
-        if process.startswith("@"):
-            del self.peers[process]
-            peer.gone = because  # refs to it may be kept
+        for source in peer.sources:
+            self.sources.pop(source, None)
+        said_bye = peer.bye and peer.bye_due is not None
+        process, kernel = peer.process, self._kernel
+        lanes = peer.lanes
+        waiting, under_way = self._forget(peer, "peer lost", ConnectionLost(because, "not sent"))
+        if under_way and not said_bye:
+            self.lost_messages[process] += under_way
+        if not process.startswith("@"):  # clients come and go
+            fields = {"peer": process, "because": because, "outbox": waiting, "lost_at_most": under_way}
+            kernel.world.log("warning", "", "peer_lost", fields)
+        for wait in [each for each in kernel.pending.values() if each.target is not None and each.target.peer is peer]:
+            assert wait.target is not None
+            sent = "sent" if wait.id <= lanes[lane_of(wait.message)].asked else "not sent"
+            kernel.settle(wait, None, ConnectionLost(f"{wait.target.name}: {because}", sent))
+        self._end_service(process)
+        for name, watchers in self._watches.items():
+            if self.process_of(name) == process:
+                for watcher in sorted(watchers):
+                    self.notice(watcher, Down(ref=Ref(name), reason=because, final=final))
+        kernel.world.disconnect(process)
+        if again and not final:
+            self.greet(process)
+
+    def _forget(self, peer: Peer, reason: str, error: ActorStopped | ConnectionLost) -> tuple[int, int]:
+        """End a session. Returns how many messages had not left, and how many were under way."""
+        kernel = self._kernel
+        if peer.process.startswith("@"):
+            self.peers.pop(peer.process, None)
+            peer.gone = str(error)  # refs to it may be kept
         peer.state = "closed"
-        peer.source = ""
+        peer.session += 1
+        self._turn_away(peer, reason, error)
+        waiting, under_way = peer.reset()
+        if waiting:
+            kernel.dead[reason] += waiting
+        return waiting, under_way
+
+    def _turn_away(self, peer: Peer, reason: str, error: ActorStopped | ConnectionLost) -> None:
+        """Those who wait for room hear that there will be none."""
         paused, peer.paused = peer.paused, {}
         waiters, peer.waiters = peer.waiters, deque()
         for queue in (*paused.values(), waiters):
             for wait, target, mail in queue:
-                kernel.dead_letter("process lost", mail, target.name)
-                kernel.settle(wait, None, ProcessLost(because))
-        dropped = peer.reset()
-        if dropped:
-            kernel.dead["process lost"] += dropped
-        if not process.startswith("@"):  # clients come and go
-            fields = {"peer": process, "because": because, "outbox": dropped}
-            kernel.world.log("warning", "", "peer_lost", fields)
-        for wait in [each for each in kernel.pending.values() if each.target is not None]:
-            assert wait.target is not None
-            if wait.target.peer is peer:
-                kernel.settle(wait, None, ProcessLost(f"{wait.target.name}: {because}"))
+                self._kernel.dead_letter(reason, mail, target.name)
+                self._kernel.settle(wait, None, error)
+
+    def _end_service(self, process: str) -> None:
+        """Nobody there waits for an answer or for room any more."""
+        kernel = self._kernel
         for number, task in list(kernel.serving.items()):
             if isinstance(task.mail.ask, RemoteAsk) and task.mail.ask.process == process:
                 kernel.direct(task.cell, "cancel", number)
         for cell in kernel.cells.values():
             if cell.paused:
                 cell.paused.discard(process)
-        for name, watchers in self._watches.items():
-            if self.process_of(name) == process:
-                for watcher in sorted(watchers):
-                    self.notice(watcher, Down(ref=Ref(name), reason=because, final=final))
+
+    # --- goodbye
+    def leave(self) -> None:
+        """Say BYE to everybody, once what waits for them has left. `left` says when it is done."""
+        self._leaving = True
+        for peer in self.peers.values():
+            peer.silent()
+            self._kernel.mailroom.touch(peer)
+
+    def left(self) -> bool:
+        """Whether nothing is on its way from here or to here any more."""
+        return not any(peer.state == "open" for peer in self.peers.values())
+
+    def part(self, peer: Peer) -> None:
+        """Say BYE, when it is time, and go when everything has come."""
+        if peer.state != "open" or not (self._leaving or peer.bye_due):
+            return
+        _, mail, bulk = peer.lanes
+        kernel = self._kernel
+        if not peer.bye and mail.empty() and bulk.empty():
+            peer.bye = True
+            peer.lanes[CONTROL].post("$bye", "", "", (0, 0, 0, kernel.hlc), (mail.sequence, bulk.sequence))
+            kernel.shipped += peer.flush(kernel.world.send)
+        if peer.parted() and peer.lanes[CONTROL].empty():
+            stops = f"{peer.process} has stopped"
+            self._forget(peer, "stopped", ActorStopped(stops))
+            self._end_service(peer.process)
+
+    def _on_bye(self, peer: Peer, _target: str, _sender: str, letter: Letter) -> None:
+        peer.bye_due = _bye(letter.body)
+        peer.silent()
+        self._turn_away(peer, "stopped", ActorStopped(f"{peer.process} stops"))
+        self._kernel.mailroom.touch(peer)
 
     # --- watching
     def watch(self, cell: Cell, name: str) -> None:
@@ -288,7 +448,7 @@ class Neighbours:
     def unwatch(self, cell: Cell, name: str) -> None:
         """It does not any more."""
         target = self._kernel.cells.get(name)
-        self._downs.discard((cell.name, name))
+        self._downs.pop((cell.name, name), None)
         if target is not None and target.watchers is not None:
             target.watchers.pop(cell.name, None)
         watchers = self._watches.get(name)
@@ -299,17 +459,17 @@ class Neighbours:
                 self._kernel.mailroom.control(name, "$unwatch", "", None)
 
     def notice(self, watcher: str, notice: Down | Up) -> None:
-        """Tell a watcher here. `Up` only reaches one that was told `Down`."""
+        """Tell a watcher here. `Up` only reaches one that was told `Down`, and `Down` again only if it is for good."""
         cell = self._kernel.cells.get(watcher)
         if cell is None:
             return
         pair = (watcher, notice.ref.name)
         if isinstance(notice, Down):
-            self._downs.add(pair)
-        elif pair not in self._downs:
+            if self._downs.get(pair) in (True, notice.final):
+                return
+            self._downs[pair] = notice.final
+        elif self._downs.pop(pair, None) is None:
             return
-        else:
-            self._downs.discard(pair)
         self._kernel.life.notice(cell, notice)
 
     def notice_process(self, process: str, notice: Down | Up) -> None:
@@ -345,14 +505,3 @@ class Neighbours:
         if self.process_of(sender) == peer.process:
             for watcher in sorted(self._watches.get(sender, ())):
                 self.notice(watcher, Up(ref=Ref(sender)))
-
-    def say_goodbye(self) -> None:
-        """A client goes: those it talked to need not keep anything for it."""
-        for peer in self.peers.values():
-            if peer.state == "open":
-                self._kernel.mailroom.post_control(peer, "$bye", "", "", None)
-        self._kernel.mailroom.flush()
-
-    def _on_bye(self, peer: Peer, _target: str, _sender: str, _letter: Letter) -> None:
-        if peer.process.startswith("@"):
-            self.lost(peer.process, "it said goodbye")

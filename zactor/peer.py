@@ -1,11 +1,13 @@
-"""What one kernel knows of another process: a greeting, an outbox, a window, and who is paused there.
+"""What one kernel knows of another process: a session, three lanes with outbox and window, and who is paused there.
 
-A pure machine: bytes go out by the function it is given, nothing else happens. Frames with letters are
+A pure machine: bytes go out by the function it is given, nothing else happens. On each lane frames with letters are
 numbered from 1 and acknowledged by number, mostly on the back of frames that go the other way. At most
 `WINDOW_FRAMES` or `WINDOW_BYTES` are under way unacknowledged, so a sender that never looks up is held at
 home, where `tell` can tell it so, rather than in queues that nobody sees.
 
-States: `closed` (nothing said yet), `greeting` (HELLO is out), `open` (WELCOME came), `refused` (GOAWAY came).
+A **session** is one connection: both sides count it up when they lose the other, and what belongs to an older one, or
+does not follow the frame before, is never delivered. States: `closed` (nothing said yet), `greeting` (HELLO is out),
+`open` (WELCOME came), `refused` (GOAWAY came).
 """
 
 from __future__ import annotations
@@ -14,90 +16,106 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from zactor.message import EMPTY, FRAME_BYTES, FRAME_LETTERS, MESSAGE_SIZE_MAX, Batch, Chain, Message, encode, frame
+from zactor.message import (
+    BULK,
+    CONTROL,
+    EMPTY,
+    FRAME_BYTES,
+    FRAME_LETTERS,
+    LANES,
+    MAIL,
+    MESSAGE_SIZE_MAX,
+    Batch,
+    Chain,
+    Message,
+    encode,
+    frame,
+)
 
 WINDOW_FRAMES = 64
 WINDOW_BYTES = 8 << 20
-"""Under way to one process at a time: enough for a full loopback at 4 ms a turn, little enough to hold."""
+"""Under way on one lane at a time: enough for a full loopback at 4 ms a turn, little enough to hold."""
 
 ACKNOWLEDGE_EVERY = WINDOW_FRAMES // 4
 
 OUTBOX_MESSAGES = 10_000
 OUTBOX_BYTES = 16 << 20
-"""What may wait at home for one process before `tell` says Overloaded."""
+"""What may wait at home on one lane before `tell` says Overloaded."""
+
+Send = Callable[[str, int, bytes, "list[bytes]"], bool]
+"""`World.send`: process, lane, frame, blobs."""
 
 
-class Peer:
-    """Another process, from here."""
+class Lane:
+    """One stream to another process, and what came by the one that goes the other way."""
 
     __slots__ = (
+        "_asked",
         "_closed_bytes",
         "_closed_messages",
+        "_frames",
+        "asked",
         "batch",
         "controls",
-        "dirty",
-        "frames",
-        "gone",
-        "incarnation",
-        "owed",
-        "owed_bytes",
-        "own_incarnation",
-        "own_process",
-        "paused",
-        "process",
+        "granted",
+        "number",
         "received",
         "room",
         "sequence",
-        "source",
-        "state",
         "unacknowledged",
         "unacknowledged_bytes",
-        "waiters",
     )
 
-    def __init__(self, own_process: str, own_incarnation: int, process: str, incarnation: int) -> None:
-        self.own_process = own_process
-        self.own_incarnation = own_incarnation
-        self.process = process
-        self.incarnation = incarnation
-        self.source = ""  # the connection by which it greeted us
-        self.state = "closed"
-        self.gone: str | None = None  # why it will not come back
-        self.dirty = False
-        self.paused: dict[str, deque[Any]] = {}  # actors there that are full: those who wait for room
-        self.waiters: deque[Any] = deque()  # those who wait for room in the outbox
-        self.reset()
-
-    def reset(self) -> int:
-        """Forget the connection. Returns how many messages were in the outbox."""
-        lost = self.outbox_messages if hasattr(self, "batch") else 0
+    def __init__(self, number: int) -> None:
+        self.number = number
         self.batch = Batch()
         self.controls = 0  # letters of the open batch that are no messages
         self.room = 0  # letters that `tell` may bring the open batch to; 0: each goes by `post`
-        self.frames: deque[tuple[bytes, int, int]] = deque()  # closed: (rest, messages in it, bytes of letters)
+        # closed: (rest, blobs, messages in it, bytes of letters, the last ask in it or before)
+        self._frames: deque[tuple[bytes, list[bytes], int, int, int]] = deque()
         self._closed_messages = 0
         self._closed_bytes = 0
+        self._asked = 0  # the id of the last ask that was posted
+        self.asked = 0  # and of the last that left
         self.sequence = 0
-        self.unacknowledged: deque[tuple[int, int]] = deque()  # (sequence, bytes)
+        self.unacknowledged: deque[tuple[int, int, int]] = deque()  # (sequence, bytes, messages)
         self.unacknowledged_bytes = 0
         self.received = 0
-        self.owed = 0
-        self.owed_bytes = 0
-        return lost
+        self.granted = 0  # what is acknowledged of it: less while this process holds too much
 
     @property
-    def outbox_messages(self) -> int:
+    def messages(self) -> int:
         """Messages that have not left."""
         return self._closed_messages + len(self.batch.letters) - self.controls
 
     @property
-    def outbox_bytes(self) -> int:
+    def size(self) -> int:
         """Bytes of letters that have not left."""
         return self._closed_bytes + self.batch.size
 
+    @property
+    def under_way(self) -> int:
+        """Messages that have left and are not acknowledged."""
+        return sum(entry[2] for entry in self.unacknowledged)
+
+    def empty(self) -> bool:
+        """Whether everything has left."""
+        return not (self._frames or self.batch.letters)
+
+    def ready(self) -> bool:
+        """Whether a whole frame waits."""
+        return bool(self._frames)
+
     def full(self) -> bool:
-        """Whether the outbox takes no more messages; answers and system letters it always takes."""
-        return self.outbox_messages >= OUTBOX_MESSAGES or self.outbox_bytes >= OUTBOX_BYTES
+        """Whether it takes no more messages; answers and system letters it always takes."""
+        return self.messages >= OUTBOX_MESSAGES or self.size >= OUTBOX_BYTES
+
+    def roomy(self) -> bool:
+        """Whether a whole frame more would leave it within its bounds."""
+        return (
+            self.messages <= OUTBOX_MESSAGES - FRAME_LETTERS
+            and self.size <= OUTBOX_BYTES - FRAME_BYTES - MESSAGE_SIZE_MAX
+        )
 
     def post(
         self,
@@ -107,28 +125,132 @@ class Peer:
         numbers: tuple[int, int, int, int],
         body: Any,
         ask: tuple[int, Chain] | None = None,
+        blobs: tuple[bytes, ...] = (),
         *,
         is_message: bool = False,
-    ) -> None:
-        """Put a letter into the outbox; `numbers` are id, cause, root and HLC. Raises `TooLarge`, TypeError."""
-        batch = self.batch
-        if batch.full():
+    ) -> int:
+        """Put a letter in; `numbers` are id, cause, root and HLC. Returns its size. Raises `TooLarge`, TypeError."""
+        if self.batch.full():
             self._close()
-            batch = self.batch
-        batch.add(kind, target, sender, *numbers, body, ask)
+        size = self.batch.add(kind, target, sender, *numbers, body, ask, blobs)
         if not is_message:
             self.controls += 1
-        if batch.full():
+        elif ask is not None:
+            self._asked = numbers[0]
+        if self.batch.full():
             self._close()
-        elif is_message and not (self.room or self.waiters or self.paused or self.gone) and self._roomy():
-            self.room = FRAME_LETTERS - 1
+        return size
 
-    def _roomy(self) -> bool:
-        """Whether a whole frame more would leave the outbox within its bounds."""
-        return (
-            self.outbox_messages <= OUTBOX_MESSAGES - FRAME_LETTERS
-            and self.outbox_bytes <= OUTBOX_BYTES - FRAME_BYTES - MESSAGE_SIZE_MAX
-        )
+    def _close(self) -> None:
+        batch = self.batch
+        messages = len(batch.letters) - self.controls
+        self._frames.append((batch.close(), batch.blobs, messages, batch.size, self._asked))
+        self._closed_messages += messages
+        self._closed_bytes += batch.size
+        self.batch = Batch()
+        self.controls = self.room = 0
+
+    def next(self, *, whole_frames: bool) -> bool:
+        """Whether a frame can leave now."""
+        if len(self.unacknowledged) >= WINDOW_FRAMES or self.unacknowledged_bytes >= WINDOW_BYTES:
+            return False
+        if not self._frames:
+            # Closed no earlier than it can leave: while the window is shut, letters gather in one frame.
+            if whole_frames or not self.batch.letters:
+                return False
+            self._close()
+        return True
+
+    def head(self) -> tuple[bytes, list[bytes]]:
+        """The frame that leaves next."""
+        return self._frames[0][:2]
+
+    def left(self) -> int:
+        """That frame has left. Returns how many messages were in it."""
+        _, _, messages, size, self.asked = self._frames.popleft()
+        self.sequence += 1
+        self.unacknowledged.append((self.sequence, size, messages))
+        self.unacknowledged_bytes += size
+        self._closed_messages -= messages
+        self._closed_bytes -= size
+        return messages
+
+    def acknowledge(self, sequence: int) -> bool:
+        """The other side has taken frames up to `sequence`. Returns whether that opened a closed window."""
+        unacknowledged = self.unacknowledged
+        closed = len(unacknowledged) >= WINDOW_FRAMES or self.unacknowledged_bytes >= WINDOW_BYTES
+        while unacknowledged and unacknowledged[0][0] <= sequence:
+            self.unacknowledged_bytes -= unacknowledged.popleft()[1]
+        return closed and len(unacknowledged) < WINDOW_FRAMES and self.unacknowledged_bytes < WINDOW_BYTES
+
+
+class Peer:
+    """Another process, from here."""
+
+    __slots__ = (
+        "bye",
+        "bye_due",
+        "dirty",
+        "gone",
+        "heard_ns",
+        "incarnation",
+        "lanes",
+        "late_ns",
+        "mail",
+        "owed",
+        "owed_bytes",
+        "paused",
+        "process",
+        "session",
+        "sources",
+        "state",
+        "waiters",
+        "welcomed",
+    )
+
+    def __init__(self, process: str, incarnation: int) -> None:
+        self.process = process
+        self.incarnation = incarnation
+        self.session = 1
+        self.state = "closed"
+        self.gone: str | None = None  # why it will not come back
+        self.dirty = False
+        self.paused: dict[str, deque[Any]] = {}  # actors there that are full: those who wait for room
+        self.waiters: deque[Any] = deque()  # those who wait for room in the outbox
+        self.heard_ns = 0
+        self.late_ns = 0  # how late its loop was, as it says
+        self.lanes: tuple[Lane, ...] = ()
+        self.reset()
+
+    def reset(self) -> tuple[int, int]:
+        """Forget the connection. Returns how many messages were in the outboxes, and how many were under way."""
+        lanes = self.lanes
+        waiting, under_way = sum(lane.messages for lane in lanes), sum(lane.under_way for lane in lanes)
+        self.lanes = (Lane(CONTROL), Lane(MAIL), Lane(BULK))
+        self.mail = self.lanes[MAIL]
+        self.sources: set[str] = set()  # the connections by which it reaches us, one a lane
+        self.welcomed = False  # whether its frames of this session may come
+        self.owed = 0
+        self.owed_bytes = 0
+        self.bye = False  # we have said goodbye: nothing but acknowledgements follows
+        self.bye_due: tuple[int, int] | None = None  # it has; what it sent by then on mail and bulk
+        return waiting, under_way
+
+    @property
+    def closing(self) -> bool:
+        """Whether it takes no messages any more."""
+        return self.gone is not None or self.bye_due is not None
+
+    @property
+    def outbox_messages(self) -> int:
+        """Messages that have not left."""
+        return sum(lane.messages for lane in self.lanes)
+
+    def post(self, lane: Lane, *letter: Any) -> None:
+        """Put a message's letter into a lane; see `Lane.post`."""
+        lane.post(*letter, is_message=True)
+        if not (lane.room or self.waiters or self.paused or self.closing) and lane.batch.letters and lane.roomy():
+            lane.room = FRAME_LETTERS - 1
 
     def tell(
         self,
@@ -145,9 +267,10 @@ class Peer:
         False: it goes by `post`, as the first letter of a frame and the last do, and all while there is no room.
         Across processes this is what a message costs its sender, so it is written out.
         """
-        batch = self.batch
+        lane = self.mail
+        batch = lane.batch
         letters = batch.letters
-        if len(letters) >= self.room:
+        if len(letters) >= lane.room:
             return False
         names = batch.names
         try:
@@ -160,85 +283,84 @@ class Peer:
         letters.append(letter)
         batch.size = size = batch.size + size
         if size >= FRAME_BYTES:
-            self.room = 0  # the next one, or the end of the pass, closes the frame
+            lane.room = 0  # the next one, or the end of the pass, closes the frame
         return True
 
-    def _close(self) -> None:
-        messages = len(self.batch.letters) - self.controls
-        self.frames.append((self.batch.close(), messages, self.batch.size))
-        self._closed_messages += messages
-        self._closed_bytes += self.batch.size
-        self.batch = Batch()
-        self.controls = self.room = 0
-
-    def handshake(self, send: Callable[[str, bytes], bool], kind: str, body: Any) -> bool:
-        """Send HELLO, WELCOME or GOAWAY at once, past outbox and window."""
+    def handshake(self, send: Send, kind: str, body: Any, to: str | None = None) -> bool:
+        """Send HELLO, WELCOME or GOAWAY at once, past outbox and window; `to` may name a connection of its."""
         batch = Batch()
         batch.add(kind, "", "", 0, 0, 0, 0, body)
-        return send(self.process, frame(self.own_process, self.own_incarnation, 0, 0, batch.close()))
+        return send(to or self.process, CONTROL, frame(self.session, 0, (0, 0, 0), batch.close()), [])
 
-    def flush(self, send: Callable[[str, bytes], bool], *, whole_frames: bool = False) -> int:
-        """Send what the window lets out; with `whole_frames` only what is closed. Returns how many messages left."""
+    def flush(self, send: Send, *, whole_frames: bool = False) -> int:
+        """Send what the windows let out; with `whole_frames` only what is closed. Returns how many messages left."""
         if self.state != "open":
             return 0
         shipped = 0
-        frames = self.frames
-        while self._window_open():
-            if not frames:
-                # Closed no earlier than it can leave: while the window is shut, letters gather in one frame.
-                if whole_frames or not self.batch.letters:
+        for lane in self.lanes:
+            while lane.next(whole_frames=whole_frames):
+                rest, blobs = lane.head()
+                whole = frame(self.session, lane.sequence + 1, self._acknowledged(), rest)
+                if not send(self.process, lane.number, whole, blobs):
                     break
-                self._close()
-            rest, messages, size = frames[0]
-            whole = frame(self.own_process, self.own_incarnation, self.sequence + 1, self.received, rest)
-            if not send(self.process, whole):
-                return shipped
-            frames.popleft()
-            self.sequence += 1
-            self.owed = self.owed_bytes = 0
-            self.unacknowledged.append((self.sequence, len(rest)))
-            self.unacknowledged_bytes += len(rest)
-            self._closed_messages -= messages
-            self._closed_bytes -= size
-            shipped += messages
-        if self.owed_enough():
-            whole = frame(self.own_process, self.own_incarnation, 0, self.received, EMPTY)
-            if send(self.process, whole):
+                shipped += lane.left()
                 self.owed = self.owed_bytes = 0
+        if self.owed_enough():
+            self.acknowledge(send)
         return shipped
 
-    def _window_open(self) -> bool:
-        return len(self.unacknowledged) < WINDOW_FRAMES and self.unacknowledged_bytes < WINDOW_BYTES
+    def acknowledge(self, send: Send, lane: int = CONTROL) -> None:
+        """Say what was taken, in a frame of its own."""
+        if self.state == "open" and send(self.process, lane, frame(self.session, 0, self._acknowledged(), EMPTY), []):
+            self.owed = self.owed_bytes = 0
 
-    def took(self, sequence: int, size: int) -> bool:
-        """A frame of that number and size in bytes came. False: it is out of place, and not to be delivered."""
-        if sequence == 0:
-            return True
-        if not self.received < sequence <= self.received + WINDOW_FRAMES:  # no more than that can be under way
+    def _acknowledged(self) -> tuple[int, int, int]:
+        control, mail, bulk = self.lanes
+        return control.granted, mail.granted, bulk.granted
+
+    def took(self, lane: Lane, sequence: int, size: int) -> bool:
+        """A frame of that number and size in bytes came. False: it does not follow, and is not to be delivered."""
+        if sequence != lane.received + 1:
             return False
-        self.received = sequence
+        lane.received = sequence
         self.owed += 1
         self.owed_bytes += size
         return True
 
-    def acknowledge(self, sequence: int) -> bool:
-        """The other side has taken frames up to `sequence`. Returns whether that opened a closed window."""
-        closed = not self._window_open()
-        while self.unacknowledged and self.unacknowledged[0][0] <= sequence:
-            self.unacknowledged_bytes -= self.unacknowledged.popleft()[1]
-        return closed and self._window_open()
+    def take_acknowledgements(self, sequences: tuple[int, int, int]) -> bool:
+        """The other side has taken frames up to these. Returns whether that opened a closed window."""
+        opened = False
+        for lane, sequence in zip(self.lanes, sequences, strict=True):
+            if lane.unacknowledged and lane.acknowledge(sequence):
+                opened = True
+        return opened
 
     def owed_enough(self) -> bool:
         """Whether an acknowledgement should leave even if no letter does."""
         return self.owed >= ACKNOWLEDGE_EVERY or self.owed_bytes >= WINDOW_BYTES // 4
 
-    def about(self) -> dict[str, Any]:
+    def silent(self) -> None:
+        """From now on `tell` has to look before it adds."""
+        for lane in self.lanes:
+            lane.room = 0
+
+    def parted(self) -> bool:
+        """Whether both sides have said goodbye, and what was on its way has come."""
+        _, mail, bulk = self.lanes
+        due = self.bye_due
+        return self.bye and due is not None and due[0] <= mail.received and due[1] <= bulk.received
+
+    def about(self, now_ns: int) -> dict[str, Any]:
         """What `ps --json` shows of it."""
         return {
             "process": self.process,
             "state": self.state,
-            "outbox": self.outbox_messages,
-            "under_way": len(self.unacknowledged),
-            "received": self.received,
+            "session": self.session,
+            "lanes": {
+                name: {"outbox": lane.messages, "under_way": len(lane.unacknowledged), "received": lane.received}
+                for name, lane in zip(LANES, self.lanes, strict=True)
+            },
             "paused": sorted(self.paused),
+            "silent_ms": (now_ns - self.heard_ns) // 1_000_000 if self.welcomed else None,
+            "late_ms": self.late_ns / 1e6,
         }

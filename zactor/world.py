@@ -1,4 +1,4 @@
-"""What a kernel needs from outside, and nothing else: nine methods down, five callbacks up.
+"""What a kernel needs from outside, and nothing else: ten methods down, five callbacks up.
 
 `zactor.live` answers with sockets, files and this machine's clocks; `zactor.sim` with a heap of events.
 Frames go in and out; operations are data with a token, and their completion is an input like any other.
@@ -9,7 +9,7 @@ one of `zactor.errors` or the exception that the called function raised, never o
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -151,8 +151,15 @@ class World(Protocol):
     def alarm(self, at_ns: int) -> None:
         """Call `run` at that time or a little later. The latest alarm replaces the one before."""
 
-    def send(self, process: str, frame: bytes) -> bool:
-        """Hand a frame to another process's connection. False: full now, and `writable(process)` follows."""
+    def send(self, process: str, lane: int, frame: bytes, blobs: list[bytes]) -> bool:
+        """Hand a frame and what travels beside it to a lane of the connection to another process.
+
+        False: it is full now, and `writable(process)` follows. `process` may be a source instead, as `receive` named
+        it: then the frame is an answer to whoever sends by it, known or not, and may be lost.
+        """
+
+    def disconnect(self, process: str) -> None:
+        """End the connection to a process; the next `send` opens a new one, by which nothing old arrives."""
 
     def begin(self, token: int, operation: Operation) -> None:
         """Start an operation; `complete(token, value, error)` follows, never from inside `begin`."""
@@ -170,14 +177,17 @@ class Driven(Protocol):
     def run(self) -> bool:
         """One slice of work. True: there is more, call again."""
 
-    def receive(self, source: str, frame: bytes) -> None:
-        """A frame came; `source` names the connection it came by."""
+    def receive(self, source: str, frame: bytes, blobs: Sequence[bytes] = ()) -> bool:
+        """A frame came; `source`, a `Route`, names the connection. False: nobody who is known would send that.
+
+        The token of the route is empty when the connection was opened from here.
+        """
 
     def writable(self, process: str) -> None:
         """A connection that was full has room again."""
 
-    def lost(self, process: str, reason: str) -> None:
-        """The process behind a connection is gone."""
+    def disconnected(self, source: str, because: str) -> None:
+        """A connection by which frames came has ended."""
 
     def complete(self, token: int, value: Any, error: BaseException | None) -> None:
         """An operation has ended."""

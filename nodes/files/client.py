@@ -99,7 +99,7 @@ class FilesClient:
         """Store what `source` gives under `path`, replacing a file that is there. It appears whole or not at all.
 
         `size` in bytes, if it is known, lets a file that does not fit be refused before it is sent. When the
-        failure is that of the last ask (`ProcessLost`, `AskTimeout`), the file may have appeared all the same.
+        failure is that of the last ask (`ConnectionLost`, `AskTimeout`), the file may have appeared all the same.
         """
         check_path(path)
         begun = await self._door.ask(self._metadata, Begin(path=path, size=size), TIMEOUT_S)

@@ -15,9 +15,9 @@ from zactor.errors import (
     AskCycle,
     AskTimeout,
     Cancelled,
+    ConnectionLost,
     Failure,
     NeverAnswered,
-    ProcessLost,
     Refused,
     TooLarge,
     Unhandled,
@@ -525,7 +525,7 @@ def test_when_the_process_of_the_target_dies_its_asks_fail_at_once() -> None:
 
     virtual.kill("back")
 
-    with pytest.raises(ProcessLost, match="server: back has ended"):
+    with pytest.raises(ConnectionLost, match="server: back has ended"):
         virtual.result(wait)
     assert [wait for wait in front.pending.values() if wait.target is not None] == []
 

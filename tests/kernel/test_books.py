@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.kernel.balance import assert_all_balanced, assert_balanced
 from zactor.actor import Actor, Down, Up, on
 from zactor.door import Later
-from zactor.errors import Failure, Overloaded, ProcessLost, Refused
+from zactor.errors import ConnectionLost, Failure, Overloaded, Refused
 from zactor.message import Batch, Message, Ref, frame
 from zactor.sim.virtual import Virtual
 from zactor.supervision import Supervision
@@ -82,7 +82,7 @@ class Busy(Actor):
                 await self.sleep(0.003)
             else:
                 raise ValueError("by lot")
-        except (Overloaded, ProcessLost):
+        except (Overloaded, ConnectionLost):
             return -1
         return left
 
@@ -240,13 +240,13 @@ def test_undecodable_costs_that_message_and_not_its_batch() -> None:
     virtual, front, back, outside = brief()
     outside.say("brief", Note(text=""))
     virtual.run()
-    number = back.neighbours.peers["front"].received + 1
+    number = back.neighbours.peers["front"].mail.received + 1
     batch = Batch()
     for body in (("good",), (7,), ("good",), "no array", ("refuse",)):
         batch.add(Note.wire, "brief", "outside-0", front.next_id(), 0, 0, 0, body)
     front.shipped += 5
 
-    back.receive("front#1", frame("front", 1, number, 0, batch.close()))
+    back.receive("front#1#mail#virtual", frame(1, number, (0, 0, 0), batch.close()))
     virtual.run()
 
     assert back.dead == {"undecodable": 2}
@@ -254,7 +254,7 @@ def test_undecodable_costs_that_message_and_not_its_batch() -> None:
     assert_all_balanced(virtual)
 
 
-def test_process_lost() -> None:
+def test_peer_lost() -> None:
     virtual, front, _, outside = brief()
     virtual.kill("back")
     for _ in range(3):
@@ -265,7 +265,7 @@ def test_process_lost() -> None:
     virtual.start()
     virtual.run()
 
-    assert front.dead == {"process lost": 3}
+    assert front.dead == {"peer lost": 3}
     assert_balanced(front)
 
 

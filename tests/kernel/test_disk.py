@@ -231,9 +231,9 @@ def test_what_a_turn_sends_has_left_before_its_sync_begins() -> None:
         order.append(type(operation).__name__)
         begin(token, operation)
 
-    def noting_send(process: str, frame: bytes) -> bool:
+    def noting_send(process: str, lane: int, frame: bytes, blobs: list[bytes]) -> bool:
         order.append("frame")
-        return send(process, frame)
+        return send(process, lane, frame, blobs)
 
     world.begin, world.send = noting_begin, noting_send  # type: ignore[method-assign]
 

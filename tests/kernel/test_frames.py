@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -10,11 +11,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.kernel.balance import assert_all_balanced, assert_balanced
+from tests.kernel.raw import RawClient
 from zactor.actor import Actor, on
 from zactor.errors import Refused
 from zactor.hlc import AHEAD_NS_MAX
 from zactor.kernel import Kernel
-from zactor.message import EMPTY, PROTOCOL_VERSION, Batch, Frame, Message, Ref, decode_frame, encode, frame
+from zactor.message import (
+    CONTROL,
+    EMPTY,
+    LANES,
+    PROTOCOL_VERSION,
+    Batch,
+    Message,
+    Ref,
+    decode_frame,
+    encode,
+    frame,
+)
 from zactor.neighbours import CLIENTS_MAX
 from zactor.sim.virtual import WALL_NS, Virtual
 
@@ -73,54 +86,21 @@ class Passing(Actor):
         return await self.ask(self.server, Greet(name=message.name))
 
 
-class RawClient:
-    """A client made of bytes alone, in the place of a process of the virtual world."""
-
-    def __init__(self, virtual: Virtual, kernel: Kernel, name: str = "@raw") -> None:
-        self.up = True
-        self.incarnation = 1
-        self.kernel = self
-        self.name = name
-        self.frames: list[Frame] = []
-        self.sequence = 0
-        self._to = kernel
-        virtual.processes[name] = self  # type: ignore[assignment]
-
-    def receive(self, source: str, data: bytes) -> None:
-        self.frames.append(decode_frame(data))
-
-    def hello(self, run: str = "virtual", expected: str = "back", incarnation: int = 1) -> None:
-        batch = Batch()
-        batch.add("$hello", "", "", 0, 0, 0, 0, (run, expected))
-        self._to.receive(f"{self.name}#{incarnation}", frame(self.name, incarnation, 0, 0, batch.close()))
-
-    def letter(self, kind: str, target: str, body: Any, number: int = 1, stamp: int = 0, ask: Any = None) -> None:
-        batch = Batch()
-        batch.add(kind, target, f"{self.name}/1", number, 0, 0, stamp, body, ask)
-        self.sequence += 1
-        self._to.receive(f"{self.name}#1", frame(self.name, 1, self.sequence, 0, batch.close()))
-
-    def letters(self) -> list[tuple[str, int, Any]]:
-        """What came: kind, id, and body."""
-        return [
-            (each.names[letter.kind], letter.id, msgspec.msgpack.decode(letter.body))
-            for each in self.frames
-            for letter in each.letters
-        ]
+Capture = list[tuple[str, bytes]]
 
 
-def two(kind: type[Actor] = Server) -> tuple[Virtual, Kernel, Kernel, list[bytes]]:
-    """A process that asks and one that answers, and the frames that the second got."""
+def two(kind: type[Actor] = Server) -> tuple[Virtual, Kernel, Kernel, Capture]:
+    """A process that asks and one that answers, and what the second got: source and frame."""
     virtual = Virtual()
     front, back = virtual.add("front"), virtual.add("back")
     back.life.add("server", kind)
     front.life.add("passing", Passing, links={"server": "server"})
-    captured: list[bytes] = []
+    captured: Capture = []
     receive = back.receive
 
-    def capturing(source: str, data: bytes) -> None:
-        captured.append(data)
-        receive(source, data)
+    def capturing(source: str, data: bytes, blobs: Sequence[bytes] = ()) -> bool:
+        captured.append((source, data))
+        return receive(source, data, blobs)
 
     back.receive = capturing
     virtual.start()
@@ -147,9 +127,11 @@ def assert_still_answers(virtual: Virtual, process: str) -> None:
 
 
 CONTROLS = ["$reply", "$error", "$pause", "$resume", "$watch", "$unwatch", "$down", "$up", "$probe", "$break"]
-CONTROLS += ["$cancel", "$inspect", "$bye", "$hello", "$welcome", "$goaway", "$what"]
-VIRTUAL_TWO = two()
-VALID = [data for data in VIRTUAL_TWO[3] if decode_frame(data).letters]
+CONTROLS += ["$cancel", "$inspect", "$taken", "$beat", "$bye", "$hello", "$welcome", "$goaway", "$forgotten", "$what"]
+VALID = [data for _, data in two()[3] if decode_frame(data).letters]
+SOURCES = [f"front#1#{lane}#virtual" for lane in LANES]
+SOURCES += ["front#1#control#", "front#1#control#other", "front#2#control#virtual", "back#1#control#virtual"]
+SOURCES += ["@x#1#control#x", "@x#1#mail#x", "front#1", ""]
 
 
 @st.composite
@@ -170,16 +152,8 @@ def mutated(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-def counted(kernel: Kernel) -> int:
-    return kernel.mailroom.strangers.total() + kernel.dead.total() + kernel.received + kernel.handled
-
-
 @settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    st.lists(
-        st.tuples(st.sampled_from(["front#1", "front#2", "back#1", "@x#1", ""]), mutated()), min_size=1, max_size=5
-    )
-)
+@given(st.lists(st.tuples(st.sampled_from(SOURCES), mutated()), min_size=1, max_size=5))
 def test_mutated_frames_are_refused_or_taken_but_never_raise(frames: list[tuple[str, bytes]]) -> None:
     virtual, front, back, _ = two()
 
@@ -192,7 +166,7 @@ def test_mutated_frames_are_refused_or_taken_but_never_raise(frames: list[tuple[
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.binary(max_size=300), st.sampled_from(["front#1", "nobody#1", ""]))
+@given(st.binary(max_size=300), st.sampled_from([*SOURCES, "nobody#1#mail#x"]))
 def test_arbitrary_bytes_are_counted_and_dropped(data: bytes, source: str) -> None:
     virtual, _, back, _ = two()
     before = back.mailroom.strangers.total()
@@ -235,10 +209,10 @@ def test_a_client_is_welcomed_answered_and_can_say_goodbye() -> None:
     client.hello()
     client.letter(Greet.wire, "server", ("raw",), number=77, ask=(1_000_000_000, (("@raw/1", 77),)))
     virtual.run(seconds=0.01)
-    client.letter("$bye", "", None)
+    client.goodbye()
     virtual.run(seconds=0.01)
 
-    assert [kind for kind, _, _ in client.letters()] == ["$welcome", "$reply"]
+    assert [kind for kind, _, _ in client.letters()] == ["$welcome", "$reply", "$bye"]
     assert client.letters()[1] == ("$reply", 77, "Hello, raw!")
     assert "@raw" not in back.neighbours.peers
 
@@ -252,12 +226,12 @@ def test_a_ref_to_a_client_that_has_left_leads_to_a_dead_letter() -> None:
     ref: Ref[Any] = Ref("@raw/1")
     outside.tell(ref, Greet(name=""))
     virtual.run(seconds=0.01)
-    client.letter("$bye", "", None)
+    client.goodbye()
     virtual.run(seconds=0.01)
 
     outside.tell(ref, Greet(name=""))
 
-    assert back.dead["process lost"] == 1
+    assert back.dead["peer lost"] == 1
     assert_balanced(back)
 
 
@@ -299,7 +273,8 @@ def test_a_hello_of_another_run_is_refused_and_a_client_is_told_why() -> None:
     virtual.run(seconds=0.01)
 
     assert back.mailroom.strangers == {"wrong HELLO": 1}
-    assert client.letters() == [("$goaway", 0, "this is back of run virtual")]
+    because = "this is back of run virtual; the HELLO was for 'back' of run 'another', not it"
+    assert client.letters() == [("$goaway", 0, [because, False])]
     assert "@raw" not in back.neighbours.peers
 
 
@@ -330,8 +305,8 @@ def test_frames_of_an_older_incarnation_are_refused() -> None:
     virtual.run(seconds=0.01)
     before, received = back.mailroom.strangers.total(), back.received
 
-    for data in captured:
-        back.receive("front#1", data)
+    for source, data in captured:
+        back.receive(source, data)
     virtual.run(seconds=0.01)
 
     assert back.mailroom.strangers.total() == before + len(captured)
@@ -343,38 +318,43 @@ def test_frames_of_an_older_incarnation_are_refused() -> None:
 def test_a_repeated_frame_is_not_delivered_again() -> None:
     virtual, _, back, captured = two()
     handled = back.handled
-    data = next(each for each in reversed(captured) if decode_frame(each).sequence)
+    source, data = next(each for each in reversed(captured) if decode_frame(each[1]).sequence)
 
-    back.receive("front#1", data)
+    back.receive(source, data)
     virtual.run(seconds=0.01)
 
     assert back.mailroom.strangers == {"frame out of place": 1}
     assert back.handled == handled
+    assert_still_answers(virtual, "back")
 
 
-def test_a_sequence_that_cannot_be_does_not_shut_out_those_that_follow() -> None:
-    virtual, _, back, _ = two()
+def test_a_sequence_that_cannot_be_ends_the_session_and_does_not_shut_out_those_that_follow() -> None:
+    virtual, front, back, _ = two()
 
-    back.receive("front#1", frame("front", 1, 1 << 40, 0, EMPTY))
+    back.receive("front#1#mail#virtual", frame(1, 1 << 40, (0, 0, 0), EMPTY))
+    virtual.run(seconds=0.01)
     outside = virtual.outside("front")
 
     assert virtual.result(outside.ask(outside.to("server"), Greet(name="x"))) == "Hello, x!"
     assert back.mailroom.strangers == {"frame out of place": 1}
+    assert back.neighbours.peers["front"].session == front.neighbours.peers["back"].session == 2
 
 
 def test_a_frame_from_another_connection_than_the_one_that_greeted_is_refused() -> None:
     virtual, _, back, _ = two()
 
-    back.receive("front#7", frame("front", 1, 3, 0, EMPTY))
+    for source in ("front#7#mail#virtual", "front#1#mail#another", "front#1#control#another", "front#1#bulk#"):
+        back.receive(source, frame(1, 3, (0, 0, 0), EMPTY))
     virtual.run(seconds=0.01)
 
-    assert back.mailroom.strangers == {"not introduced": 1}
+    assert back.mailroom.strangers == {"not introduced": 4}
+    assert_still_answers(virtual, "back")
 
 
 def test_another_version_of_the_protocol_is_refused() -> None:
     virtual, _, back, _ = two()
 
-    back.receive("front#1", encode((PROTOCOL_VERSION + 1, "front", 1, 3, 0, [], [])))
+    back.receive("front#1#mail#virtual", encode((PROTOCOL_VERSION + 1, 1, 3, (0, 0, 0), [], [])))
     virtual.run(seconds=0.01)
 
     assert back.mailroom.strangers == {"wrong version": 1}
@@ -430,9 +410,9 @@ def test_an_error_that_cannot_be_made_here_reaches_its_asker_as_a_refusal() -> N
     virtual.run(seconds=0.01)
     batch = Batch()
     batch.add("$error", "", "server", wait.id, 0, 0, 0, (Picky.wire, "text", ""))  # type: ignore[attr-defined]
-    sequence = front.neighbours.peers["back"].received + 1
+    sequence = front.neighbours.peers["back"].lanes[CONTROL].received + 1
 
-    front.receive("back#1", frame("back", 1, sequence, 0, batch.close()))
+    front.receive("back#1#control#virtual", frame(1, sequence, (0, 0, 0), batch.close()))
 
     with pytest.raises(Refused, match=r"Picky: text"):
         virtual.result(wait)
@@ -445,9 +425,9 @@ def test_a_peer_answers_only_what_it_was_asked() -> None:
     wait = outside.ask(outside.to("server"), Greet(name="x"))
     batch = Batch()
     batch.add("$reply", "", "", wait.id, 0, 0, 0, "forged")  # type: ignore[attr-defined]
-    sequence = back.neighbours.peers["front"].received + 1
+    sequence = back.neighbours.peers["front"].lanes[CONTROL].received + 1
 
-    back.receive("front#1", frame("front", 1, sequence, 0, batch.close()))
+    back.receive("front#1#control#virtual", frame(1, sequence, (0, 0, 0), batch.close()))
 
     assert virtual.result(wait) == "Hello, x!"
     assert front.pending == {}
@@ -455,15 +435,15 @@ def test_a_peer_answers_only_what_it_was_asked() -> None:
 
 def test_a_letter_that_points_beyond_its_names_costs_itself_alone() -> None:
     virtual, _, back, _ = two()
-    sequence = back.neighbours.peers["front"].received + 1
+    sequence = back.neighbours.peers["front"].mail.received + 1
     good = [0, 1, 2, 1, 0, 0, 0, ["x"]]
     bad = [0, 9, 2, 1, 0, 0, 0, ["x"]]
     handled = back.handled
 
     data = msgspec.msgpack.encode(
-        [PROTOCOL_VERSION, "front", 1, sequence, 0, [Greet.wire, "server", "s"], [good, bad, good]]
+        [PROTOCOL_VERSION, 1, sequence, [0, 0, 0], [Greet.wire, "server", "s"], [good, bad, good]]
     )
-    back.receive("front#1", data)
+    back.receive("front#1#mail#virtual", data)
     virtual.run(seconds=0.01)
 
     assert back.mailroom.strangers == {"bad letter": 1}
@@ -476,8 +456,8 @@ def test_clients_are_bounded() -> None:
     for number in range(CLIENTS_MAX + 100):
         name = f"@{number}"
         batch = Batch()
-        batch.add("$hello", "", "", 0, 0, 0, 0, ("virtual", "back"))
-        back.receive(f"{name}#1", frame(name, 1, 0, 0, batch.close()))
+        batch.add("$hello", "", "", 0, 0, 0, 0, ("virtual", "", name, 1, "back"))
+        back.receive(f"{name}#1#control#x", frame(1, 0, (0, 0, 0), batch.close()))
 
     assert len(back.neighbours.peers) == CLIENTS_MAX
     assert back.mailroom.strangers["unknown process"] > 100

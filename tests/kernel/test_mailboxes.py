@@ -10,7 +10,7 @@ from tests.kernel.balance import assert_all_balanced
 from zactor.actor import Actor, link, on
 from zactor.errors import ActorFailed, Overloaded
 from zactor.kernel import Kernel
-from zactor.mailroom import MAILBOX_BYTES, MAILBOX_BYTES_MAX
+from zactor.mailroom import MAILBOX_BYTES, PROCESS_BYTES
 from zactor.message import Message, Ref
 from zactor.peer import OUTBOX_MESSAGES
 from zactor.sim.virtual import Virtual
@@ -308,7 +308,7 @@ def test_nobody_overtakes_those_who_wait_for_room_in_an_outbox() -> None:
     first = outside.send(outside.to("receiver"), Item(number=OUTBOX_MESSAGES))
     peer.state = "open"
     front.shipped += peer.flush(front.world.send)
-    assert not peer.full()
+    assert not peer.mail.full()
 
     with pytest.raises(Overloaded):
         outside.say("receiver", Item(number=-1))
@@ -343,9 +343,9 @@ def test_sends_that_wait_for_a_process_hear_that_it_is_lost() -> None:
 
     virtual.kill("back")
 
-    with pytest.raises(ActorFailed, match="ProcessLost: back has ended"):
+    with pytest.raises(ActorFailed, match="ConnectionLost: back has ended"):
         virtual.result(wait)
-    assert front.dead["process lost"] == 1
+    assert front.dead["peer lost"] == 1
     assert_all_balanced(virtual)
 
 
@@ -414,7 +414,7 @@ def test_the_bytes_of_a_mailbox_are_bounded_too() -> None:
     virtual.run(seconds=0.1)
 
     cell = back.cells["receiver"]
-    assert MAILBOX_BYTES <= cell.bytes < MAILBOX_BYTES_MAX
+    assert MAILBOX_BYTES <= cell.bytes < PROCESS_BYTES
     assert list(front.neighbours.peers["back"].paused) == ["receiver"]
     virtual.result(wait)
     virtual.run()

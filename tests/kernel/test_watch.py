@@ -8,7 +8,7 @@ import pytest
 
 from tests.kernel.balance import assert_all_balanced
 from zactor.actor import Actor, Down, Up, on
-from zactor.errors import ActorFailed, ProcessLost
+from zactor.errors import ActorFailed, ConnectionLost
 from zactor.kernel import Kernel
 from zactor.message import Message, Ref
 from zactor.neighbours import Entry
@@ -225,7 +225,7 @@ def test_a_process_that_never_comes_back_is_down_for_ever() -> None:
     outside = virtual.outside("front")
 
     assert watcher.heard == [("target", "back has ended", False), ("target", "it gave up", True)]
-    with pytest.raises(ProcessLost, match="it gave up"):
+    with pytest.raises(ConnectionLost, match="it gave up"):
         virtual.result(outside.ask(outside.to("target"), Break()))
 
 

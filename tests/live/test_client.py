@@ -16,7 +16,7 @@ import pytest
 
 from tests.live.running import PATIENCE_S, Launched, eventually_in_loop, kind, word
 from zactor.actor import Actor, on
-from zactor.errors import ActorStopped, AskTimeout, ProcessLost, UserError
+from zactor.errors import ActorStopped, AskTimeout, ConnectionLost, UserError
 from zactor.live.client import Client
 from zactor.live.world import Book, BookEntry, LiveWorld
 from zactor.message import Message
@@ -117,7 +117,7 @@ def test_an_actor_below_a_node_that_does_not_exist_is_a_failure_of_the_ask(tmp_p
 def test_an_ask_for_a_process_that_is_not_running_ends_with_its_deadline(tmp_path: Path, runtime: Path) -> None:
     async def main() -> None:
         async with service(tmp_path, runtime) as made, Client(made.path) as client:
-            with pytest.raises((AskTimeout, ProcessLost)):
+            with pytest.raises((AskTimeout, ConnectionLost)):
                 await client.ask(client.ref("lost"), Greet(name="x"), 0.05)
 
     asyncio.run(main())
@@ -158,7 +158,7 @@ def test_a_client_that_was_cut_off_and_forgotten_hears_so_once_and_is_answered_a
             (name,) = (name for name in made.world.kernel.neighbours.peers if name.startswith("@"))
             made.world.kernel.lost(name, "its connection broke")
 
-            with pytest.raises(ProcessLost, match="server lost its connection to us"):
+            with pytest.raises(ConnectionLost, match="server lost its connection to us"):
                 await client.ask(client.ref("server"), Greet(name="x"))
             return await client.ask(client.ref("server"), Greet(name="again"))
 
@@ -187,7 +187,7 @@ def test_clients_that_went_without_a_goodbye_make_room_for_others(tmp_path: Path
                 client._kernel.neighbours.peers.clear()  # it cannot say goodbye
                 await client._world.close()
             async with Client(made.path) as client:
-                with pytest.raises(ProcessLost, match="no room for more clients"):
+                with pytest.raises(ConnectionLost, match="no room for more clients"):
                     await client.ask(client.ref("server"), Greet(name="x"))
             await eventually_in_loop(lambda: len(peers) < CLIENTS_MAX)
             async with Client(made.path) as client:
@@ -216,7 +216,7 @@ def test_a_client_of_another_run_is_refused_with_the_reason(tmp_path: Path, runt
         async with service(tmp_path, runtime) as made:
             made.write(2, run="another")
             async with Client(made.path) as client:
-                with pytest.raises(ProcessLost, match="this is server of run r"):
+                with pytest.raises(ConnectionLost, match="this is server of run r"):
                     await client.ask(client.ref("server"), Greet(name="x"))
 
     asyncio.run(main())

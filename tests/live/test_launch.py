@@ -24,7 +24,7 @@ from tests.live.running import (
     word,
     zactor,
 )
-from zactor.errors import Failure, ProcessLost
+from zactor.errors import ConnectionLost, Failure
 from zactor.live.client import Client
 
 pytestmark = pytest.mark.live
@@ -298,7 +298,7 @@ def test_what_waits_for_a_process_that_is_killed_hears_so_and_later_asks_are_ans
 
         await eventually_in_loop(both_wait)
         os.kill(pid, signal.SIGKILL)
-        with pytest.raises(ProcessLost):
+        with pytest.raises(ConnectionLost):
             await asyncio.wait_for(held, PATIENCE_S)
         with pytest.raises(Failure, match=r"echo|signal 9"):
             await asyncio.wait_for(through, PATIENCE_S)

@@ -62,6 +62,7 @@ class Pair:
         world.kernel.life.start()
 
     async def close(self) -> None:
+        await asyncio.gather(self.a.leave(), self.b.leave())
         await self.a.close()
         await self.b.close()
 

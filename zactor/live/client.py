@@ -17,8 +17,7 @@ from zactor.actor import Actor
 from zactor.cell import Wait
 from zactor.errors import ActorStopped, UserError
 from zactor.live.world import Book, LiveWorld
-from zactor.message import CLIENT_NUMBER, INCARNATION_BITS, SEQUENCE_BITS, Message, Ref
-from zactor.neighbours import Inspect
+from zactor.message import CLIENT_NUMBER, INCARNATION_BITS, SEQUENCE_BITS, Inspect, Message, Ref
 
 A = TypeVar("A")
 
@@ -64,7 +63,7 @@ class Client:
             if not future.done():
                 future.set_exception(ActorStopped("the client was closed before the answer came"))
                 future.exception()  # nobody has to look
-        self._kernel.neighbours.say_goodbye()
+        await self._world.leave()
         await self._world.close()
 
     async def _follow_book(self) -> None:

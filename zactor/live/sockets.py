@@ -1,57 +1,91 @@
-"""One process's sockets: a ROUTER that everybody connects to, and a DEALER to each process we talk to.
+"""One process's sockets: a ROUTER that everybody connects to, and a DEALER for each lane to each process.
 
 They are read through their file descriptor in the event loop: `zmq.asyncio` costs 13 times the throughput.
-The descriptor is edge-triggered, and a send can swallow an edge, so EVENTS is looked at again after each drain.
+The descriptor is edge-triggered. An inbox that is read until it says Again needs no second look, for only sending
+by the same socket can swallow an edge; so answers to clients, which leave by the inbox, are followed by one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import secrets
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import zmq
+from zmq.backend import Socket as _Bare
 
-from zactor.message import SOCKET_SIZE_MAX
+from zactor.live.doorkeeper import Doorkeeper, Monitor
+from zactor.message import CONTROL, FRAME_LETTERS, SOCKET_SIZE_MAX, Route
 
 DRAIN_FRAMES = 16
 """Frames taken before the kernel has a pass again: neither starves the other."""
 
+PARTS_MAX = 4 * FRAME_LETTERS
+"""Of a message; nobody who is known sends more."""
+
+BORROWED_BYTES = 64 << 10
+"""From this size on libzmq sends bytes from where they are, which costs a notice when it is done; smaller ones it
+copies."""
+
 HIGH_WATER_FRAMES = 1000
 """libzmq's queue for one connection; a peer's window is far below it, so only strangers ever fill it."""
 
-HEARTBEAT_MS = 1000
-HEARTBEAT_TIMEOUT_MS = 5000
-LINGER_MS = 500
+SOCKETS_MAX = 16_384
+HANDSHAKE_MS = 5000
+LINGER_MS = 100
+"""For the last acknowledgements: by then a goodbye has emptied the connections to all who still listen."""
+
 RETRY_S = 0.001
+
+NOBLOCK, EVENTS, POLLIN, MORE = int(zmq.NOBLOCK), int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.RCVMORE)
+"""As plain numbers: pyzmq's enumerations cost more than the calls that they are for."""
+
+Bare: Any = _Bare  # without pyzmq's Python layer, which the hot path would pay for
+
+Socket = zmq.Socket[bytes]
+Receive = Callable[[str, bytes, Sequence[bytes]], bool]
 
 
 class Sockets:
-    """The sockets of a process or, when `bind` is None, of a client, which is answered on its own connections."""
+    """The sockets of a process, or of a client, which is answered on its own connections and so never binds.
+
+    `hold` and `release` are called around what is taken in; `silence_ms` is after how long libzmq gives up.
+    """
 
     def __init__(
         self,
-        name: str,
+        process: str,
         incarnation: int,
-        receive: Callable[[str, bytes], None],
+        receive: Receive,
+        disconnected: Callable[[str, str], None],
         stranger: Callable[[str, str, str], None],
-        around_drain: Callable[[], AbstractContextManager[None]],
-        knows: Callable[[str], bool],
+        hold: Callable[[], bool],
+        release: Callable[[bool], None],
+        silence_ms: int,
     ) -> None:
-        self._identity = f"{name}#{incarnation}".encode()
+        self._process = process
+        self._incarnation = incarnation
         self._receive = receive
+        self._disconnected = disconnected
         self._stranger = stranger
-        self._around_drain = around_drain
-        self._knows = knows
+        self._hold = hold
+        self._release = release
+        self._silence_ms = silence_ms
         self._loop = asyncio.get_running_loop()
         self._context = zmq.Context()
-        self._inbox: zmq.Socket[bytes] | None = None
-        self._readers: dict[zmq.Socket[bytes], Callable[[], None]] = {}
-        self._dealers: dict[str, tuple[str, zmq.Socket[bytes]]] = {}  # process: (endpoint#incarnation, socket)
-        self._rechecked: set[zmq.Socket[bytes]] = set()  # a drain is on its way
-        self._clients: dict[str, bytes] = {}  # client: the identity that it greeted us with
+        self._context.max_sockets = SOCKETS_MAX
+        self._inbox: Socket | None = None
+        self._doorkeeper: Doorkeeper | None = None
+        self._looking = False  # a second look at the inbox is on its way
+        self._sources: dict[bytes, str] = {}  # identities of those who sent something: as what the kernel knows them
+        self._identities: dict[str, bytes] = {}
+        self._clients: dict[tuple[str, int], bytes] = {}
+        self._endpoints: dict[str, tuple[int, str]] = {}  # process: incarnation, endpoint
+        self._tokens: dict[str, str] = {}
+        self._dealers: dict[tuple[str, int], Socket] = {}
+        self._monitors: dict[Socket, Monitor] = {}
         self._ipc: Path | None = None
 
     def bind(self, endpoint: str) -> str:
@@ -63,129 +97,220 @@ class Sockets:
             self._ipc = Path(endpoint.removeprefix("ipc://"))
             self._ipc.unlink(missing_ok=True)  # left by a process that was killed
         inbox.bind(endpoint)
+        bound = bytes(inbox.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
+        self._doorkeeper = Doorkeeper(inbox, bound, self._ended, self._stranger)
         self._inbox = inbox
         self._read(inbox, self._drain_inbox)
-        return bytes(inbox.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
+        return bound
 
-    def connect(self, process: str, incarnation: int, endpoint: str, *, answered_here: bool) -> None:
-        """Open the connection to a process; an older one to the same process is closed."""
-        key = f"{endpoint}#{incarnation}"
-        old = self._dealers.get(process)
-        if old is not None:
-            if old[0] == key:
-                return
-            self._close(old[1], 0)
-        dealer = self._socket(zmq.DEALER)
-        dealer.routing_id = self._identity
-        dealer.connect(endpoint)
-        self._dealers[process] = (key, dealer)
-        if answered_here:
-            source = f"{process}#{incarnation}"
-            self._read(dealer, lambda: self._drain_dealer(source, dealer))
+    def connect(self, process: str, incarnation: int, endpoint: str) -> None:
+        """Say where a process is; connections to an older one are closed, new ones opened when something is sent."""
+        if self._endpoints.get(process) != (incarnation, endpoint):
+            self.disconnect(process)
+            self._endpoints[process] = (incarnation, endpoint)
+
+    def forget(self, process: str) -> None:
+        """Nobody is there any more."""
+        self._endpoints.pop(process, None)
+        self.disconnect(process)
 
     def disconnect(self, process: str) -> None:
-        """Close the connection to a process that is gone."""
-        self._clients.pop(process, None)
-        old = self._dealers.pop(process, None)
-        if old is not None:
-            self._close(old[1], 0)
+        """Close the connections to a process; the next ones have another token, by which the other side tells them."""
+        self._tokens.pop(process, None)
+        for key in [key for key in self._dealers if key[0] == process]:
+            self._close(self._dealers.pop(key))
+        for key in [key for key in self._clients if key[0] == process]:
+            del self._clients[key]
 
-    def _socket(self, kind: int) -> zmq.Socket[bytes]:
-        socket: zmq.Socket[bytes] = self._context.socket(kind)
+    def _open(self, process: str, lane: int) -> Socket | None:
+        if process not in self._endpoints:
+            return None
+        incarnation, endpoint = self._endpoints[process]
+        token = self._tokens.setdefault(process, secrets.token_hex(8))
+        dealer = self._dealers[process, lane] = self._socket(zmq.DEALER)
+        dealer.routing_id = str(Route(self._process, self._incarnation, lane, token)).encode()
+        answered_here = self._inbox is None
+        if answered_here or lane == CONTROL:  # to a process, only GOAWAY comes back by it
+            source = str(Route(process, incarnation, lane, ""))
+            self._read(dealer, lambda: self._drain_dealer(source, dealer))
+            if answered_here and lane == CONTROL:
+                because = f"the connection to {process} has ended"
+                self._monitors[dealer] = Monitor(
+                    dealer, zmq.EVENT_DISCONNECTED, lambda _event, _value: self._disconnected(source, because)
+                )
+        dealer.connect(endpoint)
+        return dealer
+
+    def _socket(self, kind: int) -> Socket:
+        socket: Socket = self._context.socket(kind)
         socket.set(zmq.SNDHWM, HIGH_WATER_FRAMES)
         socket.set(zmq.RCVHWM, HIGH_WATER_FRAMES)
         socket.set(zmq.MAXMSGSIZE, SOCKET_SIZE_MAX)
-        socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
-        socket.set(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+        socket.set(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+        if self._silence_ms:
+            socket.set(zmq.HEARTBEAT_IVL, max(1, self._silence_ms // 5))
+            socket.set(zmq.HEARTBEAT_TIMEOUT, self._silence_ms)
         socket.set(zmq.RECONNECT_IVL, 10)
         socket.set(zmq.RECONNECT_IVL_MAX, 1000)
-        socket.linger = 0
+        socket.copy_threshold = BORROWED_BYTES
         return socket
 
-    def _read(self, socket: zmq.Socket[bytes], drain: Callable[[], None]) -> None:
-        self._readers[socket] = drain
+    def _read(self, socket: Socket, drain: Callable[[], None]) -> None:
         self._loop.add_reader(int(socket.get(zmq.FD)), drain)
         self._loop.call_soon(drain)  # the first edge comes only after a first look
 
-    def send(self, process: str, frame: bytes) -> bool | None:
-        """Hand over a frame. False: no room now; None: there is no connection to that process."""
-        dealer = self._dealers.get(process)
-        socket = self._inbox if dealer is None else dealer[1]
+    # --- out
+    def send(self, process: str, lane: int, frame: bytes, blobs: list[bytes]) -> bool | None:
+        """Hand over a frame and its blobs. False: no room now; None: there is no such connection yet, or any more."""
+        socket = self._dealers.get((process, lane)) or self._open(process, lane)
+        parts = [frame, *blobs] if blobs else (frame,)
         if socket is None:
-            return None
+            identity = self._clients.get((process, lane)) or self._identities.get(process)
+            socket = self._inbox
+            if identity is None or socket is None:
+                return None
+            parts = [identity, *parts]
         try:
-            if dealer is None:
-                socket.send_multipart([self._clients[process], frame], zmq.NOBLOCK)
+            if len(parts) == 1:
+                Bare.send(socket, frame, NOBLOCK)
             else:
-                socket.send(frame, zmq.NOBLOCK)
+                socket.send_multipart(parts, NOBLOCK, copy=not blobs)
         except zmq.Again:
             return False
-        except (zmq.ZMQError, KeyError):  # EHOSTUNREACH: a client that went
-            self._clients.pop(process, None)
+        except zmq.ZMQError:  # EHOSTUNREACH: a client that went
             return None
-        if socket in self._readers:
-            self._recheck(socket)  # what came meanwhile will not be announced again
+        if socket is self._inbox or self._inbox is None:
+            self._look_again(socket)
         return True
 
-    def _recheck(self, socket: zmq.Socket[bytes]) -> None:
-        if socket not in self._rechecked and int(socket.get(zmq.EVENTS)) & zmq.POLLIN:
-            self._rechecked.add(socket)
-            self._loop.call_soon(self._drain_again, socket)
+    def _look_again(self, socket: Socket) -> None:
+        """What came while we sent by the same socket may not be announced."""
+        if not self._looking and Bare.get(socket, EVENTS) & POLLIN:
+            self._looking = True
+            self._loop.call_soon(self._look)
 
-    def _drain_again(self, socket: zmq.Socket[bytes]) -> None:
-        self._rechecked.discard(socket)
-        if socket in self._readers:
-            self._readers[socket]()
+    def _look(self) -> None:
+        self._looking = False
+        if self._inbox is not None:
+            self._drain_inbox()
+            return
+        for (process, lane), dealer in list(self._dealers.items()):
+            self._drain_dealer(str(Route(process, self._endpoints[process][0], lane, "")), dealer)
 
+    # --- in
     def _drain_inbox(self) -> None:
         inbox = self._inbox
-        if inbox is None or inbox.closed:
+        if inbox is None:
             return
-        with self._around_drain(), contextlib.suppress(zmq.Again):
+        was_held, taken = self._hold(), 0
+        try:
+            while True:
+                identity = Bare.recv(inbox, NOBLOCK)
+                source = self._sources.get(identity)
+                if source is None:
+                    self._take_first(inbox, identity)
+                else:
+                    self._take(inbox, identity, source)
+                taken += 1
+                # Asking first costs less than an Again, and whatever comes after it makes a new edge.
+                if not Bare.get(inbox, EVENTS) & POLLIN:
+                    break
+                if taken == DRAIN_FRAMES:
+                    self._loop.call_soon(self._drain_inbox)
+                    break
+        except zmq.Again:
+            pass
+        finally:
+            self._release(was_held)
+
+    def _take(self, inbox: Socket, identity: bytes, source: str) -> None:
+        """Take what follows an identity."""
+        frame = Bare.recv(inbox)
+        blobs = _blobs(inbox)
+        if len(blobs) > PARTS_MAX:
+            self._stranger(source, "wrong parts", f"a message of {len(blobs) + 1} parts or more")
+        elif self._receive(source, frame, blobs):
+            return
+        if self._doorkeeper is not None:
+            self._doorkeeper.refused(identity, source)
+
+    def _take_first(self, inbox: Socket, identity: bytes) -> None:
+        """The same, for the first message of an identity: who it is, and by which connection it came."""
+        part = inbox.recv(copy=False)
+        frame = part.bytes
+        blobs = _blobs(inbox) if part.more else ()
+        assert self._doorkeeper is not None
+        self._doorkeeper.met(identity, int(part.get(zmq.SRCFD)))
+        source = identity.decode("ascii", "backslashreplace")
+        if source.endswith("#"):
+            source += "?"  # an empty token is that of our own connections
+        self._sources[identity] = source
+        self._identities[source] = identity
+        route = Route.parse(source)
+        is_client = route is not None and source[:1] == "@"
+        if route is not None and is_client:
+            self._clients.setdefault((route.process, route.lane), identity)
+        if len(blobs) <= PARTS_MAX and self._receive(source, frame, blobs):
+            self._doorkeeper.accepted(identity)
+            if route is not None and is_client:
+                self._clients[route.process, route.lane] = identity
+        else:
+            self._doorkeeper.refused(identity, source)
+
+    def _ended(self, identity: bytes) -> None:
+        """The connection of an identity has ended."""
+        source = self._sources.pop(identity)
+        del self._identities[source]
+        route = Route.parse(source)
+        if route is not None and self._clients.get((route.process, route.lane)) == identity:
+            del self._clients[route.process, route.lane]
+        was_held = self._hold()
+        self._disconnected(source, "its connection has ended")
+        self._release(was_held)
+
+    def _drain_dealer(self, source: str, dealer: Socket) -> None:
+        was_held = self._hold()
+        try:
             for _ in range(DRAIN_FRAMES):
-                self._take(inbox.recv_multipart(zmq.NOBLOCK))
-        if not inbox.closed:
-            self._recheck(inbox)
+                if dealer.closed:
+                    break
+                frame = Bare.recv(dealer, NOBLOCK)
+                self._receive(source, frame, _blobs(dealer))
+            else:
+                self._loop.call_soon(self._drain_dealer, source, dealer)
+        except zmq.Again:
+            pass
+        finally:
+            self._release(was_held)
 
-    def _take(self, parts: list[bytes]) -> None:
-        source = parts[0].decode("ascii", "backslashreplace")
-        if len(parts) != 2:
-            self._stranger(source, "wrong parts", f"a message of {len(parts) - 1} parts")
-            return
-        if parts[0][:1] != b"@":
-            self._receive(source, parts[1])
-            return
-        # A client is answered here, so its identity is kept while the kernel knows it, and no longer.
-        client = source.partition("#")[0]
-        self._clients.setdefault(client, parts[0])
-        self._receive(source, parts[1])
-        if not self._knows(client):
-            del self._clients[client]
-
-    def _drain_dealer(self, source: str, dealer: zmq.Socket[bytes]) -> None:
-        if dealer.closed:
-            return
-        with self._around_drain(), contextlib.suppress(zmq.Again):
-            for _ in range(DRAIN_FRAMES):
-                self._receive(source, dealer.recv(zmq.NOBLOCK))
-        if not dealer.closed:
-            self._recheck(dealer)
-
-    def _close(self, socket: zmq.Socket[bytes], linger_ms: int) -> None:
-        if socket in self._readers:
-            del self._readers[socket]
-            self._loop.remove_reader(int(socket.get(zmq.FD)))
-        socket.close(linger_ms)
+    def _close(self, socket: Socket) -> None:
+        monitor = self._monitors.pop(socket, None)
+        if monitor is not None:
+            monitor.close()
+        self._loop.remove_reader(int(socket.get(zmq.FD)))
+        socket.close(LINGER_MS)
 
     def close(self) -> None:
         """Let what was sent leave, for at most `LINGER_MS`, and free everything."""
-        for _, dealer in self._dealers.values():
-            self._close(dealer, LINGER_MS)
+        for dealer in self._dealers.values():
+            self._close(dealer)
         self._dealers.clear()
-        if self._inbox is not None:
-            self._close(self._inbox, LINGER_MS)
+        self._endpoints.clear()
+        if self._inbox is not None and self._doorkeeper is not None:
+            self._doorkeeper.close()
+            self._close(self._inbox)
             self._inbox = None
         self._context.term()
         if self._ipc is not None:
             self._ipc.unlink(missing_ok=True)
             self._ipc = None
+
+
+def _blobs(socket: Socket) -> list[bytes]:
+    """The further parts of a message; of too many only some are kept."""
+    blobs: list[bytes] = []
+    while Bare.get(socket, MORE):
+        blob = Bare.recv(socket)
+        if len(blobs) <= PARTS_MAX:
+            blobs.append(blob)
+    return blobs

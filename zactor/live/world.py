@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,11 @@ from zactor.live.logs import Lines
 from zactor.live.sockets import RETRY_S, Sockets
 from zactor.neighbours import Entry
 from zactor.world import Call, InThread, Operation
+
+PEER_TIMEOUT_NS = 5_000_000_000
+"""How long another process may be silent before it counts as lost, unless the topology says otherwise."""
+
+LEAVE_S = 0.5
 
 ALARM_SLACK_S = 0.0002
 """A loop's timer may come a little early; an alarm must not."""
@@ -61,15 +66,17 @@ class LiveWorld:
         log: Path | None = None,
         prepare: Callable[[str, Path], None] = lambda _folder, path: path.mkdir(parents=True, exist_ok=True),
         first_sequence: int = 0,
+        key: str = "",
+        peer_timeout_ns: int = PEER_TIMEOUT_NS,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._is_client = process.startswith("@")
         self._book_version = -1
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: dict[int, asyncio.Future[Any]] = {}
         self._operations: set[int] = set()
         self._lines = None if log is None else Lines(log)
         self._closed = False
+        self._left: asyncio.Future[None] | None = None
         self.now_ns = time.monotonic_ns
         self.wall_ns = time.time_ns
         self.kernel = Kernel(
@@ -79,15 +86,19 @@ class LiveWorld:
             incarnation=incarnation,
             run=run,
             first_sequence=first_sequence,
+            key=key,
+            peer_timeout_ns=peer_timeout_ns,
         )
         self._disk = None if state is None else Disk(state, self._disk_done, prepare)
         self._sockets = Sockets(
             process,
             incarnation,
             self.kernel.receive,
+            self.kernel.disconnected,
             self.kernel.mailroom.stranger,
-            self._around_drain,
-            self.kernel.neighbours.peers.__contains__,
+            self._hold,
+            self._release,
+            peer_timeout_ns // 1_000_000,
         )
 
     def bind(self, endpoint: str) -> str:
@@ -103,14 +114,23 @@ class LiveWorld:
             if process == self.kernel.process:
                 continue
             if entry.endpoint is None:
-                self._sockets.disconnect(process)
+                self._sockets.forget(process)
             else:
-                self._sockets.connect(process, entry.incarnation, entry.endpoint, answered_here=self._is_client)
+                self._sockets.connect(process, entry.incarnation, entry.endpoint)
         entries = {
             process: Entry(entry.incarnation, entry.endpoint is not None, entry.gone)
             for process, entry in book.processes.items()
         }
         self.kernel.neighbours.on_book(book.nodes, entries)
+
+    async def leave(self, deadline_s: float = LEAVE_S) -> None:
+        """Say goodbye to everybody, and wait until what is on its way has arrived, here and there."""
+        self._left = self._loop.create_future()
+        self.kernel.neighbours.leave()
+        self.wake()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(deadline_s):
+                await self._left
 
     async def close(self) -> None:
         """Let what was sent leave, and free everything."""
@@ -136,15 +156,19 @@ class LiveWorld:
             return
         if self.kernel.run():
             self._loop.call_soon(self._step)
+        if self._left is not None and not self._left.done() and self.kernel.neighbours.left():
+            self._left.set_result(None)
         if self._lines is not None:
             self._lines.flush()
 
-    @contextlib.contextmanager
-    def _around_drain(self) -> Iterator[None]:
-        """While frames are taken in nobody need wake us: the pass follows at once, unless one is coming anyway."""
+    def _hold(self) -> bool:
+        """While frames are taken in nobody need wake us; the answer says whether a pass is coming anyway."""
         was_armed = self.kernel.armed
         self.kernel.armed = True
-        yield
+        return was_armed
+
+    def _release(self, was_armed: bool) -> None:
+        """They are in: the pass follows at once."""
         if not was_armed:
             self._step()
 
@@ -161,14 +185,15 @@ class LiveWorld:
     def random(self, purpose: str) -> random.Random:
         return random.Random(f"{time.time_ns()}/{self.kernel.process}/{purpose}")  # noqa: S311
 
-    def send(self, process: str, frame: bytes) -> bool:
-        sent = self._sockets.send(process, frame)
-        if sent is None:
-            self._loop.call_soon(self.kernel.lost, process, f"there is no connection to {process}")
-            return True
-        if not sent:
+    def send(self, process: str, lane: int, frame: bytes, blobs: list[bytes]) -> bool:
+        sent = self._sockets.send(process, lane, frame, blobs)
+        if sent is False:
             self._loop.call_later(RETRY_S, self.kernel.writable, process)
-        return sent
+        # A client's lane that is not there yet: it becomes writable when the client has opened it.
+        return sent or (sent is None and process[:1] != "@")
+
+    def disconnect(self, process: str) -> None:
+        self._sockets.disconnect(process)
 
     def begin(self, token: int, operation: Operation) -> None:
         if isinstance(operation, Call):

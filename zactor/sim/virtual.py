@@ -17,7 +17,7 @@ from zactor.actor import Actor
 from zactor.cell import Wait
 from zactor.errors import DiskFull, ZactorError
 from zactor.kernel import Kernel
-from zactor.message import Message, Ref
+from zactor.message import Message, Ref, Route
 from zactor.neighbours import Entry
 from zactor.world import (
     Append,
@@ -47,10 +47,15 @@ class SimulationEscape(ZactorError):
 
 
 class Virtual:
-    """The world that several processes share. Run it with `run` or `result`; look at it at any time."""
+    """The world that several processes share. Run it with `run` or `result`; look at it at any time.
 
-    def __init__(self, seed: int = 1) -> None:
+    With `peer_timeout_ns` processes send heartbeats, and notice who is silent for so long; then there is always
+    something left to do, so `run` wants to know for how long.
+    """
+
+    def __init__(self, seed: int = 1, peer_timeout_ns: int = 0) -> None:
         self.seed = seed
+        self.peer_timeout_ns = peer_timeout_ns
         self.now_ns = START_NS
         self.events = 0
         self.processes: dict[str, VirtualWorld] = {}
@@ -66,7 +71,14 @@ class Virtual:
         """A new process, known to all others. Add its nodes, then call `start`."""
         number = self._numbers.setdefault(process, len(self._numbers) + 1)
         world = VirtualWorld(self, process, incarnation)
-        world.kernel = Kernel(world, process=process, number=number, incarnation=incarnation, run="virtual")
+        world.kernel = Kernel(
+            world,
+            process=process,
+            number=number,
+            incarnation=incarnation,
+            run="virtual",
+            peer_timeout_ns=self.peer_timeout_ns,
+        )
         world.kernel.observer = lambda node, state, because: self.lives.append((node, state, because))
         self.processes[process] = world
         return world.kernel
@@ -200,20 +212,23 @@ class VirtualWorld:
 
         self.virtual.push(at_ns, ring)
 
-    def send(self, process: str, frame: bytes) -> bool:
-        target = self.virtual.processes.get(process)
+    def send(self, process: str, lane: int, frame: bytes, blobs: list[bytes]) -> bool:
+        route = Route.parse(process)
+        target = self.virtual.processes.get(process if route is None else route.process)
         if target is None or not target.up:
             return True  # nobody takes it, as with a socket whose peer is gone
-        incarnation = target.incarnation
-        source = f"{self.process}#{self.incarnation}"
+        token = "" if route is not None else "virtual"  # an answer comes back by the connection that the other opened
+        source = str(Route(self.process, self.incarnation, lane, token))
 
         def arrive() -> None:
-            now = self.virtual.processes.get(process)
-            if now is not None and now.up and now.incarnation == incarnation:
-                now.kernel.receive(source, frame)
+            if target.up and self.virtual.processes.get(target.process) is target:
+                target.kernel.receive(source, frame, blobs)
 
         self.virtual.push(self.virtual.now_ns + LATENCY_NS, arrive)
         return True
+
+    def disconnect(self, process: str) -> None:
+        pass  # what was on its way arrives, and is of an old session
 
     def begin(self, token: int, operation: Operation) -> None:
         value: Any = None

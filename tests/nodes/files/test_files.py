@@ -466,7 +466,7 @@ def test_a_server_that_dies_during_a_put_fails_it_with_the_reason(system: Any, d
     system.virtual.run(until=lambda: len(system.shown()) >= 5)
     system.kill("store/0")
 
-    with pytest.raises(ActorFailed, match="ProcessLost: store/0"):
+    with pytest.raises(ActorFailed, match="ConnectionLost: store/0"):
         system.virtual.result(putting)
 
     assert system.listing() == []

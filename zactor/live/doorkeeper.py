@@ -1,0 +1,161 @@
+"""Who is at the door: the connections that our inbox has accepted, by their file descriptors.
+
+A socket monitor says when a connection begins and ends, with its descriptor; the first message that came by it has
+the same one. So the end of a process is noticed within a millisecond of its death. And whoever is not introduced in
+time, or says too much that is refused, is shut out: ZeroMQ itself would listen for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Callable
+
+import zmq
+
+INTRODUCED_S = 5.0
+"""For a connection to say something that is not refused."""
+
+STRANGERS_MAX = 500
+"""Connections that nobody has introduced yet: a topology that starts has fewer, of 1,000 processes with 3 lanes each
+not all come at once."""
+
+REFUSED_MAX = 10
+"""Frames that are refused before a connection is shut. A member whose connection was lost may send a few."""
+
+EVENTS = (
+    zmq.EVENT_ACCEPTED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+
+_event = struct.Struct("=hi")
+_peer_credentials = struct.Struct("3i")
+
+
+class Monitor:
+    """Calls a function with each event of a socket: its number and its value."""
+
+    def __init__(self, watched: zmq.Socket[bytes], events: int, on_event: Callable[[int, int], None]) -> None:
+        self._watched = watched
+        self._on_event = on_event
+        self._loop = asyncio.get_running_loop()
+        self._socket = watched.get_monitor_socket(events)
+        self._loop.add_reader(int(self._socket.get(zmq.FD)), self.drain)
+        self._loop.call_soon(self.drain)  # the first edge comes only after a first look
+
+    def drain(self) -> None:
+        """Tell all events that there are."""
+        with contextlib.suppress(zmq.Again):
+            while not self._socket.closed:
+                event, _endpoint = self._socket.recv_multipart(zmq.NOBLOCK)
+                self._on_event(*_event.unpack(event))
+
+    def close(self) -> None:
+        """Before the watched socket is closed."""
+        self._loop.remove_reader(int(self._socket.get(zmq.FD)))
+        self._watched.disable_monitor()
+        self._socket.close(0)
+
+
+class Doorkeeper:
+    """The connections of one inbox. `ended(identity)` hears of the end of those that had one."""
+
+    def __init__(
+        self,
+        inbox: zmq.Socket[bytes],
+        endpoint: str,
+        ended: Callable[[bytes], None],
+        stranger: Callable[[str, str, str], None],
+    ) -> None:
+        self._ended = ended
+        self._stranger = stranger
+        self._loop = asyncio.get_running_loop()
+        self._endpoint = endpoint
+        self._waiting: dict[int, float] = {}  # descriptors of those not introduced: since when
+        self._identities: dict[int, bytes] = {}
+        self._descriptors: dict[bytes, int] = {}
+        self._refused: dict[bytes, int] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._monitor = Monitor(inbox, EVENTS, self._on_event)
+
+    def _on_event(self, event: int, value: int) -> None:
+        if event == zmq.EVENT_DISCONNECTED:
+            self._waiting.pop(value, None)
+            identity = self._identities.pop(value, None)
+            if identity is not None:
+                del self._descriptors[identity]
+                self._refused.pop(identity, None)
+                self._ended(identity)
+        elif event != zmq.EVENT_ACCEPTED:
+            self._stranger("an unknown connection", "no handshake", f"it does not speak ZMTP as we do (code {value})")
+        elif len(self._waiting) >= STRANGERS_MAX:
+            self._shut(value, "too many strangers", f"{STRANGERS_MAX} others have not introduced themselves either")
+        else:
+            self._waiting[value] = self._loop.time()
+            if self._timer is None:
+                self._timer = self._loop.call_later(INTRODUCED_S, self._look)
+
+    def _look(self) -> None:
+        """Shut out who has been silent for too long."""
+        now_s = self._loop.time()
+        for descriptor, since_s in list(self._waiting.items()):
+            if now_s - since_s >= INTRODUCED_S - 0.01:
+                del self._waiting[descriptor]
+                self._shut(descriptor, "not introduced in time", f"it said nothing of use in {INTRODUCED_S:g} s")
+        self._timer = None
+        if self._waiting:
+            since_s = min(self._waiting.values())
+            self._timer = self._loop.call_later(max(0.1, since_s + INTRODUCED_S - now_s), self._look)
+
+    def met(self, identity: bytes, descriptor: int) -> None:
+        """The first message of an identity came by this connection."""
+        self._monitor.drain()  # that this number was another connection's is known before
+        self._identities[descriptor] = identity
+        self._descriptors[identity] = descriptor
+
+    def accepted(self, identity: bytes) -> None:
+        """Somebody who may be here said something."""
+        self._waiting.pop(self._descriptors.get(identity, -1), None)
+
+    def refused(self, identity: bytes, source: str) -> None:
+        """What it said was refused."""
+        count = self._refused[identity] = self._refused.get(identity, 0) + 1
+        descriptor = self._descriptors.get(identity)
+        if count == REFUSED_MAX and descriptor is not None:
+            self._shut(descriptor, "shut out", f"{count} frames of {source[:100]} were refused")
+
+    def _shut(self, descriptor: int, reason: str, detail: str) -> None:
+        """Shut a connection down; libzmq, whose it is, then sees its end."""
+        name = "a connection that is gone"
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connection:
+            # It may have ended, and its number may be a file's or another socket's by now.
+            if _address(connection.getsockname()) == self._endpoint:
+                name = _name(connection)
+                connection.shutdown(socket.SHUT_RDWR)
+        self._stranger(name, reason, detail)
+
+    def close(self) -> None:
+        """Before the inbox is closed."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._monitor.close()
+
+
+def _address(name: object) -> str:
+    return f"tcp://{name[0]}:{name[1]}" if isinstance(name, tuple) else f"ipc://{name}"
+
+
+def _name(connection: socket.socket) -> str:
+    """Who is at the other end, as far as the system knows."""
+    if connection.family != socket.AF_UNIX:
+        return _address(connection.getpeername())
+    if not hasattr(socket, "SO_PEERCRED"):
+        return "a process of this user"
+    pid, _, _ = _peer_credentials.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return f"pid {pid}"
