@@ -11,6 +11,7 @@ import hashlib
 import heapq
 import random
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from zactor.actor import Actor
@@ -64,6 +65,7 @@ class Virtual:
         self.lives: list[tuple[str, str, str]] = []
         self.stand_ins: dict[Callable[..., Coroutine[Any, Any, Any]], Callable[..., Any]] = {}
         self._numbers: dict[str, int] = {}
+        self._paused: dict[str, list[Callable[[], None]]] = {}  # what happened to a process meanwhile
         self._order = 0
         self._heap: list[tuple[int, int, Callable[[], None]]] = []
 
@@ -94,19 +96,29 @@ class Virtual:
         """Push the book to all."""
         nodes = {name: process for process, world in self.processes.items() for name in world.kernel.cells}
         entries = {process: Entry(world.incarnation, world.up) for process, world in self.processes.items()}
-        for world in self.processes.values():
+        for process, world in self.processes.items():
             if world.up:
-                world.kernel.neighbours.on_book(nodes, entries)
+                self._happen(process, partial(world.kernel.neighbours.on_book, nodes, entries))
 
     def kill(self, process: str) -> None:
         """End a process between two events, as `kill -9` does. Its disk stays."""
         self.processes[process].up = False
+        self._paused.pop(process, None)
         self.publish()
 
     def restart(self, process: str) -> Kernel:
         """The next incarnation of a process; add its nodes again, then call `start`."""
         incarnation = self.processes.pop(process).incarnation + 1
         return self.add(process, incarnation)
+
+    def pause(self, process: str) -> None:
+        """Let a process run nothing, as SIGSTOP does: others only see that it says nothing."""
+        self._paused[process] = []
+
+    def resume(self, process: str) -> None:
+        """Let it go on, as SIGCONT does: what came for it meanwhile comes now, in the same order."""
+        for event in self._paused.pop(process):
+            event()
 
     def outside(self, process: str) -> Outside:
         """A door into a process for a test: it asks and tells as an actor would."""
@@ -120,6 +132,17 @@ class Virtual:
         """Call `event` at that time."""
         self._order += 1
         heapq.heappush(self._heap, (at_ns, self._order, event))
+
+    def push_for(self, process: str, at_ns: int, event: Callable[[], None]) -> None:
+        """The same for what a process notices: while it is paused, it does not."""
+        self.push(at_ns, lambda: self._happen(process, event))
+
+    def _happen(self, process: str, event: Callable[[], None]) -> None:
+        missed = self._paused.get(process)
+        if missed is None:
+            event()
+        else:
+            missed.append(event)
 
     def run(
         self,
@@ -192,7 +215,10 @@ class VirtualWorld:
         return self.virtual.stream(f"{self.process}#{self.incarnation}/{purpose}")
 
     def wake(self) -> None:
-        self.virtual.push(self.virtual.now_ns + TURN_NS, self._run)
+        self._push(self.virtual.now_ns + TURN_NS, self._run)
+
+    def _push(self, at_ns: int, event: Callable[[], None]) -> None:
+        self.virtual.push_for(self.process, at_ns, event)
 
     def _run(self) -> None:
         if self.up and self.kernel.fatal is None and self.kernel.run():
@@ -208,9 +234,9 @@ class VirtualWorld:
             if number == self._alarm and not self.kernel.armed:
                 self._run()
             elif number == self._alarm:
-                self.virtual.push(self.virtual.now_ns + TURN_NS, ring)
+                self._push(self.virtual.now_ns + TURN_NS, ring)
 
-        self.virtual.push(at_ns, ring)
+        self._push(at_ns, ring)
 
     def send(self, process: str, lane: int, frame: bytes, blobs: list[bytes]) -> bool:
         route = Route.parse(process)
@@ -224,7 +250,7 @@ class VirtualWorld:
             if target.up and self.virtual.processes.get(target.process) is target:
                 target.kernel.receive(source, frame, blobs)
 
-        self.virtual.push(self.virtual.now_ns + LATENCY_NS, arrive)
+        self.virtual.push_for(process, self.virtual.now_ns + LATENCY_NS, arrive)
         return True
 
     def disconnect(self, process: str) -> None:
@@ -254,7 +280,7 @@ class VirtualWorld:
             self._cancelled.discard(token)
 
         span_ns = SYNC_NS if type(operation).__name__.startswith("Sync") else DISK_NS
-        self.virtual.push(self.virtual.now_ns + span_ns, complete)
+        self._push(self.virtual.now_ns + span_ns, complete)
 
     def cancel(self, token: int) -> None:
         self._cancelled.add(token)
