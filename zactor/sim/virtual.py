@@ -93,9 +93,10 @@ class Virtual:
                 world.kernel.life.start()
 
     def publish(self) -> None:
-        """Push the book to all."""
-        nodes = {name: process for process, world in self.processes.items() for name in world.kernel.cells}
-        entries = {process: Entry(world.incarnation, world.up) for process, world in self.processes.items()}
+        """Push the book to all. Clients (`@...`) get it, and are not in it."""
+        members = {process: world for process, world in self.processes.items() if not process.startswith("@")}
+        nodes = {name: process for process, world in members.items() for name in world.kernel.cells}
+        entries = {process: Entry(world.incarnation, world.up) for process, world in members.items()}
         for process, world in self.processes.items():
             if world.up:
                 self._happen(process, partial(world.kernel.neighbours.on_book, nodes, entries))
