@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from inspect import isawaitable
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import msgspec
+import pytest
 
 from zactor import registry
 from zactor.launchers.folders import Home, Lock
@@ -184,8 +188,32 @@ class Launched:
 
 def alive(pid: int) -> bool:
     """Whether a process runs; a zombie does not."""
+    return _state(pid) not in ("Z", "X")
+
+
+def stopped(pid: int) -> bool:
+    """Whether a process was held up by SIGSTOP."""
+    return _state(pid) == "T"
+
+
+def _state(pid: int) -> str:
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in ("Z", "X")
+        return "X"
+
+
+@contextmanager
+def private_runtime() -> Iterator[Path]:
+    """A short private folder for sockets; at the end no process may be left that was started with it."""
+    folder = Path(tempfile.mkdtemp(prefix="zt", dir="/tmp"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(folder))
+        patch.delenv("ZACTOR_DIR", raising=False)
+        yield folder
+        left = processes_here()
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not processes_here())
+        shutil.rmtree(folder)
+        assert not left, f"left running: {left}"

@@ -14,6 +14,7 @@ import msgspec
 from zactor import registry
 from zactor.actor import describe
 from zactor.errors import UserError
+from zactor.life import Life
 from zactor.live.world import Book, LiveWorld
 from zactor.topology.model import Instance
 from zactor.topology.settings import typed_settings
@@ -96,18 +97,7 @@ class Host:
         )
         self.world.kernel.observer = self._observe
         for instance in assignment.instances:
-            self._add(instance)
-
-    def _add(self, instance: Instance) -> None:
-        kind = registry.find(instance.kind, Path(instance.folder))
-        roles = describe(kind).links
-        self.world.kernel.life.add(
-            instance.name,
-            kind,
-            typed_settings(kind, instance.settings),
-            {role: names if roles[role].many else names[0] for role, names in instance.links.items() if names},
-            None if instance.restart is None else instance.restart.supervision(),
-        )
+            add_instance(self.world.kernel.life, instance)
 
     def _check_state(self, instance: Instance) -> None:
         path = Path(self._assignment.state) / instance.name / STATE_NOTE
@@ -175,6 +165,19 @@ class Host:
                 break
             await asyncio.sleep(0.002)
         await self.world.close()
+
+
+def add_instance(life: Life, instance: Instance) -> None:
+    """Create a node of a topology. Raises UserError for a kind or a setting that is wrong."""
+    kind = registry.find(instance.kind, Path(instance.folder))
+    roles = describe(kind).links
+    life.add(
+        instance.name,
+        kind,
+        typed_settings(kind, instance.settings),
+        {role: names if roles[role].many else names[0] for role, names in instance.links.items() if names},
+        None if instance.restart is None else instance.restart.supervision(),
+    )
 
 
 def calm_collector() -> None:
