@@ -35,6 +35,7 @@ class OnLive:
         self._topology = msgspec.structs.replace(topology, processes=processes)
         self._home = Home(folder, topology.name)
         self._engine = Held()
+        self.running = True
         self.undisturbed = True
         self._inspected = 0
         self._threads: dict[str, Threaded] = {}
@@ -63,8 +64,13 @@ class OnLive:
         for pid in self._run.pids().values():
             if pid is not None:
                 os.kill(pid, signal.SIGCONT)  # what a program left paused could not stop
-        await self._run.stop()
+        if self.running:
+            await self._stop()
         self._home.release()
+
+    async def _stop(self) -> None:
+        self.running = False
+        await self._run.stop()
 
     @property
     def said(self) -> int:
@@ -85,7 +91,7 @@ class OnLive:
         self._inspected += 1
         return await self._client.inspect(process, PATIENCE_S)
 
-    async def until(self, look: Callable[[], Awaitable[A]]) -> A:
+    async def until(self, look: Callable[[], Awaitable[A | None]]) -> A:
         value: A = await eventually_in_loop(look, PATIENCE_S)
         return value
 
@@ -126,7 +132,7 @@ class OnLive:
             os.kill(self._pid(process), signal.SIGCONT)
 
     async def stop(self) -> dict[str, dict[str, int]]:
-        await self._run.stop()
+        await self._stop()
         return {process.name: self._last_books(process.name) for process in self._topology.processes}
 
     def _last_books(self, process: str) -> dict[str, int]:

@@ -24,6 +24,7 @@ class OnVirtual:
     """A `Stage`."""
 
     def __init__(self, topology: Topology) -> None:
+        self.running = True
         self.undisturbed = True
         self._virtual = Virtual()
         self._processes = {process.name: process for process in topology.processes}
@@ -53,7 +54,7 @@ class OnVirtual:
     async def inspect(self, process: str) -> dict[str, Any]:
         return await self._outside.inspect(process)
 
-    async def until(self, look: Callable[[], Awaitable[A]]) -> A:
+    async def until(self, look: Callable[[], Awaitable[A | None]]) -> A:
         end_ns = self._virtual.now_ns + int(PATIENCE_S * 1e9)
         while not (value := await look()):
             assert self._virtual.now_ns < end_ns, f"still {value!r} after {PATIENCE_S:g} s"
@@ -85,6 +86,7 @@ class OnVirtual:
         self._virtual.resume(process)
 
     async def stop(self) -> dict[str, dict[str, int]]:
+        self.running = False
         kernels = [self._virtual.processes[process].kernel for process in self._processes]
         for kernel in kernels:
             for name in list(kernel.cells):

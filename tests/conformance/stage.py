@@ -43,6 +43,10 @@ class Stage(Door, Protocol):
     """A world in which a topology runs; it is a door itself."""
 
     @property
+    def running(self) -> bool:
+        """It was not stopped."""
+
+    @property
     def undisturbed(self) -> bool:
         """Nothing was killed, and no client was held up, so no message may be missing between processes."""
 
@@ -53,7 +57,7 @@ class Stage(Door, Protocol):
     def client(self, name: str) -> Door:
         """One more program outside. `pause` and `resume` take its name, which begins with `@`."""
 
-    async def until(self, look: Callable[[], Awaitable[A]]) -> A:
+    async def until(self, look: Callable[[], Awaitable[A | None]]) -> A:
         """Look again and again. The first true value."""
 
     async def inspect(self, process: str) -> dict[str, Any]:
@@ -86,9 +90,10 @@ class Program:
         self.play: Callable[[Stage], AsyncIterator[str]] = sys.modules[name].play
 
     async def perform(self, stage: Stage) -> str:
-        """The story that it gives on a stage. At its end the books must balance."""
+        """The story that it gives on a stage; the books are a part of it, unless it stops everything."""
         lines = [line async for line in self.play(stage)]
-        lines += await ledger(stage, [process.name for process in self.topology.processes])
+        if stage.running:
+            lines += await ledger(stage, [process.name for process in self.topology.processes])
         return "".join(f"{line}\n" for line in lines)
 
 

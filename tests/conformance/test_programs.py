@@ -21,6 +21,10 @@ PROGRAMS = (
     "rings",
     "crash",
     "flood",
+    "mutual_flood",
+    "actor_restart",
+    "process_restart",
+    "pause",
 )  # fmt: skip
 
 ROUNDS = int(os.environ.get("ZACTOR_TEST_CONFORMANCE", "1"))

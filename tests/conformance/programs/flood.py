@@ -100,9 +100,7 @@ async def taken(stage: Stage, source: str, *, ended: bool) -> tuple[int, str, bo
         count, heard, has_ended = await stage.ask(source, Taken())
         return (count, heard, has_ended) if has_ended or (heard and not ended) else None
 
-    found = await stage.until(look)
-    assert found is not None
-    return found
+    return await stage.until(look)
 
 
 async def play(stage: Stage) -> AsyncIterator[str]:

@@ -57,7 +57,7 @@ async def play(stage: Stage) -> AsyncIterator[str]:
     yield f"one chain over three processes: {await outcome(stage.ask('a', Around()))}"
     yield f"and from its middle: {await outcome(stage.ask('c', Around()))}"
     for roots in (("one", "two"), ("a", "b", "c")):
-        asks = {root: stage.ask(root, Begin(), timeout_s=LONG_S) for root in roots}
+        asks = {root: stage.ask(root, Begin()) for root in roots}
         await crowd(stage, len(roots))
         await stage.ask("gate", Open())
         for root, ask in asks.items():

@@ -8,7 +8,7 @@ from tests.conformance.stage import Stage, outcome, told
 from zactor.actor import Actor, on
 from zactor.door import Later
 from zactor.errors import Cancelled, Failure, Refused
-from zactor.message import Message, Ref
+from zactor.message import Envelope, Message, Ref
 
 LONG_S = 3600.0
 SHORT_S = 0.3
@@ -56,6 +56,10 @@ class Relay(Message[str]):
     timeout_s: float
 
 
+class Left(Message[int]):
+    """Nanoseconds that are left for the answer, as the clock is told."""
+
+
 class Diary(Message[tuple[str, ...]]):
     pass
 
@@ -95,6 +99,10 @@ class Clock(Actor):
         return f"slept {message.seconds:g} s"
 
     @on
+    def left(self, message: Left, envelope: Envelope) -> int:
+        return envelope.left_ns or 0
+
+    @on
     def remind(self, message: Remind) -> Later[str]:
         self._reminders[message.text] = self.later()
         self.after(message.seconds, Answer(text=message.text))
@@ -122,7 +130,7 @@ class Clock(Actor):
 class Front(Actor):
     """Passes asks on to the clock."""
 
-    clock: Ref[Nap]
+    clock: Ref[Nap | Left]
 
     def on_start(self) -> None:
         self._diary: list[str] = []
@@ -138,6 +146,10 @@ class Front(Actor):
             raise
 
     @on
+    async def left(self, message: Left) -> int:
+        return await self.ask(self.clock, Left(), timeout_s=LONG_S)
+
+    @on
     def diary(self, message: Diary) -> tuple[str, ...]:
         return tuple(self._diary)
 
@@ -150,6 +162,9 @@ async def play(stage: Stage) -> AsyncIterator[str]:
     yield f"one that is dropped: {await outcome(stage.ask('clock', Forget()))}"
     yield f"one that is refused: {await outcome(stage.ask('clock', Refuse()))}"
     yield f"a nap by two processes: {await outcome(stage.ask('front', Relay(seconds=0.01, timeout_s=LONG_S)))}"
+
+    left_ns = await stage.ask("front", Left(), timeout_s=5.0)
+    yield f"a deadline of 5 s by two processes, 5 s or less are left: {0 < left_ns <= 5_000_000_000}"
 
     inner = stage.ask("front", Relay(seconds=LONG_S, timeout_s=SHORT_S))
     outer = stage.ask("front", Relay(seconds=LONG_S, timeout_s=LONG_S), timeout_s=2 * SHORT_S)
