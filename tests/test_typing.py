@@ -13,6 +13,7 @@ import mypy.api
 import pytest
 
 GOOD = """\
+from zactor import AsyncClient, Client, Down, Up
 from zactor.actor import Actor, link, on
 from zactor.message import Envelope
 from zactor.door import Later
@@ -47,9 +48,30 @@ class Caller(Actor):
     @on(interleave=True)
     async def bye(self, message: Bye) -> None:
         await self.sleep(1.0)
+
+
+def outside() -> str:
+    with Client("quickstart") as client:
+        client.send("greeter", Greet(name="world"))
+        names: list[str] = client.names("store")
+        text: str = client.ask(client.ref(names[0]), Greet(name="world"))
+        for notice in client.watch("greeter", timeout_s=1.0):
+            text += notice.reason if isinstance(notice, Down) else "up"
+        return text + client.ask("greeter", Greet(name="world"), timeout_s=1.0)
+
+
+async def outside_with_asyncio() -> str:
+    async with AsyncClient() as client:
+        await client.send("greeter", Bye())
+        greeter: Ref[Greet] = client.ref("greeter")
+        async for notice in client.watch(greeter):
+            both: Down | Up = notice
+            await client.send(greeter, Greet(name=both.ref.name))
+        return await client.ask(greeter, Greet(name="world"))
 """
 
 BAD = """\
+from zactor import AsyncClient, Client
 from zactor.actor import Actor
 from zactor.message import Message, Ref
 
@@ -74,6 +96,20 @@ class Caller(Actor):
         message.name = "moon"  # frozen
         message.nmae  # misspelt when read
         self.tell(self.greeter, Bye())  # not what the link takes
+
+
+def outside(client: Client) -> None:
+    number: int = client.ask("greeter", Greet(name="world"))  # another answer
+    client.ask("greeter", "hello")  # no message
+    client.ask("greeter", Greet)  # the class of a message
+    client.ask(7, Greet(name="world"))  # no node
+    client.aks  # misspelt
+
+
+async def outside_with_asyncio(client: AsyncClient, greeter: Ref[Greet]) -> None:
+    text: str = client.ask("greeter", Greet(name="world"))  # not awaited
+    number: int = await client.ask("greeter", Greet(name="world"))  # another answer
+    await client.send(greeter, Bye())  # not what it takes
 """
 ROOT = Path(__file__).parents[1]
 
@@ -132,3 +168,12 @@ def test_pyright_knows_the_type_of_an_answer_and_refuses_each_mistake_on_its_lin
 
     assert "0 errors" in good, good
     assert {int(number) for number in re.findall(r"program\.py:(\d+):\d+ - error", bad)} == _wrong_lines(), bad
+
+
+def test_the_vocabulary_has_no_other_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+    report, _ = _mypy(tmp_path, "from zactor import Client, Clinet\n")
+
+    assert 'has no attribute "Clinet"' in report
+    assert len(report.splitlines()) == 2

@@ -21,8 +21,8 @@ from tests.bench import dora
 from tests.bench.bench import RING, Breed, Crowd, Flood, Ping
 from tests.bench.harness import Bar, Bench, Measure, Peer, Row, figure_of
 from zactor import Message
+from zactor.client import AsyncClient
 from zactor.launchers.folders import Home
-from zactor.live.client import Client
 
 HERE = Path(__file__).parent
 ZACTOR = HERE.parent.parent / "bin" / "zactor"
@@ -53,20 +53,20 @@ async def _start(folder: Path, *words: str) -> asyncio.subprocess.Process:
 
 
 @asynccontextmanager
-async def topology(file: Path, name: str) -> AsyncIterator[Client]:
+async def topology(file: Path, name: str) -> AsyncIterator[AsyncClient]:
     """A client of a topology that is up."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         await zactor(folder, "up", str(file), "-d")
         try:
             home = Home(folder / name, name)
-            async with Client(home.run_folder(home.runs()[-1]) / "book.json") as client:
+            async with AsyncClient(home.run_folder(home.runs()[-1]) / "book.json") as client:
                 yield client
         finally:
             await zactor(folder, "down", "-t", name)
 
 
-def _asked(client: Client, node: str, message: Message[float]) -> Measure:
+def _asked(client: AsyncClient, node: str, message: Message[float]) -> Measure:
     """What a node answers is the figure."""
 
     async def measure() -> float:
@@ -75,14 +75,14 @@ def _asked(client: Client, node: str, message: Message[float]) -> Measure:
     return measure
 
 
-def _median_us(client: Client, node: str, message: Ping) -> Measure:
+def _median_us(client: AsyncClient, node: str, message: Ping) -> Measure:
     async def measure() -> float:
         return statistics.median(await client.ask(client.ref(node), message, CASE_S)) / 1e3
 
     return measure
 
 
-def _per_second(client: Client, node: str, message: Ping) -> Measure:
+def _per_second(client: AsyncClient, node: str, message: Ping) -> Measure:
     async def measure() -> float:
         spans_ns = await client.ask(client.ref(node), message, CASE_S)
         return len(spans_ns) * 1e9 / sum(spans_ns)
@@ -99,7 +99,7 @@ def _peer(name: str, module: str, *arguments: object, needs: str = "zmq") -> Pee
     return Peer(name, measure, missing=find_spec(needs) is None, mend=f"pip install {needs}")
 
 
-def _local(client: Client, scale: int) -> list[Row]:
+def _local(client: AsyncClient, scale: int) -> list[Row]:
     tell, ask = 400 * RING * scale, 2_500 * scale
     queue = _peer("asyncio.Queue", "peers", "queue_tell", tell)
     pykka = _peer("pykka", "peers", "pykka_tell", tell // 4, needs="pykka")
@@ -122,7 +122,7 @@ def _local(client: Client, scale: int) -> list[Row]:
     ]
 
 
-def _across(client: Client, transport: str, scale: int) -> list[Row]:
+def _across(client: AsyncClient, transport: str, scale: int) -> list[Row]:
     tell, ask = 1_000 * RING * scale, 500 * scale
     return [
         Row(

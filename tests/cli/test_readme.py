@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ def checkout(alone: Place) -> Place:
     for name in ("README.md", "LICENSE"):
         shutil.copy(ROOT / name, alone.folder / name)
     (alone.folder / "bin").symlink_to(alone.base / "bin")
+    (alone.folder / ".venv").symlink_to(sys.prefix)
     alone.environment["ZACTOR_COMMAND"] = "bin/zactor"
     return alone
 

@@ -15,10 +15,10 @@ import msgspec
 
 from tests.conformance.stage import PATIENCE_S, Program
 from tests.live.running import eventually_in_loop, stopped
+from zactor.client import AsyncClient
 from zactor.launchers.folders import Home
 from zactor.launchers.local import Handle, Local
 from zactor.launchers.run import Run, file_stem
-from zactor.live.client import Client
 from zactor.live.host import Assignment, Report
 from zactor.live.world import BookEntry
 from zactor.message import Message
@@ -51,7 +51,7 @@ class OnLive:
         except BaseException:
             await self._close()
             raise
-        self._client = await Client(self._folder / "book.json").__aenter__()
+        self._client = await AsyncClient(self._folder / "book.json").__aenter__()
         return self
 
     async def __aexit__(self, *_error: object) -> None:
@@ -75,7 +75,7 @@ class OnLive:
     @property
     def said(self) -> int:
         clients = [self._client, *(each.client for each in self._threads.values())]
-        return sum(client._kernel.shipped for client in clients) - self._inspected
+        return sum(client._joined.kernel.shipped for client in clients if client._joined is not None) - self._inspected
 
     def ask(self, node: str, message: Message[A], timeout_s: float = PATIENCE_S) -> Awaitable[A]:
         return self._client.ask(self._client.ref(node), message, timeout_s)
@@ -182,8 +182,8 @@ class Threaded:
         self._go_on = threading.Event()
         self.client = self._call(self._open(book)).result(PATIENCE_S)
 
-    async def _open(self, book: Path) -> Client:
-        return await Client(book).__aenter__()
+    async def _open(self, book: Path) -> AsyncClient:
+        return await AsyncClient(book).__aenter__()
 
     def _call(self, work: Coroutine[Any, Any, A]) -> Future[A]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)

@@ -152,9 +152,9 @@ def who_finds_no_room_is_told_that_it_was_taken(patch: Patch) -> None:
 def the_last_frame_is_taken_first(patch: Patch) -> None:
     take = Mailroom._take
 
-    def mutated(self: Mailroom, peer: Peer, frame: Any, size: int) -> None:
+    def mutated(self: Mailroom, peer: Peer, frame: Any, size: int, blobs: Any) -> None:
         frame.letters.reverse()
-        take(self, peer, frame, size)
+        take(self, peer, frame, size, blobs)
 
     patch.setattr(Mailroom, "_take", mutated)
 
@@ -168,10 +168,10 @@ def nobody_hears_that_there_is_room_again(patch: Patch) -> None:
 def a_frame_is_taken_twice(patch: Patch) -> None:
     take = Mailroom._take
 
-    def mutated(self: Mailroom, peer: Peer, frame: Any, size: int) -> None:
-        take(self, peer, frame, size)
-        if peer.received == 7:
-            take(self, peer, frame, size)
+    def mutated(self: Mailroom, peer: Peer, frame: Any, size: int, blobs: Any) -> None:
+        take(self, peer, frame, size, blobs)
+        if peer.mail.received == frame.sequence == 7:
+            take(self, peer, frame, size, blobs)
 
     patch.setattr(Mailroom, "_take", mutated)
 
@@ -180,9 +180,9 @@ def a_frame_is_taken_twice(patch: Patch) -> None:
 def a_frame_is_lost(patch: Patch) -> None:
     take = Mailroom._take
 
-    def mutated(self: Mailroom, peer: Peer, frame: Any, size: int) -> None:
-        if peer.received != 7:
-            take(self, peer, frame, size)
+    def mutated(self: Mailroom, peer: Peer, frame: Any, size: int, blobs: Any) -> None:
+        if not (peer.mail.received == frame.sequence == 7):
+            take(self, peer, frame, size, blobs)
 
     patch.setattr(Mailroom, "_take", mutated)
 
@@ -218,9 +218,9 @@ def promises_are_forgotten_with_their_actor(patch: Patch) -> None:
 def what_is_lost_with_a_process_is_not_counted(patch: Patch) -> None:
     reset = Peer.reset
 
-    def mutated(self: Peer) -> int:
+    def mutated(self: Peer) -> tuple[int, int]:
         reset(self)
-        return 0
+        return 0, 0
 
     patch.setattr(Peer, "reset", mutated)
 
@@ -229,11 +229,11 @@ def what_is_lost_with_a_process_is_not_counted(patch: Patch) -> None:
 def the_next_incarnation_gets_the_mail_of_the_last(patch: Patch) -> None:
     reset = Peer.reset
 
-    def mutated(self: Peer) -> int:
-        batch = getattr(self, "batch", Batch())
+    def mutated(self: Peer) -> tuple[int, int]:
+        batch = self.mail.batch if self.lanes else Batch()
         reset(self)
-        self.batch = batch
-        return 0
+        self.mail.batch = batch
+        return 0, 0
 
     patch.setattr(Peer, "reset", mutated)
 

@@ -8,7 +8,7 @@ next one has another token.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from zactor.message import Route
 from zactor.sim.virtual import LATENCY_NS, Virtual, VirtualWorld
@@ -98,29 +98,3 @@ class Cables:
                     target.kernel.disconnected(source, "its connection has ended")
 
         self._virtual.push(ends_ns, ended)
-
-
-def pause(virtual: Virtual, process: str) -> Callable[[], None]:
-    """Let a process run nothing, as SIGSTOP does. The answer lets it go on.
-
-    What came for it meanwhile it takes after a pass of its own: timers are looked at before sockets are.
-    """
-    world = virtual.processes[process]
-    kernel = world.kernel
-    run, receive, disconnected = kernel.run, kernel.receive, kernel.disconnected
-    missed: list[Callable[[], object]] = []
-
-    def wait_to_receive(source: str, data: bytes, blobs: Sequence[bytes] = ()) -> bool:
-        missed.append(lambda: receive(source, data, blobs))
-        return True
-
-    def go_on() -> None:
-        kernel.run, kernel.receive, kernel.disconnected = run, receive, disconnected  # type: ignore[method-assign]
-        world._run()
-        for event in missed:
-            event()
-
-    kernel.run = lambda: False  # type: ignore[method-assign]
-    kernel.receive = wait_to_receive
-    kernel.disconnected = lambda source, because: missed.append(lambda: disconnected(source, because))
-    return go_on

@@ -288,13 +288,18 @@ def test_a_hello_for_somebody_else_is_refused() -> None:
     assert back.mailroom.strangers == {"wrong HELLO": 1}
 
 
-def test_a_process_that_is_not_in_the_book_is_refused() -> None:
+def test_a_process_that_is_not_in_the_next_book_either_is_refused() -> None:
     virtual, _, back, _ = two()
     client = RawClient(virtual, back, "intruder")
 
     client.hello()
+    client.letter(Greet.wire, "server", ("x",))
+    assert back.mailroom.strangers == {"not introduced": 1}
+    del virtual.processes["intruder"]
+    virtual.publish()
 
-    assert back.mailroom.strangers == {"unknown process": 1}
+    assert back.mailroom.strangers == {"not introduced": 1, "unknown process": 1}
+    assert "intruder" not in back.neighbours.peers
 
 
 def test_frames_of_an_older_incarnation_are_refused() -> None:

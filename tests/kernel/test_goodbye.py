@@ -12,7 +12,7 @@ from tests.kernel.raw import RawClient
 from zactor.actor import Actor, Down, Up, on
 from zactor.errors import ActorStopped, ConnectionLost, Failure
 from zactor.kernel import Kernel
-from zactor.message import MAIL, Bulk, Message, Ref, decode_frame
+from zactor.message import BULK, MAIL, Bulk, Message, Ref, decode_frame
 from zactor.sim.virtual import LATENCY_NS, Virtual
 
 FLOOD = 20_000
@@ -189,6 +189,35 @@ def test_what_is_on_its_way_to_a_process_that_leaves_arrives() -> None:
 
     assert sorted(numbers(back)) == list(range(51))
     assert front.dead == {}
+    assert_nothing_lost(virtual)
+
+
+@pytest.mark.parametrize("slow", [MAIL, BULK])
+@pytest.mark.parametrize("leaver", [0, 1])
+def test_a_goodbye_that_overtakes_mail_waits_for_it(slow: int, leaver: int) -> None:
+    """Each lane is a connection of its own, and one may be much slower than control."""
+    virtual, kernels = processes("front", "back")
+    for kernel in kernels:
+        send = kernel.world.send
+
+        def slowly(process: str, lane: int, data: bytes, blobs: list[bytes], send: Any = send) -> bool:
+            if lane == slow:
+                virtual.push(virtual.now_ns + 50 * LATENCY_NS, lambda: send(process, lane, data, blobs))
+                return True
+            return bool(send(process, lane, data, blobs))
+
+        kernel.world.send = slowly  # type: ignore[assignment, method-assign]
+        other = "back" if kernel.process == "front" else "front"
+        outside = virtual.outside(kernel.process)
+        for number in range(10):
+            outside.say(other, Item(number=number))
+            outside.say(other, Load(number=100 + number, body=b"x"))
+
+    leave(virtual, kernels[leaver])
+    virtual.run()
+
+    for kernel in kernels:
+        assert sorted(numbers(kernel)) == [*range(10), *range(100, 110)]
     assert_nothing_lost(virtual)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.kernel.balance import assert_all_balanced, assert_balanced
-from tests.kernel.cables import Cables, pause
+from tests.kernel.cables import Cables
 from tests.kernel.raw import RawClient
 from zactor.actor import Actor, Down, Up, on
 from zactor.errors import AskTimeout, ConnectionLost
@@ -88,7 +88,7 @@ def test_a_process_that_is_stopped_is_lost_after_the_timeout_and_before_one_inte
     virtual, (front, _back) = processes("front", "back")
     last_ns = front.neighbours.peers["back"].heard_ns
 
-    pause(virtual, "back")
+    virtual.pause("back")
     virtual.run(until=lambda: losses(virtual, "back"))
 
     assert TIMEOUT_NS < virtual.now_ns - last_ns <= TIMEOUT_NS + INTERVAL_NS + 2 * LATENCY_NS
@@ -98,7 +98,7 @@ def test_a_process_that_is_stopped_is_lost_after_the_timeout_and_before_one_inte
 def test_the_process_that_is_stopped_is_the_only_one_that_is_lost() -> None:
     virtual, kernels = processes("front", "back", "other")
 
-    pause(virtual, "back")
+    virtual.pause("back")
     virtual.run(seconds=10.0)
 
     assert [len(losses(virtual, name)) for name in ("front", "back", "other")] == [0, 2, 0]
@@ -109,9 +109,9 @@ def test_the_process_that_is_stopped_is_the_only_one_that_is_lost() -> None:
 def test_a_shorter_stop_is_no_loss(seconds: float) -> None:
     virtual, kernels = processes("front", "back")
 
-    go_on = pause(virtual, "back")
+    virtual.pause("back")
     virtual.run(seconds=seconds)
-    go_on()
+    virtual.resume("back")
     virtual.run(seconds=5.0)
 
     assert losses(virtual, "back") == losses(virtual, "front") == []
@@ -133,7 +133,7 @@ def test_processes_that_have_nothing_to_say_to_each_other_stay_connected() -> No
 def test_with_a_timeout_of_zero_nobody_is_ever_lost() -> None:
     virtual, (front, _) = processes("front", "back", timeout_ns=0)
 
-    pause(virtual, "back")
+    virtual.pause("back")
     virtual.run(seconds=100.0)
 
     assert losses(virtual, "back") == []
@@ -146,14 +146,14 @@ def test_a_process_that_has_not_come_up_yet_is_not_lost() -> None:
     front, back = virtual.add("front"), virtual.add("back")
     front.life.add("front", Server, links={})
     back.life.add("back", Server)
-    go_on = pause(virtual, "back")
+    virtual.pause("back")
     virtual.start()
     outside = virtual.outside("front")
     wait: Any = outside.ask(outside.to("back"), Greet(name="x"), timeout_s=20.0)
     virtual.run(seconds=10.0)
 
     assert losses(virtual, "back") == []
-    go_on()
+    virtual.resume("back")
     assert virtual.result(wait) == "Hello, x!"
 
 
@@ -187,7 +187,7 @@ def test_a_heartbeat_that_is_no_number_is_refused() -> None:
 def test_pending_asks_fail_when_a_process_is_silent_for_too_long() -> None:
     virtual, (front, _) = processes("front", "back")
     outside = virtual.outside("front")
-    pause(virtual, "back")
+    virtual.pause("back")
     short = outside.ask(outside.to("back"), Greet(name="x"), timeout_s=0.5)
     long = outside.ask(outside.to("back"), Greet(name="x"), timeout_s=60.0)
     began_ns = virtual.now_ns
@@ -207,10 +207,10 @@ def test_an_outage_is_one_down_and_one_up_however_long_it_is(seconds: float) -> 
     virtual, kernels = processes("front", "back")
     front, back = kernels
 
-    go_on = pause(virtual, "back")
+    virtual.pause("back")
     virtual.run(seconds=seconds)
     assert [each.partition(":")[0] for each in heard(front)] == ["down back"]
-    go_on()
+    virtual.resume("back")
     virtual.run(seconds=5.0)
 
     for kernel in kernels:
@@ -226,9 +226,9 @@ def test_greetings_that_were_said_again_and_again_are_no_strangers() -> None:
     """Refusals are counted against a connection, and one with too many of them is shut."""
     virtual, (front, back) = processes("front", "back")
 
-    go_on = pause(virtual, "back")
+    virtual.pause("back")
     virtual.run(seconds=20.0)
-    go_on()
+    virtual.resume("back")
     virtual.run(seconds=5.0)
 
     # Beside what came for the session that was.
@@ -256,16 +256,32 @@ def test_a_greeting_that_was_lost_is_said_again() -> None:
     assert virtual.result(outside.ask(outside.to("back"), Greet(name="x"))) == "Hello, x!"
 
 
+def test_a_greeting_that_vanished_without_a_word_is_said_again_with_the_next_heartbeat() -> None:
+    virtual = Virtual(peer_timeout_ns=TIMEOUT_NS)
+    front, back = virtual.add("front"), virtual.add("back")
+    back.life.add("back", Server)
+    front.world.send = lambda *_: True  # type: ignore[method-assign]
+    virtual.start()
+    outside = virtual.outside("front")
+    wait = outside.ask(outside.to("back"), Greet(name="x"))
+    virtual.run(seconds=0.1)
+    assert front.neighbours.peers["back"].state == "greeting"
+    del front.world.send
+
+    assert virtual.result(wait) == "Hello, x!"
+    assert front.mailroom.strangers == back.mailroom.strangers == {}
+
+
 # --- how late a loop is
 def test_how_late_a_process_was_is_known_here_and_there() -> None:
     virtual, (front, back) = processes("front", "back")
     assert about(front, "back")["late_ms"] < 1.0
 
-    go_on = pause(virtual, "back")
+    virtual.pause("back")
     virtual.run(seconds=0.7)
     assert about(front, "back")["silent_ms"] >= 490  # the last heartbeat was an interval before, at most
     assert back.inspect()["late_ms"] >= 490
-    go_on()
+    virtual.resume("back")
     virtual.run(seconds=0.01)
 
     assert 490 <= about(front, "back")["late_ms"] <= 700
@@ -279,9 +295,9 @@ def test_how_late_a_process_was_is_known_here_and_there() -> None:
 def test_a_process_that_was_away_itself_blames_nobody() -> None:
     virtual, (_front, back, other) = processes("front", "back", "other")
 
-    go_on = pause(virtual, "front")
+    virtual.pause("front")
     virtual.run(seconds=10.0)
-    go_on()
+    virtual.resume("front")
     virtual.run(seconds=5.0)
 
     assert len(losses(virtual, "front")) == 2
@@ -294,11 +310,13 @@ def test_a_process_that_was_away_itself_blames_nobody() -> None:
 def test_when_the_whole_computer_was_away_nobody_is_blamed(first: int) -> None:
     virtual, kernels = processes("front", "back")
 
-    resumes = [pause(virtual, name) for name in ("front", "back")]
+    names = ("front", "back")
+    for name in names:
+        virtual.pause(name)
     virtual.run(seconds=30.0)
-    resumes[first]()
+    virtual.resume(names[first])
     virtual.run(seconds=0.01)
-    resumes[1 - first]()
+    virtual.resume(names[1 - first])
     virtual.run(seconds=5.0)
 
     assert losses(virtual, "front") == losses(virtual, "back") == []

@@ -356,7 +356,11 @@ def test_an_opaque_of_a_name_that_no_message_has_harms_nobody(placement: str, na
 
 
 @placed
-@pytest.mark.parametrize("body", [b"", b"\xc1", encode(1) + encode(2), encode(Work(name="x"))[:-1]])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"\xc1", encode(1) + encode(2), encode(Work(name="x"))[:-1]],
+    ids=["nothing", "no msgpack", "two values", "cut short"],
+)
 def test_an_opaque_whose_body_is_no_message_harms_nobody(placement: str, body: bytes) -> None:
     """It is put into a frame as it is, beside the letters of others."""
     virtual, _, _, outside = line(placement)

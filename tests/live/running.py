@@ -24,8 +24,8 @@ import msgspec
 import pytest
 
 from zactor import registry
+from zactor.client import AsyncClient
 from zactor.launchers.folders import Home, Lock
-from zactor.live.client import Client
 from zactor.live.world import Book
 
 T = TypeVar("T")
@@ -82,6 +82,13 @@ def zactor(*arguments: str, folder: Path, code: int = 0, timeout_s: float = 60.0
 def command(*arguments: str) -> list[str]:
     """The command line of `zactor`."""
     return [sys.executable, "-P", "-m", "zactor.cli.main", *arguments]
+
+
+def lines_of(process: subprocess.Popen[bytes]) -> Iterator[str]:
+    """The lines that a process writes, as they come."""
+    assert process.stdout is not None
+    for line in iter(process.stdout.readline, b""):
+        yield line.decode().rstrip("\n")
 
 
 def processes_here() -> dict[int, str]:
@@ -177,9 +184,9 @@ class Launched:
         """Those of all."""
         return [entry.pid for entry in self.book().processes.values() if entry.pid is not None]
 
-    def client(self) -> Client:
+    def client(self) -> AsyncClient:
         """A client, to be made while a loop runs."""
-        return Client(self.run_folder() / "book.json")
+        return AsyncClient(self.run_folder() / "book.json")
 
     def log_lines(self, process: str) -> Iterator[str]:
         """The log of a process."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.live.running import Launched, eventually_in_loop, kind, word
-from zactor.live.client import Client
+from zactor.client import AsyncClient
 from zactor.message import Ref
 
 pytestmark = pytest.mark.live
@@ -23,7 +23,7 @@ def ring(length: int) -> list[str]:
     return [f"ring{length}-{index}" for index in range(length)]
 
 
-async def all_wait(client: Client, gate: Ref[Any], length: int) -> bool:
+async def all_wait(client: AsyncClient, gate: Ref[Any], length: int) -> bool:
     waiting: int = await client.ask(gate, word("Waiting")())
     return waiting == length
 

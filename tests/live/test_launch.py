@@ -24,8 +24,8 @@ from tests.live.running import (
     word,
     zactor,
 )
+from zactor.client import AsyncClient
 from zactor.errors import ConnectionLost, Failure
-from zactor.live.client import Client
 
 pytestmark = pytest.mark.live
 
@@ -46,7 +46,7 @@ nodes:
 """
 
 
-def with_client(launched: Launched, work: Callable[[Client], Awaitable[T]]) -> T:
+def with_client(launched: Launched, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
     async def main() -> T:
         async with launched.client() as client:
             return await work(client)
@@ -58,7 +58,7 @@ def ask(launched: Launched, node: str, message: Any) -> Any:
     return with_client(launched, lambda client: client.ask(client.ref(node), message, PATIENCE_S))
 
 
-async def ask_until_answered(client: Client, node: str, message: Any) -> Any:
+async def ask_until_answered(client: AsyncClient, node: str, message: Any) -> Any:
     """An answer, from whichever incarnation of a process comes to give one."""
 
     async def attempt() -> Any:
@@ -288,7 +288,7 @@ def test_a_process_that_is_killed_comes_back_with_a_higher_incarnation(tmp_path:
 
 
 def test_what_waits_for_a_process_that_is_killed_hears_so_and_later_asks_are_answered(tmp_path: Path) -> None:
-    async def scenario(client: Client) -> tuple[Any, int]:
+    async def scenario(client: AsyncClient) -> tuple[Any, int]:
         held = client.ask(client.ref("echo"), word("Hold")(), 3600.0)
         through = client.ask(client.ref("front"), word("Hold")(), 3600.0)
 
@@ -332,11 +332,11 @@ def test_a_failure_with_a_very_long_text_is_noticed_all_the_same(tmp_path: Path)
         f"name: long\nnodes:\n  echo: {{kind: {kind('Echo')}, restart: {{backoff: 1ms..2ms, limit: 1 in 60s}}}}\n"
     )
 
-    async def fail_again(client: Client) -> None:
+    async def fail_again(client: AsyncClient) -> None:
         with pytest.raises(Failure):
             await client.ask(client.ref("echo"), word("Raise")(size=9_000_000), PATIENCE_S)
 
-    async def fail(client: Client) -> str:
+    async def fail(client: AsyncClient) -> str:
         with pytest.raises(Failure):
             await client.ask(client.ref("echo"), word("Raise")(size=9_000_000), PATIENCE_S)
         (actor,) = (await client.inspect("echo", PATIENCE_S))["actors"]

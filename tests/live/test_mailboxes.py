@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.running import Launched, eventually_in_loop, kind, resident_bytes, word
-from zactor.live.client import Client
+from zactor.client import AsyncClient
 
 pytestmark = pytest.mark.live
 
@@ -25,18 +25,18 @@ nodes:
 """
 
 
-async def sent(client: Client) -> int:
+async def sent(client: AsyncClient) -> int:
     return await client.ask(client.ref("sender"), word("Sent")(), TIMEOUT_S)
 
 
-async def look(client: Client, pids: list[int]) -> None:
+async def look(client: AsyncClient, pids: list[int]) -> None:
     """Both answer inspection, and neither has grown."""
     for process in ("receiver", "sender"):
         assert (await client.inspect(process, TIMEOUT_S))["actors"][0]["state"] == "ready"
     assert max(map(resident_bytes, pids)) < MEMORY_BYTES_MAX
 
 
-async def fill(client: Client, pids: list[int]) -> None:
+async def fill(client: AsyncClient, pids: list[int]) -> None:
     """Pause the receiver, and let the sender send until it finds no room for more than a second."""
     await client.send(client.ref("receiver"), word("Hold")())
     await eventually_in_loop(lambda: client.ask(client.ref("gate"), word("Waiting")()))
@@ -49,7 +49,7 @@ async def fill(client: Client, pids: list[int]) -> None:
     assert await sent(client) < COUNT // 10
 
 
-async def empty(client: Client, pids: list[int]) -> tuple[int, int]:
+async def empty(client: AsyncClient, pids: list[int]) -> tuple[int, int]:
     """Wait until all was sent; how many came, and how many of them out of order."""
     while await sent(client) < COUNT:
         await look(client, pids)

@@ -6,18 +6,23 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from zactor.cli.common import find_running, loaded_run
+from zactor.cli.common import find_running
+from zactor.client import AsyncClient
 from zactor.launchers.folders import Home
-from zactor.live.client import Client
 from zactor.topology.model import Topology
 
 
-class TopologyClient(Client):
+class TopologyClient(AsyncClient):
     """A client that knows the topology it talks to."""
 
-    def __init__(self, home: Home, run: str, topology: Topology) -> None:
-        super().__init__(home.run_folder(run) / "book.json")
-        self.topology = topology
+    def __init__(self, home: Home) -> None:
+        super().__init__(home)
+        self._of = home
+
+    @property
+    def topology(self) -> Topology:
+        """The topology as its launcher has it."""
+        return self._of.read_run(self.book.run)
 
     def nodes(self, kind: str) -> list[str]:
         """The instances of a kind."""
@@ -32,6 +37,6 @@ class TopologyClient(Client):
 @asynccontextmanager
 async def connect(topology: str | None, folder: Path | None) -> AsyncIterator[TopologyClient]:
     """Join the running topology that is meant. Raises `NotRunning`, or UserError when there are several."""
-    home, lock = find_running(topology, folder)
-    async with TopologyClient(home, lock.run, loaded_run(home, lock)) as client:
+    home, _ = find_running(topology, folder)
+    async with TopologyClient(home) as client:
         yield client

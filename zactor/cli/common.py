@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from zactor.errors import UserError
-from zactor.launchers.folders import Home, Lock, home_of, running
+from zactor.launchers import folders
+from zactor.launchers.folders import Home, Lock, home_of
 from zactor.topology.model import Topology
 from zactor.units import parse_duration
 
@@ -35,47 +34,9 @@ TimeoutOption = Annotated[
 ]
 
 
-class NotRunning(UserError):
-    """There is no running topology of that name, or none at all."""
-
-
-def command_name() -> str:
-    """How the user calls us: `zactor`, or `bin/zactor` in a checkout."""
-    return os.environ.get("ZACTOR_COMMAND", "zactor")
-
-
-def running_by_name() -> list[tuple[Home, Lock]]:
-    """Every topology that this user runs, in the order in which they are listed."""
-    return sorted(running(), key=lambda found: (found[0].name, found[1].file))
-
-
 def find_running(topology: str | None, folder: Path | None) -> tuple[Home, Lock]:
-    """The running topology that is meant. Raises `NotRunning`, or UserError when there are several."""
-    everything = running_by_name()
-    found = everything
-    if folder is not None:
-        found = [each for each in found if each[0].folder.parent == folder.resolve()]
-    if topology is not None:
-        path = Path(topology)
-        looks_like_file = path.suffix in (".yaml", ".yml") or "/" in topology
-        if looks_like_file:
-            found = [each for each in found if Path(each[1].file) == path.resolve()]
-        else:
-            found = [each for each in found if each[0].name == topology]
-    if not found:
-        if topology is None:
-            raise NotRunning(f"no topology is running; start one with: {command_name()} up FILE")
-        others = ", ".join(home.name for home, _ in everything) or "none"
-        raise NotRunning(f"{topology!r} is not running; running are: {others}")
-    if len(found) > 1:
-        names = "".join(f"\n  {home.name}  {lock.file}" for home, lock in found)
-        raise UserError(f"several topologies are running; say which with -t NAME or -t FILE:{names}")
-    return found[0]
-
-
-def loaded_run(home: Home, lock: Lock) -> Topology:
-    """The topology as the running launcher read it."""
-    return home.read_run(lock.run)
+    """The running topology that `-t` and `--dir` mean. Raises `NotRunning`, or UserError when there are several."""
+    return folders.find_running(topology, folder, "-t NAME or -t FILE")
 
 
 def home_for(topology: Topology, folder: Path | None) -> Home:

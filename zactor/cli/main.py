@@ -109,8 +109,8 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line; returns its exit code."""
-    from zactor.cli.common import DEADLINE, FAILED, INTERRUPTED, NOT_RUNNING, OK, USAGE, NotRunning, command_name
-    from zactor.launchers.folders import AlreadyRunning
+    from zactor.cli.common import DEADLINE, FAILED, INTERRUPTED, NOT_RUNNING, OK, USAGE
+    from zactor.launchers.folders import AlreadyRunning, NotRunning, command_name
     from zactor.topology.diagnostics import TopologyError
 
     try:

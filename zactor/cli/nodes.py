@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fnmatch
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -66,13 +65,12 @@ def ps(
 async def _ps(client: TopologyClient, pattern: str | None, as_json: bool) -> None:
     answers = await asyncio.gather(*(_inspect(client, process) for process in client.book.processes))
     found = dict(zip(client.book.processes, answers, strict=True))
+    shown_names = client.names(pattern)
     rows = [
         _row(client, name, process, found[process])
         for name, process in client.book.nodes.items()
-        if pattern is None or fnmatch.fnmatch(name, pattern)
+        if name in shown_names
     ]
-    if not rows:
-        raise UserError(f"no node is like {pattern!r}; the nodes are {', '.join(sorted(client.book.nodes))}")
     if as_json:
         for row in rows:
             print_json(row)
@@ -157,7 +155,7 @@ def ask(
     timeout_s = seconds(timeout)
 
     async def work(client: TopologyClient) -> Any:
-        return await client.ask(client.ref(node), _message(client, node, message, fields or [], body), timeout_s)
+        return await client.ask(node, _message(client, node, message, fields or [], body), timeout_s)
 
     answer = _with_client(topology, folder, work)
     if isinstance(answer, str) and not as_json:
@@ -180,8 +178,7 @@ def send(
     timeout_s = seconds(timeout)
 
     async def work(client: TopologyClient) -> None:
-        await client.send(client.ref(node), _message(client, node, message, fields or [], body), timeout_s)
-        # Frames between two processes keep their order: once this is answered, the other side has the message.
-        await client.inspect(client.book.nodes[node], timeout_s)
+        await client.send(node, _message(client, node, message, fields or [], body), timeout_s)
+        await client.taken(client.book.nodes[node], timeout_s)
 
     _with_client(topology, folder, work)

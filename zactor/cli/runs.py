@@ -20,7 +20,6 @@ from zactor.cli.common import (
     DirOption,
     JsonOption,
     NodeOption,
-    NotRunning,
     TopologyOption,
     find_running,
     home_for,
@@ -28,7 +27,7 @@ from zactor.cli.common import (
 )
 from zactor.errors import UserError
 from zactor.hlc import COUNTER_MASK
-from zactor.launchers.folders import Home
+from zactor.launchers.folders import Home, NotRunning
 from zactor.topology.read import load
 
 app = typer.Typer()

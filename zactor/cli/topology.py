@@ -17,21 +17,18 @@ from zactor.cli.common import (
     FAILED,
     DirOption,
     JsonOption,
-    NotRunning,
     TimeoutOption,
     TopologyOption,
-    command_name,
     find_running,
     home_for,
     print_json,
     print_table,
-    running_by_name,
     say,
     seconds,
     shown,
 )
 from zactor.errors import UserError
-from zactor.launchers.folders import Home
+from zactor.launchers.folders import Home, NotRunning, command_name, running
 from zactor.topology.model import Topology
 from zactor.topology.read import load
 
@@ -127,7 +124,7 @@ def _delete_state(home: Home) -> None:
 @app.command()
 def ls(as_json: JsonOption = False) -> None:
     """List the running topologies."""
-    rows = [(home.name, lock.run, lock.pid, shown(Path(lock.file))) for home, lock in running_by_name()]
+    rows = [(home.name, lock.run, lock.pid, shown(Path(lock.file))) for home, lock in running()]
     if as_json:
         for name, run, pid, file in rows:
             print_json({"topology": name, "run": run, "pid": pid, "file": file})

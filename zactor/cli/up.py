@@ -17,9 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
-from zactor.cli.common import FAILED, INTERRUPTED, OK, USAGE, command_name, shown
+from zactor.cli.common import FAILED, INTERRUPTED, OK, USAGE, shown
 from zactor.errors import UserError
-from zactor.launchers.folders import AlreadyRunning, Home, write_json
+from zactor.launchers.folders import AlreadyRunning, Home, command_name, write_json
 from zactor.launchers.local import Local
 from zactor.launchers.run import Run, StartFailed, file_stem
 from zactor.live.host import Assignment, Host, Report, calm_collector

@@ -24,6 +24,9 @@ from zactor.topology.model import Topology
 
 RUNS_KEPT = 10
 
+FILE_SUFFIXES = (".yaml", ".yml")
+"""By these a topology's file is told from its name."""
+
 ATTEMPTS, ATTEMPT_S = 10, 0.01
 
 
@@ -38,6 +41,10 @@ class Lock(msgspec.Struct, frozen=True):
 
 class AlreadyRunning(UserError):
     """Somebody runs this topology."""
+
+
+class NotRunning(UserError):
+    """There is no running topology of that name, or none at all."""
 
 
 class Home:
@@ -134,12 +141,48 @@ class Home:
 
 def home_of(topology: Topology, folder: Path | None) -> Home:
     """A topology's home: below `folder`, `ZACTOR_DIR`, or `.zactor` beside its file."""
-    base = folder or (Path(os.environ["ZACTOR_DIR"]) if os.environ.get("ZACTOR_DIR") else None)
-    return Home((base or Path(topology.folder) / ".zactor") / topology.name, topology.name)
+    return Home((_chosen(folder) or Path(topology.folder) / ".zactor") / topology.name, topology.name)
+
+
+def _chosen(folder: Path | None) -> Path | None:
+    """The folder that was asked for, by name or by the environment."""
+    return folder or (Path(os.environ["ZACTOR_DIR"]) if os.environ.get("ZACTOR_DIR") else None)
+
+
+def command_name() -> str:
+    """How the user calls us: `zactor`, or `bin/zactor` in a checkout."""
+    return os.environ.get("ZACTOR_COMMAND", "zactor")
+
+
+def find_running(topology: str | None, folder: Path | None, mend: str) -> tuple[Home, Lock]:
+    """The running topology of that name or file, or the only one.
+
+    `folder` is where its home must be, if that matters. Raises `NotRunning`, or UserError when there are several;
+    `mend` is how one of them is chosen.
+    """
+    everything = found = running()
+    chosen = _chosen(folder)
+    if chosen is not None:
+        found = [each for each in found if each[0].folder.parent == chosen.resolve()]
+    if topology is not None:
+        path = Path(topology)
+        if path.suffix in FILE_SUFFIXES or "/" in topology:
+            found = [each for each in found if Path(each[1].file) == path.resolve()]
+        else:
+            found = [each for each in found if each[0].name == topology]
+    if not found:
+        if topology is None:
+            raise NotRunning(f"no topology is running; start one with: {command_name()} up FILE")
+        others = ", ".join(home.name for home, _ in everything) or "none"
+        raise NotRunning(f"{topology!r} is not running; running are: {others}")
+    if len(found) > 1:
+        names = "".join(f"\n  {home.name}  {lock.file}" for home, lock in found)
+        raise UserError(f"several topologies are running; say which with {mend}:{names}")
+    return found[0]
 
 
 def running() -> list[tuple[Home, Lock]]:
-    """Every topology that this user runs. Notes that lead nowhere are removed."""
+    """Every topology that this user runs, by name. Notes that lead nowhere are removed."""
     found = []
     for note in sorted(runtime_folder().glob("*/home")):
         try:
@@ -152,7 +195,7 @@ def running() -> list[tuple[Home, Lock]]:
             found.append((home, lock))
         elif not home.folder.exists():
             shutil.rmtree(note.parent, ignore_errors=True)
-    return found
+    return sorted(found, key=lambda each: (each[0].name, each[1].file))
 
 
 def runtime_folder() -> Path:
