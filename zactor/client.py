@@ -78,6 +78,8 @@ class _Joined:
             incarnation=secrets.randbits(INCARNATION_BITS),
             run=book.run,
             first_sequence=secrets.randbits(SEQUENCE_BITS - 1),
+            key=book.key,
+            peer_timeout_ns=book.peer_timeout_ns,
         )
         self.kernel = self._world.kernel
         self.cell: Cell = self.kernel.life.spawn(_Outside, name).cell

@@ -56,13 +56,16 @@ class Life:
         """Start the nodes that were added: each when all that it links to exists."""
         for cell in list(self._kernel.cells.values()):
             if cell.state == "created" and cell.unlinked is not None:
-                cell.unlinked = {self._kernel.neighbours.process_of(name) for name in cell.unlinked} - {
-                    self._kernel.process
-                }
-                for process in sorted(cell.unlinked):
-                    if self._kernel.neighbours.greet(process):
-                        cell.unlinked.discard(process)
-                self.linked(cell)
+                self.start_node(cell)
+
+    def start_node(self, cell: Cell) -> None:
+        """Start one node that was added, once: as `start`."""
+        assert cell.unlinked is not None, "only a node waits for its links"
+        cell.unlinked = {self._kernel.neighbours.process_of(name) for name in cell.unlinked} - {self._kernel.process}
+        for process in sorted(cell.unlinked):
+            if self._kernel.neighbours.greet(process):
+                cell.unlinked.discard(process)
+        self.linked(cell)
 
     def linked(self, cell: Cell) -> None:
         """Start a node if nothing that it links to is missing."""

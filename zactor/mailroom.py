@@ -113,6 +113,8 @@ class Mailroom:
     def _post(self, target: Ref[Any], mail: Mail, wait: Wait | None) -> str | None:
         kernel = self._kernel
         peer = target.peer or self._find_peer(target)
+        if peer is not None and peer.left:
+            peer = self._find_peer(target)  # its node may live elsewhere by now
         if peer is None:
             kernel.dead_letter("unknown", mail, target.name, ActorStopped(f"there is no actor {target.name}"))
             return None

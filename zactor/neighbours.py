@@ -76,6 +76,9 @@ class Neighbours:
         for process in [name for name in self.peers if name not in entries and not name.startswith("@")]:
             self._removed(process)
         before, self._entries = self._entries, entries
+        for name, process in self._nodes.items():
+            if nodes.get(name) != process and process in self.peers:
+                self.peers[process].left = True
         self._nodes = nodes
         self._kernel.heartbeat.start()
         for process, entry in entries.items():

@@ -196,6 +196,7 @@ class Peer:
         "incarnation",
         "lanes",
         "late_ns",
+        "left",
         "mail",
         "owed",
         "owed_bytes",
@@ -214,6 +215,7 @@ class Peer:
         self.session = 1
         self.state = "closed"
         self.gone: str | None = None  # why it will not come back
+        self.left = False  # a node has moved to another process: where refs lead is looked up for each message
         self.dirty = False
         self.paused: dict[str, deque[Any]] = {}  # actors there that are full: those who wait for room
         self.waiters: deque[Any] = deque()  # those who wait for room in the outbox
@@ -249,7 +251,11 @@ class Peer:
     def post(self, lane: Lane, *letter: Any) -> None:
         """Put a message's letter into a lane; see `Lane.post`."""
         lane.post(*letter, is_message=True)
-        if not (lane.room or self.waiters or self.paused or self.closing) and lane.batch.letters and lane.roomy():
+        if (
+            not (lane.room or self.waiters or self.paused or self.closing or self.left)
+            and lane.batch.letters
+            and lane.roomy()
+        ):
             lane.room = FRAME_LETTERS - 1
 
     def tell(

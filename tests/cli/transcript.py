@@ -48,7 +48,7 @@ _MASKS = [
     (re.compile(r"\b\d{1,4}\.\d{1,4}\.\d+\b"), "ID"),
     (re.compile(r"\b[0-9a-f]{16}\b"), "HEX"),
 ]
-_ROW_OF_PS = re.compile(r"^\S+ +(ready|starting|restarting|stopped|stopping|gone|no answer) .*", re.MULTILINE)
+_ROW_OF_PS = re.compile(r"^\S+ +(ready|starting|restarting|stopped|stopping|gone|hung|busy|no answer) .*", re.MULTILINE)
 _COUNTS = re.compile(r"^(messages: ).*( sent, ).*( handled, ).*( waiting; dead letters: ).*", re.MULTILINE)
 _WIDE_COLUMNS = re.compile(r"(?<=\S) {2,}")
 

@@ -91,9 +91,7 @@ def test_a_second_one_is_told_who_runs_it(tmp_path: Path) -> None:
     made = home(tmp_path)
     made.acquire("run1", "/t.yaml")
 
-    with pytest.raises(
-        AlreadyRunning, match=rf"t is running already \(pid {os.getpid()}, run run1\).*zactor down -t t"
-    ):
+    with pytest.raises(AlreadyRunning, match=rf"t is running already \(pid {os.getpid()}, run run1\)$"):
         home(tmp_path).acquire("run2", "/t.yaml")
 
     assert made.running() is not None

@@ -12,7 +12,7 @@ from tests.live.running import PATIENCE_S, alive, eventually_in_loop
 from zactor.launchers.local import Local
 from zactor.live.host import Assignment, Report
 from zactor.live.world import Book, BookEntry
-from zactor.topology.model import Instance
+from zactor.topology.model import PEER_TIMEOUT_NS, Instance
 
 pytestmark = pytest.mark.live
 
@@ -41,6 +41,7 @@ def assignment(folder: Path, kind: str = "hello.greeter") -> Assignment:
         state=str(folder / "state"),
         log=str(folder / "log.jsonl"),
         instances=(Instance("greeter", "greeter", kind, str(folder), {}, {}, None),),
+        peer_timeout_ns=PEER_TIMEOUT_NS,
     )
 
 
@@ -59,7 +60,7 @@ def test_a_process_reports_its_endpoint_starts_with_the_book_and_stops_when_told
         assert heard.last("life") is None
         handle.push(book(heard))
         await eventually_in_loop(lambda: heard.last("life"))
-        handle.stop()
+        handle.stop("enough")
         await eventually_in_loop(lambda: heard.codes, PATIENCE_S)
         handle.push(book(heard))  # nobody reads it any more
         handle.kill()

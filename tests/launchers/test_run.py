@@ -4,113 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from zactor.launchers.folders import Home
-from zactor.launchers.local import Handle
-from zactor.launchers.run import LOG, Run, StartFailed
-from zactor.live.host import Assignment, Report
+from tests.launchers.story import SLOW, Story, instance, life, pair, topology
+from zactor.launchers.run import LOG, StartFailed
+from zactor.live.host import Report
 from zactor.live.world import Book
-from zactor.topology.model import Instance, Process, Restart, Topology
-
-QUICK = Restart(backoff_min_ns=1, backoff_max_ns=1, limit_count=2)
-
-
-class Started:
-    """A process that only the test moves."""
-
-    def __init__(
-        self, assignment: Assignment, on_report: Callable[[Report], None], on_exit: Callable[[int], None], pid: int
-    ) -> None:
-        self.assignment = assignment
-        self.pid = pid
-        self.on_report = on_report
-        self.on_exit = on_exit
-        self.books: list[Book] = []
-        self.stopped = self.killed = False
-        self.stops = True
-
-    def push(self, book: Book) -> None:
-        self.books.append(book)
-
-    def stop(self) -> None:
-        self.stopped = True
-        if self.stops:
-            asyncio.get_running_loop().call_soon(self.on_exit, 0)
-
-    def kill(self) -> None:
-        self.killed = True
-        asyncio.get_running_loop().call_soon(self.on_exit, -9)
-
-    def bind(self) -> None:
-        name, incarnation = self.assignment.process, self.assignment.incarnation
-        self.on_report(Report("bound", endpoint=f"ipc://{name}.{incarnation}"))
-
-    def ready(self) -> None:
-        for instance in self.assignment.instances:
-            self.on_report(Report("life", node=instance.name, state="ready", because="started"))
-
-
-class Engine:
-    """Remembers what it was asked to start."""
-
-    def __init__(self) -> None:
-        self.started: list[Started] = []
-
-    async def start(
-        self,
-        assignment: Assignment,
-        output: Path,
-        on_report: Callable[[Report], None],
-        on_exit: Callable[[int], None],
-    ) -> Handle:
-        self.started.append(Started(assignment, on_report, on_exit, 100 + len(self.started)))
-        return self.started[-1]
-
-    def last(self, process: str) -> Started:
-        return next(each for each in reversed(self.started) if each.assignment.process == process)
-
-
-class Story:
-    """A run of two processes, `a` and `b`; `b` links to `a`."""
-
-    def __init__(self, folder: Path, restart: Restart | None = QUICK) -> None:
-        self.home = Home(folder / "t", "t")
-        self.home.make()
-        self.run_id = self.home.new_run()
-        self.engine = Engine()
-        self.told: list[tuple[str, ...]] = []
-        instances = [
-            Instance("a", "a", "hello.greeter", str(folder), {}, {}, restart),
-            Instance("b", "b", "hello.caller", str(folder), {}, {"greeter": ("a",)}, restart),
-        ]
-        processes = tuple(Process(each.name, n, "ipc", (each,)) for n, each in enumerate(instances, 1))
-        topology = Topology("t", "t.yaml", str(folder), {}, processes, ())
-        self.run = Run(topology, self.home, self.run_id, self.engine, lambda *news: self.told.append(news))
-
-    async def turns(self, until: Callable[[], object]) -> None:
-        """Let the loop go on until something is so."""
-        for _ in range(10_000):
-            if until():
-                return
-            await asyncio.sleep(0)
-        raise AssertionError("it never came to that")
-
-    async def up(self) -> None:
-        """Bring both up."""
-        start = asyncio.ensure_future(self.run.start())
-        await self.turns(lambda: len(self.engine.started) == 2)
-        for process in self.engine.started:
-            process.bind()
-        await self.turns(lambda: all(process.books for process in self.engine.started))
-        for process in self.engine.started:
-            process.ready()
-        await start
+from zactor.topology.model import Restart
 
 
 def test_the_book_is_pushed_when_all_have_bound_and_not_before(tmp_path: Path) -> None:
@@ -186,7 +90,7 @@ def test_the_policy_says_which_ends_are_followed_by_a_restart(
     tmp_path: Path, when: Any, code: int, comes_back: bool
 ) -> None:
     async def main() -> None:
-        story = Story(tmp_path, Restart(when=when, backoff_min_ns=1, backoff_max_ns=1))
+        story = Story(tmp_path, pair(Restart(when=when, backoff_min_ns=1, backoff_max_ns=1)))
         await story.up()
 
         story.engine.last("a").on_exit(code)
@@ -272,7 +176,7 @@ def test_what_does_not_stop_in_time_is_killed(tmp_path: Path, monkeypatch: pytes
 
 def test_a_process_that_waits_for_its_restart_does_not_come_back_when_all_stop(tmp_path: Path) -> None:
     async def main() -> None:
-        story = Story(tmp_path, Restart(backoff_min_ns=10**9, backoff_max_ns=10**9))
+        story = Story(tmp_path, pair(SLOW))
         await story.up()
         story.engine.last("a").on_exit(1)
 
@@ -324,5 +228,57 @@ def test_a_run_ends_when_no_process_is_left_and_none_comes_back(tmp_path: Path) 
             story.engine.last(process).on_exit(0)
 
         await asyncio.wait_for(ended, 5)
+
+    asyncio.run(main())
+
+
+def test_an_end_that_an_earlier_incarnation_reports_late_is_not_that_of_the_new_one(tmp_path: Path) -> None:
+    async def main() -> None:
+        story = Story(tmp_path)
+        await story.up()
+        old = story.engine.last("a")
+        old.on_exit(-9)
+        await story.turns(lambda: len(story.engine.started) == 3)
+        story.engine.last("a").bind()
+
+        old.on_exit(-9)
+
+        assert story.book().processes["a"].endpoint == "ipc://a.2"
+        assert story.run.pids()["a"] == story.engine.last("a").pid
+
+    asyncio.run(main())
+
+
+def test_a_process_that_cannot_be_started_again_is_tried_by_its_policy_and_then_given_up(tmp_path: Path) -> None:
+    async def main() -> None:
+        story = Story(tmp_path)
+        await story.up()
+        story.engine.broken = True
+
+        story.engine.last("a").on_exit(-9)
+        await story.turns(lambda: story.book().processes["a"].gone)
+
+        assert "cannot be started: no room for another process; 2 restarts in 60 s" in str(
+            story.book().processes["a"].gone
+        )
+        assert story.told[-1][1:3] == ("a", "gone")
+
+    asyncio.run(main())
+
+
+def test_a_node_that_stops_for_good_while_others_of_its_process_start_fails_the_start_at_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        story = Story(tmp_path, topology((instance("a"), instance("b"))))
+        start = asyncio.ensure_future(story.run.start())
+        await story.turns(lambda: story.engine.started)
+        process = story.engine.last("a")
+        process.bind()
+        await story.turns(lambda: process.books)
+
+        process.on_report(life("b", "stopped", "failed: there is no such device"))
+
+        with pytest.raises(StartFailed, match=r"^b: failed: there is no such device$"):
+            await start
+        await story.run.stop()
 
     asyncio.run(main())

@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 
-from zactor.actor import Actor, on
+from zactor.actor import Actor, Down, Up, on
 from zactor.door import Later
 from zactor.errors import AskCycle, Overloaded
 from zactor.message import Message, Ref
@@ -283,3 +283,37 @@ class Saboteur(Actor):
     @on
     def pid(self, message: Pid) -> int:
         return os.getpid()
+
+
+class Told(Message[tuple[str, ...]]):
+    """What a watcher was told."""
+
+
+class Watcher(Actor):
+    """Watches an actor, and remembers what it was told."""
+
+    target: Ref[Pid]
+
+    def on_start(self) -> None:
+        self._told: list[str] = []
+        self.watch(self.target)
+
+    @on
+    def down(self, message: Down) -> None:
+        self._told.append(f"{'down for good' if message.final else 'down'}: {message.reason}")
+
+    @on
+    def up(self, message: Up) -> None:
+        self._told.append("up")
+
+    @on
+    def told(self, message: Told) -> tuple[str, ...]:
+        return tuple(self._told)
+
+
+class StartsWhenTold(Actor):
+    """Is ready when there is a file `go` among what it keeps."""
+
+    async def on_start(self) -> None:
+        while await self.disk.size("go") is None:
+            await self.sleep(0.01)

@@ -13,7 +13,7 @@ from tests.live.running import PATIENCE_S, Launched, eventually_in_loop, kind, p
 from zactor.errors import ActorFailed, UserError
 from zactor.live.host import BECAUSE_LENGTH_MAX, STATE_FORMAT, Assignment, Host, Report, StateNote
 from zactor.live.world import Book, BookEntry
-from zactor.topology.model import Instance
+from zactor.topology.model import PEER_TIMEOUT_NS, Instance
 
 pytestmark = pytest.mark.live
 
@@ -38,6 +38,7 @@ def assignment(folder: Path, runtime: Path, name: str = "Writer", cluster: str =
         state=str(folder),
         log=str(folder / "log.jsonl"),
         instances=(instance,),
+        peer_timeout_ns=PEER_TIMEOUT_NS,
     )
 
 
@@ -202,6 +203,35 @@ def test_a_node_that_fails_beyond_its_policy_ends_its_host(tmp_path: Path, runti
 
     assert failure is not None
     assert "node failed: 0 restarts in 60 s, the last: no such luck" in failure
+
+
+def test_a_host_starts_and_stops_single_nodes_and_reports_what_is_wrong_with_one(tmp_path: Path, runtime: Path) -> None:
+    reports: list[Report] = []
+
+    async def main() -> None:
+        host = Host(assignment(tmp_path, runtime, "Echo"), reports.append)
+        more = msgspec.structs.replace(assignment(tmp_path, runtime, "Echo").instances[0], name="more", node="more")
+        host.start_node(more)  # before the first book: it starts with the others
+        assert reports == []
+        host.use_book(Book(1, "r", {"node": "node", "more": "node"}, {"node": BookEntry(1, 1, host.bind())}))
+        host.stop_node("more", "enough")
+        await eventually_in_loop(lambda: reports[-1].state == "stopped")
+        host.start_node(more)
+        host.start_node(msgspec.structs.replace(more, name="wrong", kind="hello.greter"))
+        host.start_node(msgspec.structs.replace(more, name="worse", settings={"size": 1}))
+        await host.stop()
+
+    asyncio.run(main())
+
+    assert [(report.node, report.state) for report in reports[:4]] == [
+        ("node", "ready"),
+        ("more", "ready"),
+        ("more", "stopped"),
+        ("more", "ready"),
+    ]
+    assert reports[2].because == "enough"
+    assert "there is no kind 'hello.greter'" in reports[4].because
+    assert "has no setting 'size'" in reports[5].because
 
 
 def test_a_report_is_short_enough_for_whoever_reads_it() -> None:

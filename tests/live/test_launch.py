@@ -122,17 +122,17 @@ def test_inline_runs_everything_in_the_one_process(tmp_path: Path) -> None:
         assert launched.wait() == 130
 
 
-def test_a_second_up_gets_one_clear_error_and_the_first_goes_on(tmp_path: Path) -> None:
+def test_a_second_up_of_what_runs_as_its_file_says_changes_nothing(tmp_path: Path) -> None:
     with Launched(tmp_path, TINY) as launched:
-        launched.ready()
+        book = launched.ready().book()
 
-        attached = zactor("up", "t.yaml", folder=tmp_path, code=1)
-        detached = zactor("up", "-d", "t.yaml", folder=tmp_path, code=1)
+        attached = zactor("up", "t.yaml", folder=tmp_path)
+        detached = zactor("up", "-d", "t.yaml", folder=tmp_path)
 
-        for refused in (attached, detached):
-            (line,) = refused.stderr.splitlines()
-            assert f"tiny is running already (pid {launched.process.pid}" in line
-            assert "zactor down -t tiny" in line
+        run = f"(pid {launched.process.pid}, run {book.run})"
+        for said in (attached, detached):
+            assert said.stdout == f"nothing to change: tiny runs as the file says {run}\n"
+        assert launched.book().processes == book.processes
         assert zactor("ask", "greeter", "Greet", "name=x", folder=tmp_path).stdout == "Hello, x!\n"
 
 
@@ -242,6 +242,22 @@ def test_up_says_why_a_node_that_is_never_restarted_failed(tmp_path: Path) -> No
         assert launched.wait() == 1
 
     assert "no such luck" in launched.text().partition("did not come up")[2]
+
+
+@pytest.mark.parametrize("options", [[], ["--inline"]])
+def test_a_node_that_stops_for_good_among_others_fails_the_start_at_once(tmp_path: Path, options: list[str]) -> None:
+    topology = f"""\
+name: broken
+nodes:
+  good: {{kind: hello.greeter}}
+  bad: {{kind: {kind("FailsAtStart")}, restart: {{when: never}}}}
+processes:
+  both: {{nodes: [good, bad]}}
+"""
+    with Launched(tmp_path, topology, "--timeout", "1h", *options) as launched:
+        assert launched.wait() == 1
+
+    assert "bad: failed: no such luck" in launched.text().partition("did not come up")[2]
 
 
 def test_up_names_the_node_whose_on_start_never_returns(tmp_path: Path) -> None:

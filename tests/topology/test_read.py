@@ -28,6 +28,7 @@ nodes:
   caller: {kind: "./actors_here.py:Caller", links: {greeter: greeter/1, others: [greeter, other]}}
 processes:
   front: {nodes: [caller, greeter/0], transport: tcp}
+peer_timeout: 2s
 try: ["zactor ask greeter/0 Greet name=world"]
 """
 
@@ -50,6 +51,7 @@ def test_a_good_file_becomes_a_checked_and_placed_model(folder: Path) -> None:
 
     assert (topology.name, topology.file, topology.folder) == ("quickstart", "t.yaml", str(folder))
     assert topology.try_ == ("zactor ask greeter/0 Greet name=world",)
+    assert topology.peer_timeout_ns == 2 * SECOND_NS
     assert [process.name for process in topology.processes] == ["front", "greeter/1", "other"]
     assert topology.nodes["other"].settings == {"salutation": "no", "capacity": "2GiB"}
     caller = topology.processes[0].instances[1]
@@ -99,6 +101,18 @@ def test_a_node_that_is_partly_wrong_is_checked_in_all_other_parts(folder: Path)
         ("---", "t.yaml:1:4: expected a mapping, found nothing"),
         ("[]", "t.yaml:1:1: expected a mapping, found a list"),
         ("name: t", "t.yaml:1:1: nodes: missing: it must be written"),
+        (
+            "name: t\npeer_timeout: 2h\nnodes: {a: {kind: './actors_here.py:Greeter'}}",
+            "t.yaml:2:15: peer_timeout: expected 100ms to 1h, found '2h'",
+        ),
+        (
+            "name: t\npeer_timeout: [5s]\nnodes: {a: {kind: './actors_here.py:Greeter'}}",
+            "t.yaml:2:15: peer_timeout: expected a duration such as 100ms, 1.5s, 5s, 10m or 1h, found a list",
+        ),
+        (
+            "name: t\npeer_timeout: 5\nnodes: {a: {kind: './actors_here.py:Greeter'}}",
+            "t.yaml:2:15: peer_timeout: expected a duration such as 100ms, 1.5s, 5s, 10m or 1h, found 5",
+        ),
         ("name: t\nnodes: {}", "t.yaml:2:8: nodes: expected at least one node, found none"),
         ("name: t\nnodes:", "t.yaml:2:1: nodes: expected a mapping, found nothing"),
         ("name: t\nnodes: {a: {}}", "t.yaml:2:9: nodes.a.kind: missing: it must be written"),
@@ -280,6 +294,7 @@ TOPOLOGIES = st.fixed_dictionaries(
     {"name": WORDS, "nodes": st.dictionaries(st.sampled_from(["a", "b"]), NODES | VALUES, max_size=2)},
     optional={
         "processes": st.dictionaries(WORDS, st.fixed_dictionaries({"nodes": st.lists(WORDS)}), max_size=2) | VALUES,
+        "peer_timeout": VALUES,
         "try": VALUES,
     },
 )

@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from zactor.launchers import folders
-from zactor.launchers.folders import Home, Lock, home_of
+from zactor.launchers.folders import AlreadyRunning, Home, Lock, command_name, home_of
 from zactor.topology.model import Topology
 from zactor.units import parse_duration
 
@@ -32,6 +32,12 @@ NodeOption = Annotated[str | None, typer.Option("-n", "--node", metavar="PATTERN
 TimeoutOption = Annotated[
     str, typer.Option("--timeout", metavar="DURATION", help="Give up after this long, such as 500ms.")
 ]
+
+
+def what_to_do(problem: AlreadyRunning) -> str:
+    """The error of who wanted to run what runs already, with the mend."""
+    command = command_name()
+    return f"{problem}; see it with: {command} ps -t {problem.name}, or stop it with: {command} down -t {problem.name}"
 
 
 def find_running(topology: str | None, folder: Path | None) -> tuple[Home, Lock]:

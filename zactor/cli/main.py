@@ -18,7 +18,11 @@ _VERBS = {
     "down": "topology",
     "ls": "topology",
     "check": "topology",
-    "ps": "nodes",
+    "ps": "ps",
+    "start": "operate",
+    "stop": "operate",
+    "restart": "operate",
+    "kill": "operate",
     "ask": "nodes",
     "send": "nodes",
     "kinds": "know",
@@ -109,8 +113,8 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line; returns its exit code."""
-    from zactor.cli.common import DEADLINE, FAILED, INTERRUPTED, NOT_RUNNING, OK, USAGE
-    from zactor.launchers.folders import AlreadyRunning, NotRunning, command_name
+    from zactor.cli.common import DEADLINE, FAILED, INTERRUPTED, NOT_RUNNING, OK, USAGE, what_to_do
+    from zactor.launchers.folders import AlreadyRunning, Late, NotRunning, Unreachable, command_name
     from zactor.topology.diagnostics import TopologyError
 
     try:
@@ -122,6 +126,10 @@ def run(arguments: list[str]) -> int:
     except NotRunning as problem:
         return _say(str(problem), NOT_RUNNING)
     except AlreadyRunning as problem:
+        return _say(what_to_do(problem), FAILED)
+    except Late as problem:
+        return _say(str(problem), DEADLINE)
+    except Unreachable as problem:
         return _say(str(problem), FAILED)
     except TopologyError as problem:
         count = len(problem.diagnostics)

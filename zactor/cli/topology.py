@@ -52,15 +52,28 @@ def up(
     file: FileArgument = DEFAULT_FILE,
     detach: Annotated[bool, typer.Option("-d", "--detach", help="Return when all nodes are ready.")] = False,
     inline: Annotated[bool, typer.Option("--inline", help="Everything in this one process, for a debugger.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
     timeout: TimeoutOption = "30s",
     folder: DirOption = None,
 ) -> None:
-    """Launch a topology and keep it up until Ctrl-C or `down`."""
+    """Bring a topology up, or change one that runs to its file.
+
+    It stays up until Ctrl-C or `down`. Of one that runs, what the file changes is shown and done: added nodes are
+    started, removed ones stopped with their state kept, changed ones restarted; all others go on untouched. What a
+    kind's own file says is no part of that: `restart` loads it anew.
+    """
+    from zactor.cli.change import change_running, show_changes
     from zactor.cli.up import run_up
 
     startup_s = seconds(timeout)
     topology = _load(file, inline=inline)
-    raise typer.Exit(run_up(topology, home_for(topology, folder), detach=detach, startup_s=startup_s))
+    home = home_for(topology, folder)
+    lock = home.running()
+    if dry_run:
+        raise typer.Exit(show_changes(topology, home, lock, startup_s))
+    if lock is not None:
+        raise typer.Exit(change_running(topology, home, lock, startup_s))
+    raise typer.Exit(run_up(topology, home, detach=detach, startup_s=startup_s))
 
 
 @app.command()

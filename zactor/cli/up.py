@@ -9,23 +9,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
+import secrets
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import TextIO
 
-from zactor.cli.common import FAILED, INTERRUPTED, OK, USAGE, shown
+from zactor.cli.common import FAILED, INTERRUPTED, OK, USAGE, shown, what_to_do
 from zactor.errors import UserError
-from zactor.launchers.folders import AlreadyRunning, Home, command_name, write_json
+from zactor.launchers.control import Control
+from zactor.launchers.folders import AlreadyRunning, Home, command_name, file_of, write_json
 from zactor.launchers.local import Local
 from zactor.launchers.run import Run, StartFailed, file_stem
 from zactor.live.host import Assignment, Host, Report, calm_collector
 from zactor.live.world import Book, BookEntry
 from zactor.topology.model import Topology
-from zactor.topology.placement import INLINE
+from zactor.topology.placement import is_inline
 
 Say = Callable[[str], None]
 
@@ -49,15 +51,17 @@ def _say(line: str) -> None:
 
 
 def _attached(topology: Topology, home: Home, startup_s: float, say: Say, ready: Callable[[int], None]) -> int:
-    run = home.new_run() if home.running() is None else ""
-    file = str(Path(topology.file).resolve())
-    home.acquire(run, file)
+    run = home.new_run()
+    try:
+        home.acquire(run, file_of(topology))
+    except AlreadyRunning:  # somebody was faster
+        shutil.rmtree(home.run_folder(run))
+        raise
     try:
         say(f"{topology.name}: run {run}")
         say(f"  state  {shown(home.state)}")
         say(f"  logs   {shown(home.run_folder(run))}")
-        inline = [process.name for process in topology.processes] == [INLINE]
-        serve = _serve_inline if inline else _serve
+        serve = _serve_inline if is_inline(topology) else _serve
         return asyncio.run(serve(topology, home, run, startup_s, say, ready))
     finally:
         home.release()
@@ -111,8 +115,10 @@ async def _serve(
         say(f"{time.strftime('%H:%M:%S')} {event} {name} {state}: {because}")
 
     processes = Run(topology, home, run, Local(), tell)
+    control = Control(processes, home)
     asked, caught = _signals(loop, processes.kill)
     code = OK
+    await control.open()
     start = loop.create_task(processes.start(startup_s))
     try:
         wait: asyncio.Task[object] = loop.create_task(asked.wait())
@@ -139,6 +145,7 @@ async def _serve(
             await start
         if caught:
             say(f"{topology.name}: stopping")
+        await control.close()
         await processes.stop()
     return INTERRUPTED if caught[:1] == [signal.SIGINT] else code
 
@@ -149,11 +156,17 @@ async def _serve_inline(
     started_s = time.monotonic()
     process = topology.processes[0]
     folder = home.run_folder(run)
-    states: dict[str, str] = {}
+    last: dict[str, Report] = {}
     changed = asyncio.Event()
 
+    def missing() -> list[str]:
+        return [each.name for each in process.instances if each.name not in last or last[each.name].state != "ready"]
+
+    def stopped() -> list[str]:
+        return [f"{news.node}: {news.because}" for news in last.values() if news.state == "stopped"]
+
     def report(news: Report) -> None:
-        states[news.node] = news.state
+        last[news.node] = news
         if news.state not in ("ready", "stopped"):
             say(f"{time.strftime('%H:%M:%S')} node {news.node} {news.state}: {news.because}")
         changed.set()
@@ -170,12 +183,15 @@ async def _serve_inline(
         state=str(home.state),
         log=str(folder / f"{file_stem(process.name)}.jsonl"),
         instances=process.instances,
+        peer_timeout_ns=topology.peer_timeout_ns,
+        key=secrets.token_hex(16),
     )
     host = Host(assignment, report)
     calm_collector()
     asked, caught = _signals(asyncio.get_running_loop(), lambda: os._exit(INTERRUPTED))
     entry = BookEntry(1, 1, host.bind(), None, os.getpid())
-    book = Book(1, run, {instance.name: process.name for instance in process.instances}, {process.name: entry})
+    nodes = {instance.name: process.name for instance in process.instances}
+    book = Book(1, run, nodes, {process.name: entry}, key=assignment.key, peer_timeout_ns=topology.peer_timeout_ns)
     write_json(folder / "run.json", topology)
     write_json(folder / "book.json", book)
     loop = asyncio.get_running_loop()
@@ -184,19 +200,21 @@ async def _serve_inline(
     try:
         host.use_book(book)
         async with asyncio.timeout(startup_s):
-            while not failed.done() and not waiting.done():
-                if all(states.get(instance.name) == "ready" for instance in process.instances):
-                    _banner(topology, {process.name: os.getpid()}, started_s, say)
-                    ready(OK)
-                    break
+            while missing() and not (failed.done() or waiting.done() or stopped()):
                 changed.clear()
                 change: asyncio.Task[object] = loop.create_task(changed.wait())
                 await asyncio.wait((change, failed, waiting), return_when=asyncio.FIRST_COMPLETED)
                 change.cancel()
+        if not missing():
+            _banner(topology, {process.name: os.getpid()}, started_s, say)
+            ready(OK)
+        elif stopped() and not waiting.done():
+            raise StartFailed("; ".join(stopped()))
         await _first(failed, waiting)
+    except StartFailed as problem:
+        host.failure = host.failure or f"{topology.name} did not come up: {problem}"
     except TimeoutError:
-        missing = [i.name for i in process.instances if states.get(i.name) != "ready"]
-        host.failure = f"not ready after {startup_s:g} s: {', '.join(missing)}"
+        host.failure = f"not ready after {startup_s:g} s: {', '.join(missing())}"
     finally:
         await host.stop()
     if host.failure is not None:
@@ -234,9 +252,12 @@ def _detached(topology: Topology, home: Home, startup_s: float) -> int:
                 os.dup2(log.fileno(), stream)
 
         code = _attached(topology, home, startup_s, say, ready)
+    except AlreadyRunning as problem:
+        sys.stderr.write(f"zactor: {what_to_do(problem)}\n")
+        code = FAILED
     except UserError as problem:
         sys.stderr.write(f"zactor: {problem}\n")
-        code = FAILED if isinstance(problem, AlreadyRunning) else USAGE
+        code = USAGE
     except Exception:
         traceback.print_exc()  # nobody above us will: this process ends here
     finally:

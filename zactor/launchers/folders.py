@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from zactor.errors import UserError
+from zactor.errors import UserError, ZactorError
 from zactor.topology.model import Topology
 
 RUNS_KEPT = 10
@@ -40,7 +40,20 @@ class Lock(msgspec.Struct, frozen=True):
 
 
 class AlreadyRunning(UserError):
-    """Somebody runs this topology."""
+    """Somebody runs this topology; `lock` says who, unless that cannot be read yet."""
+
+    def __init__(self, name: str, lock: Lock | None) -> None:
+        who = "" if lock is None else f" (pid {lock.pid}, run {lock.run})"
+        super().__init__(f"{name} is running already{who}")
+        self.name = name
+
+
+class Unreachable(ZactorError):
+    """The launcher of a running topology does not answer."""
+
+
+class Late(ZactorError):
+    """The time was up before a launcher could do what it was asked."""
 
 
 class NotRunning(UserError):
@@ -94,16 +107,19 @@ class Home:
         if not _lock(handle):
             other = _read_lock(handle)
             os.close(handle)
-            who = "" if other is None else f" (pid {other.pid}, run {other.run})"
-            raise AlreadyRunning(
-                f"{self.name} is running already{who}; see it with: zactor ps -t {self.name}, "
-                f"or stop it with: zactor down -t {self.name}"
-            )
+            raise AlreadyRunning(self.name, other)
         os.ftruncate(handle, 0)
-        os.pwrite(handle, msgspec.json.encode(Lock(os.getpid(), run, self.name, file)), 0)
         self._handle = handle
+        self.note(run, file)
         self.sockets.mkdir(mode=0o700, exist_ok=True)
         (self.sockets / "home").write_text(str(self.folder))
+
+    def note(self, run: str, file: str) -> None:
+        """Say in the lock, which must be ours, what is run."""
+        assert self._handle is not None, "only who has acquired it says so"
+        line = msgspec.json.encode(Lock(os.getpid(), run, self.name, file))
+        # One write, and blanks over what was longer: whoever reads meanwhile finds the old or the new.
+        os.pwrite(self._handle, line.ljust(os.fstat(self._handle).st_size), 0)
 
     def release(self) -> None:
         """Let others run it."""
@@ -179,6 +195,11 @@ def find_running(topology: str | None, folder: Path | None, mend: str) -> tuple[
         names = "".join(f"\n  {home.name}  {lock.file}" for home, lock in found)
         raise UserError(f"several topologies are running; say which with {mend}:{names}")
     return found[0]
+
+
+def file_of(topology: Topology) -> str:
+    """The file of a topology, the same wherever one is."""
+    return str((Path(topology.folder) / Path(topology.file).name).resolve())
 
 
 def running() -> list[tuple[Home, Lock]]:

@@ -12,8 +12,9 @@ from typing import Protocol
 
 import msgspec
 
-from zactor.live.host import Assignment, Report, encode_line
+from zactor.live.host import Assignment, Command, Report, encode_line
 from zactor.live.world import Book
+from zactor.topology.model import Instance
 
 
 class Handle(Protocol):
@@ -24,7 +25,13 @@ class Handle(Protocol):
     def push(self, book: Book) -> None:
         """Send it a book."""
 
-    def stop(self) -> None:
+    def start_node(self, instance: Instance) -> None:
+        """Let it run one more node."""
+
+    def stop_node(self, name: str, because: str) -> None:
+        """Let it stop one of its nodes."""
+
+    def stop(self, because: str) -> None:
         """Ask it to stop."""
 
     def kill(self) -> None:
@@ -98,16 +105,24 @@ class Child:
 
     def push(self, book: Book) -> None:
         """Send it a book."""
-        self._write(encode_line({"book": book}))
+        self._write(Command(book=book))
 
-    def stop(self) -> None:
+    def start_node(self, instance: Instance) -> None:
+        """Let it run one more node."""
+        self._write(Command(start_node=instance))
+
+    def stop_node(self, name: str, because: str) -> None:
+        """Let it stop one of its nodes."""
+        self._write(Command(stop_node=name, because=because))
+
+    def stop(self, because: str) -> None:
         """Ask it to stop."""
-        self._write(encode_line({"stop": True}))
+        self._write(Command(stop=because))
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, command: Command) -> None:
         assert self._process.stdin is not None
         if not self._process.stdin.is_closing():
-            self._process.stdin.write(line)
+            self._process.stdin.write(encode_line(command))
 
     def kill(self) -> None:
         """End it now."""

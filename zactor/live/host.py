@@ -49,6 +49,18 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     log: str
     instances: tuple[Instance, ...]
+    peer_timeout_ns: int
+    key: str = ""
+
+
+class Command(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A line from the launcher: a book, why the process is to stop, or one node to start or to stop in it."""
+
+    book: Book | None = None
+    stop: str = ""
+    start_node: Instance | None = None
+    stop_node: str = ""
+    because: str = ""
 
 
 class StateNote(msgspec.Struct, frozen=True):
@@ -83,6 +95,7 @@ class Host:
         self._started = False
         self._ended = asyncio.Event()
         self.failure: str | None = None
+        self.because = "the topology goes down"  # what is said when it is told to stop
         self._kinds = {instance.name: instance.kind for instance in assignment.instances}
         for instance in assignment.instances:
             self._check_state(instance)
@@ -94,6 +107,8 @@ class Host:
             state=Path(assignment.state),
             log=Path(assignment.log),
             prepare=self._prepare,
+            key=assignment.key,
+            peer_timeout_ns=assignment.peer_timeout_ns,
         )
         self.world.kernel.observer = self._observe
         for instance in assignment.instances:
@@ -148,22 +163,34 @@ class Host:
             self._started = True
             self.world.kernel.life.start()
 
+    def start_node(self, instance: Instance) -> None:
+        """Start a node that was stopped, or a new one, while the others go on. What is wrong with it is reported."""
+        try:
+            self._check_state(instance)
+            add_instance(self.world.kernel.life, instance)
+        except (UserError, TypeError, ValueError) as problem:
+            self._report(Report("life", node=instance.name, state="stopped", because=str(problem)))
+            return
+        self._kinds[instance.name] = instance.kind
+        if self._started:
+            self.world.kernel.life.start_node(self.world.kernel.cells[instance.name])
+
+    def stop_node(self, name: str, because: str) -> None:
+        """Stop one node while the others go on."""
+        self.world.kernel.life.stop(name, because)
+
     async def ended(self) -> None:
         """Wait until every node has stopped, or one has failed for good."""
         await self._ended.wait()
 
     async def stop(self) -> None:
-        """Stop all nodes, let what they sent leave, and free everything."""
+        """Stop all nodes, say goodbye to the other processes, and free everything."""
         kernel = self.world.kernel
-        loop = asyncio.get_running_loop()
         if self.failure is None:
             for name in list(kernel.cells):
-                kernel.life.stop(name, "the topology goes down")
-        deadline_s = loop.time() + STOP_S
-        while loop.time() < deadline_s and (kernel.armed or kernel.queue or kernel.mailroom.outbox_messages()):
-            if kernel.fatal is not None and not kernel.mailroom.outbox_messages():
-                break
-            await asyncio.sleep(0.002)
+                kernel.life.stop(name, self.because)
+        await self.world.leave(STOP_S)
+        kernel.world.log("info", "", "books", kernel.books() | {"dead_letters": dict(kernel.dead)})
         await self.world.close()
 
 

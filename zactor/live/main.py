@@ -1,6 +1,6 @@
 """The main of one process: `python -m zactor.live.main NAME PARENT`, started by a launcher.
 
-Standard input brings the assignment, then books and at last `stop`, a JSON object a line; its end means that
+Standard input brings the assignment, then commands, a JSON object a line; its end means that
 the launcher is gone, and ends the process. Standard output carries reports; what actors print goes to
 standard error, which the launcher keeps in the run's folder.
 """
@@ -17,8 +17,7 @@ from typing import Any
 import msgspec
 
 from zactor.errors import UserError
-from zactor.live.host import Assignment, Host, Report, calm_collector, die_with_parent
-from zactor.live.world import Book
+from zactor.live.host import Assignment, Command, Host, Report, calm_collector, die_with_parent
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -26,13 +25,6 @@ EXIT_ENDED = 70  # sysexits' EX_SOFTWARE: a failure went beyond the actors
 
 GRACE_S = 2
 """After this long a process that was told to stop, and hangs, is ended by an alarm."""
-
-
-class Command(msgspec.Struct, frozen=True):
-    """A line from the launcher."""
-
-    book: Book | None = None
-    stop: bool = False
 
 
 _decode_command = msgspec.json.Decoder(Command).decode
@@ -88,7 +80,12 @@ class Pipes:
             command = _decode_command(line)
             if command.book is not None:
                 host.use_book(command.book)
+            if command.start_node is not None:
+                host.start_node(command.start_node)
+            if command.stop_node:
+                host.stop_node(command.stop_node, command.because)
             if command.stop:
+                host.because = command.stop
                 self._stopped.set()
 
     async def stopped(self) -> None:

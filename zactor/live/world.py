@@ -50,6 +50,10 @@ class Book(msgspec.Struct, frozen=True):
     run: str
     nodes: dict[str, str]
     processes: dict[str, BookEntry]
+    stopped: dict[str, str] = {}  # nodes that have stopped for good, alone or with their process: why
+    key: str = ""
+    """What only those who may read this know: each HELLO shows it."""
+    peer_timeout_ns: int = PEER_TIMEOUT_NS
 
 
 class LiveWorld:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from zactor.supervision import Supervision
+from zactor.supervision import SECOND_NS, Supervision
 
 PROCESS_COUNT_MAX = 1_000
 """Processes of a topology. Their numbers have ten bits of each message's id, and clients have the last."""
@@ -23,6 +23,9 @@ INSTANCE_COUNT_MAX = 10_000
 
 NAME_LENGTH_MAX = 64
 """Characters of the name of a topology, a node or a process: they become the names of folders and sockets."""
+
+PEER_TIMEOUT_NS = 5 * SECOND_NS
+"""How long a process may be silent before the others take it for lost, unless a topology says otherwise."""
 
 Transport = Literal["ipc", "tcp"]
 TRANSPORTS: tuple[Transport, ...] = ("ipc", "tcp")
@@ -75,7 +78,10 @@ class Instance(msgspec.Struct, frozen=True):
 
 
 class Process(msgspec.Struct, frozen=True):
-    """A process and what runs in it. Numbers count from 1 in the order of the topology."""
+    """A process and what runs in it. Numbers count from 1 in the order of the topology.
+
+    One that joins a run later has a number that no process of that run ever had: message ids carry them.
+    """
 
     name: str
     number: int
@@ -92,3 +98,4 @@ class Topology(msgspec.Struct, frozen=True):
     nodes: dict[str, Node]
     processes: tuple[Process, ...]
     try_: tuple[str, ...]
+    peer_timeout_ns: int = PEER_TIMEOUT_NS

@@ -8,7 +8,7 @@ import msgspec
 
 from zactor.topology.diagnostics import Report, join, word
 from zactor.topology.links import complaint, expand
-from zactor.topology.model import PROCESS_COUNT_MAX, TRANSPORTS, Instance, Node, Process, Transport
+from zactor.topology.model import PROCESS_COUNT_MAX, TRANSPORTS, Instance, Node, Process, Topology, Transport
 from zactor.topology.source import Tree
 
 INLINE = "inline"
@@ -76,6 +76,11 @@ def place(nodes: dict[str, Node], groups: list[Group], homes: dict[str, str], fo
 def place_inline(nodes: dict[str, Node], folder: str) -> tuple[Process, ...]:
     """One process with everything."""
     return (Process(INLINE, 1, TRANSPORTS[0], tuple(_instances(nodes, folder))),)
+
+
+def is_inline(topology: Topology) -> bool:
+    """Whether everything of it was put into one process."""
+    return [process.name for process in topology.processes] == [INLINE]
 
 
 def _all(nodes: dict[str, Node]) -> set[str]:

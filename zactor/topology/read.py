@@ -21,6 +21,7 @@ from zactor.topology.diagnostics import Position, Report, join, word
 from zactor.topology.model import (
     INSTANCE_COUNT_MAX,
     NAME_LENGTH_MAX,
+    PEER_TIMEOUT_NS,
     REPLICA_COUNT_MAX,
     TRANSPORTS,
     WHENS,
@@ -30,13 +31,16 @@ from zactor.topology.model import (
 )
 from zactor.topology.placement import Group
 from zactor.topology.source import Tree
-from zactor.units import format_duration, format_size, parse_duration
+from zactor.units import DURATION_FORMS, format_duration, format_size, parse_duration
 
 FILE_SIZE_MAX = 1 << 20
 """Bytes of a topology's file. The largest that people wrote by hand are a hundredth of it."""
 
 RESTART_COUNT_MAX = 1_000
 """Restarts that a limit may allow: their times are remembered."""
+
+PEER_TIMEOUT_MIN_NS, PEER_TIMEOUT_MAX_NS = parse_duration("100ms"), parse_duration("1h")
+"""Below this a busy machine would count as dead; above it nobody waits any more."""
 
 W = TypeVar("W", bound=str)
 
@@ -71,7 +75,9 @@ def load(path: Path, *, inline: bool = False) -> Topology:
         processes = placement.place_inline(written.nodes, str(folder))
     else:
         processes = placement.place(written.nodes, written.groups, homes, str(folder))
-    return Topology(written.name, str(path), str(folder), written.nodes, processes, written.try_)
+    return Topology(
+        written.name, str(path), str(folder), written.nodes, processes, written.try_, written.peer_timeout_ns
+    )
 
 
 def _text(path: Path) -> str:
@@ -101,6 +107,7 @@ class _Written(msgspec.Struct, frozen=True):
     """Nodes of which it is not known how many instances they have."""
     groups: list[Group]
     try_: tuple[str, ...]
+    peer_timeout_ns: int
 
 
 class _Reader:
@@ -111,11 +118,12 @@ class _Reader:
         self._uncounted: set[str] = set()
 
     def topology(self, tree: Tree) -> _Written:
-        entries = self._mapping(tree, "", ["name", "nodes", "processes", "try"], ["name", "nodes"])
+        entries = self._mapping(tree, "", ["name", "nodes", "processes", "peer_timeout", "try"], ["name", "nodes"])
         name = ""
         nodes: dict[str, Node] = {}
         groups: list[Group] = []
         try_: tuple[str, ...] = ()
+        peer_timeout_ns = PEER_TIMEOUT_NS
         if "name" in entries:
             name = self._string(entries["name"], "name") or ""
             if name and not _is_name(name):
@@ -124,9 +132,11 @@ class _Reader:
             nodes = self._nodes(entries["nodes"])
         if "processes" in entries:
             groups = self._groups(entries["processes"])
+        if "peer_timeout" in entries:
+            peer_timeout_ns = self._peer_timeout(entries["peer_timeout"])
         if "try" in entries:
             try_ = self._strings(entries["try"], "try")
-        return _Written(name, nodes, self._uncounted, groups, try_)
+        return _Written(name, nodes, self._uncounted, groups, try_, peer_timeout_ns)
 
     def _nodes(self, tree: Tree) -> dict[str, Node]:
         nodes: dict[str, Node] = {}
@@ -241,6 +251,20 @@ class _Reader:
                     self._report.add(entries["nodes"].at, where, "expected at least one node, found none")
             groups.append(Group(name, transport, members))
         return groups
+
+    def _peer_timeout(self, tree: Tree) -> int:
+        if not isinstance(tree.value, str):
+            self._report.add(tree.at, "peer_timeout", f"expected {DURATION_FORMS}, found {word(tree.value)}")
+            return PEER_TIMEOUT_NS
+        try:
+            timeout_ns = parse_duration(tree.value)
+        except UserError as error:
+            self._report.add(tree.at, "peer_timeout", str(error))
+            return PEER_TIMEOUT_NS
+        if not PEER_TIMEOUT_MIN_NS <= timeout_ns <= PEER_TIMEOUT_MAX_NS:
+            bounds = f"{format_duration(PEER_TIMEOUT_MIN_NS)} to {format_duration(PEER_TIMEOUT_MAX_NS)}"
+            self._report.add(tree.at, "peer_timeout", f"expected {bounds}, found {word(tree.value)}")
+        return timeout_ns
 
     # --- what every part is made of
     def _mapping(
