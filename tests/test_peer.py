@@ -16,7 +16,7 @@ from zactor.message import (
     Message,
     decode_frame,
 )
-from zactor.peer import OUTBOX_BYTES, OUTBOX_MESSAGES, WINDOW_BYTES, WINDOW_FRAMES, Peer
+from zactor.peer import LETTERS_FIRST, OUTBOX_BYTES, OUTBOX_MESSAGES, WINDOW_BYTES, WINDOW_FRAMES, Peer
 
 
 class Note(Message[None]):
@@ -72,14 +72,15 @@ def test_letters_of_one_pass_leave_as_one_frame_and_names_are_written_once() -> 
     assert [letter.id for letter in wire.frames[0].letters] == [1, 2, 3]
 
 
-def test_a_frame_is_closed_when_it_is_full() -> None:
+def test_a_frame_is_closed_when_it_is_full_and_the_first_of_a_pass_are_smaller() -> None:
     peer, wire = greeted(), Wire()
-    post(peer, FRAME_LETTERS + 1)
+    post(peer, LETTERS_FIRST + 2 * LETTERS_FIRST + 2 * FRAME_LETTERS + 1)
 
     peer.flush(wire.send)
 
-    assert [len(frame.letters) for frame in wire.frames] == [FRAME_LETTERS, 1]
-    assert [frame.sequence for frame in wire.frames] == [1, 2]
+    letters = [len(frame.letters) for frame in wire.frames]
+    assert letters == [LETTERS_FIRST, 2 * LETTERS_FIRST, FRAME_LETTERS, FRAME_LETTERS, 1]
+    assert [frame.sequence for frame in wire.frames] == [1, 2, 3, 4, 5]
 
 
 def test_nothing_but_the_handshake_leaves_before_welcome() -> None:
@@ -106,7 +107,7 @@ def test_a_greeting_may_go_by_a_connection_of_the_other() -> None:
 
 def test_a_window_of_frames_is_under_way_and_an_acknowledgement_opens_it() -> None:
     peer, wire = greeted(), Wire()
-    post(peer, FRAME_LETTERS * (WINDOW_FRAMES + 2))
+    post(peer, 3 * LETTERS_FIRST + FRAME_LETTERS * WINDOW_FRAMES)
 
     peer.flush(wire.send)
     assert len(wire.frames) == WINDOW_FRAMES
@@ -132,11 +133,11 @@ def test_bytes_under_way_are_bounded_too() -> None:
 def test_a_connection_that_is_full_keeps_its_frames_and_their_order() -> None:
     peer, wire = greeted(), Wire()
     wire.full = {MAIL}
-    post(peer, FRAME_LETTERS * 2)
+    post(peer, LETTERS_FIRST * 3)
 
     assert peer.flush(wire.send) == 0
     wire.full = set()
-    assert peer.flush(wire.send) == FRAME_LETTERS * 2
+    assert peer.flush(wire.send) == LETTERS_FIRST * 3
 
     assert [frame.sequence for frame in wire.frames] == [1, 2]
 
@@ -360,13 +361,13 @@ def test_the_short_way_is_open_between_the_first_letter_of_a_frame_and_the_last(
 
     assert not tell(peer, 1)
     post_note(peer, 1)
-    assert all(tell(peer, number) for number in range(2, FRAME_LETTERS))
-    assert not tell(peer, FRAME_LETTERS)
-    post_note(peer, FRAME_LETTERS)
+    assert all(tell(peer, number) for number in range(2, LETTERS_FIRST))
+    assert not tell(peer, LETTERS_FIRST)
+    post_note(peer, LETTERS_FIRST)
 
-    assert peer.flush(wire.send) == FRAME_LETTERS
-    assert [letter.id for letter in wire.frames[0].letters] == list(range(1, FRAME_LETTERS + 1))
-    assert not tell(peer, FRAME_LETTERS + 1)
+    assert peer.flush(wire.send) == LETTERS_FIRST
+    assert [letter.id for letter in wire.frames[0].letters] == list(range(1, LETTERS_FIRST + 1))
+    assert not tell(peer, LETTERS_FIRST + 1)
 
 
 def test_a_name_that_is_new_to_a_frame_goes_the_long_way() -> None:
@@ -379,11 +380,11 @@ def test_a_name_that_is_new_to_a_frame_goes_the_long_way() -> None:
 
 def test_the_long_way_stays_the_only_one_while_somebody_waits_for_room() -> None:
     peer = greeted()
-    peer.waiters.append(None)
+    peer.mail.waiters.append(None)
     post_note(peer, 1)
     assert not tell(peer, 2)
 
-    peer.waiters.clear()
+    peer.mail.waiters.clear()
     post_note(peer, 2)
     assert tell(peer, 3)
 

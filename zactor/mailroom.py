@@ -31,7 +31,6 @@ from zactor.message import (
     FRAME_SIZE_MAX,
     LANES,
     LETTER_BYTES,
-    MAIL,
     NAME_LENGTH_MAX,
     PROTOCOL_VERSION,
     UNDECODABLE,
@@ -40,12 +39,14 @@ from zactor.message import (
     Letter,
     Opaque,
     Ref,
+    bulk_fields,
     decode_frame,
     decoder,
     encode,
     lane_of,
     split,
     unsplit,
+    unwrap,
 )
 from zactor.peer import ACKNOWLEDGE_EVERY, OUTBOX_BYTES, Lane, Peer
 
@@ -58,6 +59,8 @@ MAILBOX_BYTES = 64 << 20
 PROCESS_BYTES = 4 * MAILBOX_BYTES
 """Mail from other processes that all mailboxes hold together. Beyond it what comes is taken, and not acknowledged:
 so at most a window more comes from each process. Control is always acknowledged."""
+
+GREETING_SIZE_MAX = 4096
 
 LOUD_STRANGERS = 10
 
@@ -128,7 +131,7 @@ class Mailroom:
         if target.name in peer.paused:
             return f"the mailbox of {target.name} is full"
         lane = peer.lanes[lane_of(mail.message)]
-        if peer.waiters or lane.full():
+        if lane.waiters or lane.full():
             return f"the outbox for process {peer.process} is full"
         asked: tuple[int, Chain] | None = None
         if wait is not None:
@@ -136,7 +139,7 @@ class Mailroom:
         message = mail.message
         try:
             if message.__class__ is Opaque:
-                kind, body, blobs = message.name, message.body, message.blobs
+                kind, body, blobs = unwrap(message)
             else:
                 kind, (body, blobs) = message.wire, split(message)
             numbers = (mail.id, mail.cause, mail.root, mail.hlc)
@@ -176,8 +179,9 @@ class Mailroom:
             self.post_control(peer, kind, target, sender, body, number)
 
     def post_control(self, peer: Peer, kind: str, target: str, sender: str, body: Any, number: int = 0) -> None:
-        peer.lanes[CONTROL].post(kind, target, sender, (number, 0, 0, self._kernel.hlc), body)
-        self.touch(peer)
+        if not peer.bye:
+            peer.lanes[CONTROL].post(kind, target, sender, (number, 0, 0, self._kernel.hlc), body)
+            self.touch(peer)
 
     def answer(self, cell: Cell | None, ask: RemoteAsk, value: Any, error: BaseException | None) -> None:
         """Send an answer back; it never queues behind a mailbox."""
@@ -204,7 +208,7 @@ class Mailroom:
     def _reply(self, peer: Peer, sender: str, numbers: tuple[int, int, int, int], value: Any) -> None:
         """Answers travel on control, ahead of all mail; large ones would hold it up, and go beside it."""
         if value.__class__ is Opaque:
-            body, blobs = value.body, value.blobs
+            _, body, blobs = unwrap(value)
         else:
             value, blobs = split(value)
             body = Raw(encode(value))
@@ -214,7 +218,7 @@ class Mailroom:
     def outbox_messages(self) -> int:
         """Messages that have not left yet, and those of senders that wait for room."""
         return sum(
-            peer.outbox_messages + len(peer.waiters) + sum(map(len, peer.paused.values()))
+            peer.outbox_messages + sum(len(lane.waiters) for lane in peer.lanes) + sum(map(len, peer.paused.values()))
             for peer in self._kernel.neighbours.peers.values()
         )
 
@@ -226,9 +230,10 @@ class Mailroom:
         for peer in dirty:
             peer.dirty = False
             self._kernel.shipped += peer.flush(self._kernel.world.send)
-            if peer.waiters and not any(lane.full() for lane in peer.lanes[MAIL:]):
-                waiters, peer.waiters = peer.waiters, deque()
-                self._release(waiters)
+            for lane in peer.lanes:
+                if lane.waiters and not lane.full():
+                    waiters, lane.waiters = lane.waiters, deque()
+                    self._release(waiters)
             self._kernel.neighbours.part(peer)
 
     # --- room
@@ -242,7 +247,7 @@ class Mailroom:
             queue = cell.waiters
         else:
             peer = target.peer
-            queue = peer.paused.get(target.name, peer.waiters)
+            queue = peer.paused.get(target.name, peer.lanes[lane_of(mail.message)].waiters)
             peer.silent()
         wait.value = queue
         queue.append((wait, target, mail))
@@ -304,12 +309,16 @@ class Mailroom:
             self.stranger(source, "wrong version", f"speaks version {frame.version}, this is {PROTOCOL_VERSION}")
             return False
         if frame.sequence == 0 and frame.letters:
+            if len(frame.letters) > 1 or size > GREETING_SIZE_MAX:
+                self.stranger(source, "bad HELLO", f"{len(frame.letters)} letters in {size} bytes")
+                return False
             return neighbours.handshake(source, frame)
         entry = entry or neighbours.introduce(source)
         if entry is None:
-            self.stranger(source, "not introduced", "there was no HELLO")
-            if source[:1] == "@":
-                neighbours.call_again(source)
+            if frame.letters or frame.sequence:  # else it is an acknowledgement that crossed a goodbye
+                self.stranger(source, "not introduced", "there was no HELLO")
+                if source[:1] == "@":
+                    neighbours.call_again(source)
             return False
         peer, lane = entry
         if frame.session != peer.session or not peer.welcomed:
@@ -317,7 +326,7 @@ class Mailroom:
                 self.stranger(source, "old session", f"session {frame.session}, this is {peer.session}")
             return True
         peer.heard_ns = self._kernel.world.now_ns()
-        if peer.take_acknowledgements(frame.acknowledged) or peer.bye_due is not None:
+        if peer.take_acknowledgements(frame.acknowledged) or peer.bye or peer.bye_due is not None:
             self.touch(peer)
         if frame.sequence:
             self._take_frame(peer, lane, frame, size, blobs)
@@ -496,9 +505,9 @@ class Mailroom:
             self._kernel.settle(wait, Opaque(name="", body=letter.body, blobs=bulk), None)
             return
         try:
-            value = (
-                unsplit(self.decode_answer(kind, letter.body), bulk) if bulk else self.decode_answer(kind, letter.body)
-            )
+            value = self.decode_answer(kind, letter.body)
+            if bulk or bulk_fields(value.__class__):
+                value = unsplit(value, bulk)
         except Exception as problem:
             self._kernel.settle(wait, None, Unhandled(f"the answer of {wait.target and wait.target.name}: {problem}"))
         else:

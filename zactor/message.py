@@ -11,6 +11,7 @@ Every limit on what a peer may send stands here.
 from __future__ import annotations
 
 import collections.abc
+import copy
 import types
 import typing
 from collections.abc import Callable
@@ -238,6 +239,20 @@ def bulk_fields(kind: type) -> tuple[str, ...]:
     return fields
 
 
+_one_value = decoder(msgspec.Raw)
+
+
+def unwrap(message: Opaque) -> tuple[str, msgspec.Raw, tuple[bytes, ...]]:
+    """The wire name, body and pieces of bulk that an `Opaque` holds. Raises ValueError for what would spoil a frame."""
+    if message.name[:1] == "$" or len(message.name) > NAME_LENGTH_MAX:
+        raise ValueError(f"an Opaque holds a message, and none has the name {message.name[:40]!r}")
+    try:
+        _one_value(message.body)
+    except UNDECODABLE as problem:
+        raise ValueError(f"the body of an Opaque is one msgpack value: {problem}") from None
+    return message.name, message.body, message.blobs
+
+
 def lane_of(message: Any) -> int:
     """The lane that a message travels on."""
     kind = message.__class__
@@ -258,7 +273,10 @@ def split(value: Any) -> tuple[Any, tuple[bytes, ...]]:
     for name, blob in zip(fields, blobs, strict=True):
         if blob.__class__ is not bytes:
             raise TypeError(f"{kind.__name__}.{name} is Bulk, so it is bytes, not {type(blob).__name__}")
-    return msgspec.structs.replace(value, **dict.fromkeys(fields, b"")), blobs
+    rest = copy.copy(value)  # which, unlike `replace`, runs no check of the message's own
+    for name in fields:
+        msgspec.structs.force_setattr(rest, name, b"")
+    return rest, blobs
 
 
 def unsplit(value: Any, blobs: tuple[bytes, ...]) -> Any:
@@ -278,6 +296,10 @@ _MUTABLE = (list, dict, set, bytearray, collections.abc.MutableSequence, collect
 
 def check_immutable(kind: type[Message[Any]]) -> None:
     """Raise TypeError when a field could be changed: within a process a message is shared by reference."""
+    if bulk_fields(kind) and hasattr(kind, "__post_init__"):
+        raise TypeError(
+            f"{kind.__name__} has Bulk and __post_init__, which would see it empty; check it in the handler"
+        )
     seen: set[Any] = {kind}
     todo = [(name, annotation) for name, annotation in typing.get_type_hints(kind).items()]
     while todo:
@@ -397,10 +419,6 @@ class Batch:
         self.blobs += blobs
         self.size += size
         return size
-
-    def full(self) -> bool:
-        """Whether it should be closed."""
-        return len(self.letters) >= FRAME_LETTERS or self.size >= FRAME_BYTES
 
     def close(self) -> bytes:
         """The names and letters as they stand at the end of a frame; the blobs travel beside it."""

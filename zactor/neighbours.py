@@ -9,13 +9,13 @@ connection before it ends: each side says what it has sent, and goes when it has
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from zactor.actor import Down, Up
-from zactor.cell import Cell, RemoteAsk
+from zactor.cell import Cell, RemoteAsk, Wait
 from zactor.errors import ActorStopped, ConnectionLost
 from zactor.message import BULK, CONTROL, MAIL, UNDECODABLE, Batch, Frame, Letter, Ref, Route, decoder, frame, lane_of
 from zactor.peer import Lane, Peer
@@ -174,6 +174,11 @@ class Neighbours:
                 return True
             if kind == "$welcome" and source in peer.sources:
                 return True  # to the second of two HELLOs
+            is_meant = (
+                not route.token if kind == "$goaway" else kind == "$welcome" and self._shows_key(frame.letters[0])
+            )
+            if is_meant and frame.session < peer.session:
+                return True  # to a HELLO that is ours no more
         self._kernel.mailroom.stranger(source, "frame out of place", f"{kind}, which nobody awaits")
         return False
 
@@ -297,11 +302,14 @@ class Neighbours:
         batch.add("$forgotten", "", "", 0, 0, 0, 0, None)
         self._kernel.world.send(source, CONTROL, frame(0, 0, (0, 0, 0), batch.close()), [])
 
-    def _on_welcome(self, source: str, peer: Peer, letter: Letter) -> bool:
+    def _shows_key(self, letter: Letter) -> bool:
         try:
-            if _text(letter.body) != self._key:
-                return False
+            return bool(_text(letter.body) == self._key)
         except UNDECODABLE:
+            return False
+
+    def _on_welcome(self, source: str, peer: Peer, letter: Letter) -> bool:
+        if not self._shows_key(letter):
             return False
         peer.state = "open"
         peer.welcomed = True
@@ -336,29 +344,35 @@ class Neighbours:
         """A connection is gone, for ever if `final`: what waited for it hears so now, and a new session begins."""
         if peer.state == "closed" and not (peer.welcomed or peer.outbox_messages or final):
             return
-        for source in peer.sources:
-            self.sources.pop(source, None)
         said_bye = peer.bye and peer.bye_due is not None
         process, kernel = peer.process, self._kernel
-        lanes = peer.lanes
+        lanes, asks = peer.lanes, self._asks_of(peer)
         waiting, under_way = self._forget(peer, "peer lost", ConnectionLost(because, "not sent"))
         if under_way and not said_bye:
             self.lost_messages[process] += under_way
         if not process.startswith("@"):  # clients come and go
             fields = {"peer": process, "because": because, "outbox": waiting, "lost_at_most": under_way}
             kernel.world.log("warning", "", "peer_lost", fields)
-        for wait in [each for each in kernel.pending.values() if each.target is not None and each.target.peer is peer]:
+        for wait in asks:
             assert wait.target is not None
             sent = "sent" if wait.id <= lanes[lane_of(wait.message)].asked else "not sent"
             kernel.settle(wait, None, ConnectionLost(f"{wait.target.name}: {because}", sent))
         self._end_service(process)
+        self._tell_watchers(process, because, final=final)
+        kernel.world.disconnect(process)
+        if again and not final:
+            self.greet(process)
+
+    def _asks_of(self, peer: Peer) -> list[Wait]:
+        """What waits for an answer from there."""
+        pending = self._kernel.pending.values()
+        return [wait for wait in pending if wait.target is not None and wait.target.peer is peer]
+
+    def _tell_watchers(self, process: str, because: str, *, final: bool) -> None:
         for name, watchers in self._watches.items():
             if self.process_of(name) == process:
                 for watcher in sorted(watchers):
                     self.notice(watcher, Down(ref=Ref(name), reason=because, final=final))
-        kernel.world.disconnect(process)
-        if again and not final:
-            self.greet(process)
 
     def _forget(self, peer: Peer, reason: str, error: ActorStopped | ConnectionLost) -> tuple[int, int]:
         """End a session. Returns how many messages had not left, and how many were under way."""
@@ -366,6 +380,8 @@ class Neighbours:
         if peer.process.startswith("@"):
             self.peers.pop(peer.process, None)
             peer.gone = str(error)  # refs to it may be kept
+        for source in peer.sources:
+            self.sources.pop(source, None)
         peer.state = "closed"
         peer.session += 1
         self._turn_away(peer, reason, error)
@@ -376,10 +392,11 @@ class Neighbours:
 
     def _turn_away(self, peer: Peer, reason: str, error: ActorStopped | ConnectionLost) -> None:
         """Those who wait for room hear that there will be none."""
-        paused, peer.paused = peer.paused, {}
-        waiters, peer.waiters = peer.waiters, deque()
-        for queue in (*paused.values(), waiters):
-            for wait, target, mail in queue:
+        queues = [*peer.paused.values(), *(lane.waiters for lane in peer.lanes)]
+        peer.paused = {}
+        for queue in queues:
+            while queue:
+                wait, target, mail = queue.popleft()
                 self._kernel.dead_letter(reason, mail, target.name)
                 self._kernel.settle(wait, None, error)
 
@@ -397,9 +414,12 @@ class Neighbours:
     def leave(self) -> None:
         """Say BYE to everybody, once what waits for them has left. `left` says when it is done."""
         self._leaving = True
-        for peer in self.peers.values():
+        for peer in list(self.peers.values()):
             peer.silent()
-            self._kernel.mailroom.touch(peer)
+            if peer.state == "open":
+                self._kernel.mailroom.touch(peer)
+            else:
+                self._forget(peer, "stopped", ActorStopped(f"{self._kernel.process} stops"))
 
     def left(self) -> bool:
         """Whether nothing is on its way from here or to here any more."""
@@ -415,10 +435,13 @@ class Neighbours:
             peer.bye = True
             peer.lanes[CONTROL].post("$bye", "", "", (0, 0, 0, kernel.hlc), (mail.sequence, bulk.sequence))
             kernel.shipped += peer.flush(kernel.world.send)
-        if peer.parted() and peer.lanes[CONTROL].empty():
+        if peer.parted():
             stops = f"{peer.process} has stopped"
+            for wait in self._asks_of(peer):
+                kernel.settle(wait, None, ActorStopped(stops))
             self._forget(peer, "stopped", ActorStopped(stops))
             self._end_service(peer.process)
+            self._tell_watchers(peer.process, stops, final=False)
 
     def _on_bye(self, peer: Peer, _target: str, _sender: str, letter: Letter) -> None:
         peer.bye_due = _bye(letter.body)

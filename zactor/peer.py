@@ -36,6 +36,13 @@ WINDOW_FRAMES = 64
 WINDOW_BYTES = 8 << 20
 """Under way on one lane at a time: enough for a full loopback at 4 ms a turn, little enough to hold."""
 
+WINDOW_BULK_BYTES = 1 << 20
+"""The same for bulk: more of it in the buffers of the system only makes small mail wait (see tests/bench)."""
+
+LETTERS_FIRST = 32
+"""Letters of the first frame that a pass closes; each later one holds twice as many, up to `FRAME_LETTERS`. So the
+other side begins early, and a flood still travels in full frames."""
+
 ACKNOWLEDGE_EVERY = WINDOW_FRAMES // 4
 
 OUTBOX_MESSAGES = 10_000
@@ -58,16 +65,22 @@ class Lane:
         "batch",
         "controls",
         "granted",
+        "letters_max",
         "number",
         "received",
         "room",
         "sequence",
         "unacknowledged",
         "unacknowledged_bytes",
+        "waiters",
+        "window_bytes",
     )
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.window_bytes = WINDOW_BULK_BYTES if number == BULK else WINDOW_BYTES
+        self.letters_max = LETTERS_FIRST
+        self.waiters: deque[Any] = deque()  # those who wait for room
         self.batch = Batch()
         self.controls = 0  # letters of the open batch that are no messages
         self.room = 0  # letters that `tell` may bring the open batch to; 0: each goes by `post`
@@ -130,16 +143,20 @@ class Lane:
         is_message: bool = False,
     ) -> int:
         """Put a letter in; `numbers` are id, cause, root and HLC. Returns its size. Raises `TooLarge`, TypeError."""
-        if self.batch.full():
+        if self._batch_full():
             self._close()
         size = self.batch.add(kind, target, sender, *numbers, body, ask, blobs)
         if not is_message:
             self.controls += 1
         elif ask is not None:
             self._asked = numbers[0]
-        if self.batch.full():
+        if self._batch_full():
             self._close()
         return size
+
+    def _batch_full(self) -> bool:
+        batch = self.batch
+        return len(batch.letters) >= self.letters_max or batch.size >= FRAME_BYTES
 
     def _close(self) -> None:
         batch = self.batch
@@ -149,10 +166,11 @@ class Lane:
         self._closed_bytes += batch.size
         self.batch = Batch()
         self.controls = self.room = 0
+        self.letters_max = min(2 * self.letters_max, FRAME_LETTERS)
 
     def next(self, *, whole_frames: bool) -> bool:
         """Whether a frame can leave now."""
-        if len(self.unacknowledged) >= WINDOW_FRAMES or self.unacknowledged_bytes >= WINDOW_BYTES:
+        if len(self.unacknowledged) >= WINDOW_FRAMES or self.unacknowledged_bytes >= self.window_bytes:
             return False
         if not self._frames:
             # Closed no earlier than it can leave: while the window is shut, letters gather in one frame.
@@ -178,10 +196,10 @@ class Lane:
     def acknowledge(self, sequence: int) -> bool:
         """The other side has taken frames up to `sequence`. Returns whether that opened a closed window."""
         unacknowledged = self.unacknowledged
-        closed = len(unacknowledged) >= WINDOW_FRAMES or self.unacknowledged_bytes >= WINDOW_BYTES
+        closed = len(unacknowledged) >= WINDOW_FRAMES or self.unacknowledged_bytes >= self.window_bytes
         while unacknowledged and unacknowledged[0][0] <= sequence:
             self.unacknowledged_bytes -= unacknowledged.popleft()[1]
-        return closed and len(unacknowledged) < WINDOW_FRAMES and self.unacknowledged_bytes < WINDOW_BYTES
+        return closed and len(unacknowledged) < WINDOW_FRAMES and self.unacknowledged_bytes < self.window_bytes
 
 
 class Peer:
@@ -205,7 +223,6 @@ class Peer:
         "session",
         "sources",
         "state",
-        "waiters",
         "welcomed",
     )
 
@@ -218,7 +235,6 @@ class Peer:
         self.left = False  # a node has moved to another process: where refs lead is looked up for each message
         self.dirty = False
         self.paused: dict[str, deque[Any]] = {}  # actors there that are full: those who wait for room
-        self.waiters: deque[Any] = deque()  # those who wait for room in the outbox
         self.heard_ns = 0
         self.late_ns = 0  # how late its loop was, as it says
         self.lanes: tuple[Lane, ...] = ()
@@ -251,12 +267,12 @@ class Peer:
     def post(self, lane: Lane, *letter: Any) -> None:
         """Put a message's letter into a lane; see `Lane.post`."""
         lane.post(*letter, is_message=True)
-        if (
-            not (lane.room or self.waiters or self.paused or self.closing or self.left)
-            and lane.batch.letters
-            and lane.roomy()
-        ):
-            lane.room = FRAME_LETTERS - 1
+        if lane is self.mail and not lane.room and lane.batch.letters and not self._held() and lane.roomy():
+            lane.room = lane.letters_max - 1
+
+    def _held(self) -> bool:
+        """Whether `tell` has to look before it adds."""
+        return bool(self.mail.waiters or self.paused or self.closing or self.left)
 
     def tell(
         self,
@@ -311,7 +327,9 @@ class Peer:
                     break
                 shipped += lane.left()
                 self.owed = self.owed_bytes = 0
-        if self.owed_enough():
+            if not whole_frames:
+                lane.letters_max = LETTERS_FIRST
+        if self.owed_enough() or (self.owed and (self.bye or self.bye_due is not None)):
             self.acknowledge(send)
         return shipped
 
@@ -330,7 +348,7 @@ class Peer:
             return False
         lane.received = sequence
         self.owed += 1
-        self.owed_bytes += size
+        self.owed_bytes += size if lane.number != BULK else size * (WINDOW_BYTES // WINDOW_BULK_BYTES)
         return True
 
     def take_acknowledgements(self, sequences: tuple[int, int, int]) -> bool:
@@ -351,7 +369,10 @@ class Peer:
             lane.room = 0
 
     def parted(self) -> bool:
-        """Whether both sides have said goodbye, and what was on its way has come."""
+        """Whether both sides have said goodbye, and what was on its way has come, here and there."""
+        is_client = self.process.startswith("@")  # whose goodbye is answered, and nothing more is owed to it
+        if not is_client and any(lane.unacknowledged or not lane.empty() for lane in self.lanes):
+            return False
         _, mail, bulk = self.lanes
         due = self.bye_due
         return self.bye and due is not None and due[0] <= mail.received and due[1] <= bulk.received

@@ -6,14 +6,21 @@ here or loaded from the file beside the topology.
 
 from __future__ import annotations
 
+import functools
 import gc
 import time
 import tracemalloc
 
-from zactor import Actor, Later, Message, Ref, Refused, on
+from zactor import Actor, Bulk, Later, Message, Ref, Refused, on
 
 RING = 64
 """Different messages that a flood repeats. A receiver sees from `index` that none is missing and all are in order."""
+
+BLOCK_BYTES = 256 << 10
+"""What a file service sends in one piece."""
+
+MARK_BYTES = 8
+"""The first bytes of a block and its last are its index: a cheap look at whether it came as it was sent."""
 
 
 class Work(Message[int]):
@@ -31,12 +38,45 @@ WORK = tuple(
 )
 
 
+class Block(Message[int]):
+    """A piece of a file."""
+
+    index: int
+    content: Bulk
+
+
+def content_of(index: int) -> bytes:
+    """What the block of that index holds."""
+    mark = index.to_bytes(MARK_BYTES)
+    return mark + b"x" * (BLOCK_BYTES - 2 * MARK_BYTES) + mark
+
+
+def is_content(content: bytes, index: int) -> bool:
+    """Whether this is what the block of that index holds, by its length and its ends."""
+    return len(content) == BLOCK_BYTES and content[:MARK_BYTES] == content[-MARK_BYTES:] == index.to_bytes(MARK_BYTES)
+
+
+@functools.cache
+def blocks() -> tuple[Block, ...]:
+    """A ring of blocks: 16 MiB, made where they are needed."""
+    return tuple(Block(index=index, content=content_of(index)) for index in range(RING))
+
+
 class Tally(Message[int]):
     """How many Work came since the last Tally? Refused when one of them was out of place."""
 
 
+class Handled(Message[int]):
+    """Answered when that many Blocks have been handled. Refused when one of them was out of place.
+
+    It is asked before they are sent: afterwards it could overtake them, since they have a lane of their own.
+    """
+
+    count: int
+
+
 class Flood(Message[float]):
-    """Have your target handle that many Work; answered by how many a second. `count` is a multiple of RING."""
+    """Have your target handle that many Work or Block; answered by how many a second. `count` is a multiple of RING."""
 
     count: int
 
@@ -163,6 +203,61 @@ class Sender(Actor):
             for work in WORK:
                 await send(to, work)
         return _rate(message.count, await self.ask(to, Tally()), started_ns)
+
+
+class BlockSink(Actor):
+    """Counts Blocks, and notices when one is out of place."""
+
+    _answer: Later[int] | None = None
+    _expected = 0
+
+    def on_start(self) -> None:
+        self._count = self._wrong = 0
+
+    @on
+    def block(self, message: Block) -> int:
+        if not (message.index == self._count % RING and is_content(message.content, message.index)):
+            self._wrong += 1
+        self._count += 1
+        if self._count == self._expected:
+            self._report()
+        return message.index
+
+    @on
+    def handled(self, message: Handled) -> Later[int]:
+        answer = self._answer = self.later()
+        self._expected = message.count
+        if self._count == self._expected:
+            self._report()
+        return answer
+
+    def _report(self) -> None:
+        assert self._answer is not None
+        if self._wrong:
+            self._answer.fail(Refused(f"{self._wrong} of {self._count} were out of place"))
+        else:
+            self._answer.reply(self._count)
+        self._answer = None
+        self._count = self._wrong = self._expected = 0
+
+
+class BlockSender(Actor):
+    """Floods with blocks."""
+
+    to: Ref[Block | Handled]
+
+    def on_start(self) -> None:
+        blocks()  # made before a clock runs
+
+    @on
+    async def flood(self, message: Flood) -> float:
+        assert message.count % RING == 0, message
+        started_ns = time.perf_counter_ns()
+        handled = self.ask(self.to, Handled(count=message.count), timeout_s=60)
+        for _ in range(message.count // RING):
+            for block in blocks():
+                await self.send(self.to, block)
+        return _rate(message.count, await handled, started_ns)
 
 
 class Asker(Actor):

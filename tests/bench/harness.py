@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Measure = Callable[[], Awaitable[float]]
-Unit = Literal["1/s", "us", "s", "B"]
+Unit = Literal["1/s", "B/s", "us", "s", "B"]
 
 QUICK_S = 45.0
 """After which a quick run begins no round that would end later; with what comes before and after it takes 50 s."""
@@ -37,13 +37,16 @@ class Peer:
 
 @dataclass(frozen=True)
 class Bar:
-    """What a row must reach: a ratio to the peer, or a figure of our own."""
+    """What a row must reach: a ratio to the peer, or a figure of our own.
+
+    A ratio says how often we are as good, whatever the unit: at most twice the peer's time is a ratio of 1/2.
+    """
 
     ratio: float | None = None
     ours: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.ratio:g} x" if self.ratio is not None else _short(self.ours)
+        return f"{self.ratio:.3g} x" if self.ratio is not None else _short(self.ours)
 
 
 @dataclass
@@ -117,6 +120,16 @@ async def _measure(row: Row, *, peer_first: bool) -> None:
         figures.append(await measure())
 
 
+def median_us(spans_ns: Sequence[int]) -> float:
+    """The median in microseconds."""
+    return statistics.median(spans_ns) / 1e3
+
+
+def p99_us(spans_ns: Sequence[int]) -> float:
+    """What 99 of 100 stay below, in microseconds."""
+    return statistics.quantiles(spans_ns, n=100)[98] / 1e3
+
+
 async def figure_of(*command: str) -> float:
     """The number that a program prints, which measures in a process of its own. Raises RuntimeError if it fails."""
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
@@ -183,7 +196,7 @@ def _range(figures: list[float]) -> str:
 
 def _short(figure: float | None) -> str:
     assert figure is not None
-    for limit, unit in ((1e6, "M"), (1e3, "k")):
-        if figure >= 10 * limit or (unit == "M" and figure >= limit):
-            return f"{figure / limit:.3g}{unit}"
+    for least, divisor, unit in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if figure >= least:
+            return f"{figure / divisor:.3g}{unit}"
     return f"{figure:.3g}" if figure < 1000 else f"{figure:.0f}"

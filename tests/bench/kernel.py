@@ -12,14 +12,15 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 from tests.bench import dora
-from tests.bench.bench import RING, Breed, Crowd, Flood, Ping
-from tests.bench.harness import Bar, Bench, Measure, Peer, Row, figure_of
+from tests.bench.bench import BLOCK_BYTES, RING, Breed, Crowd, Flood, Ping
+from tests.bench.harness import Bar, Bench, Measure, Peer, Row, figure_of, median_us, p99_us
 from zactor import Message
 from zactor.client import AsyncClient
 from zactor.launchers.folders import Home
@@ -75,9 +76,43 @@ def _asked(client: AsyncClient, node: str, message: Message[float]) -> Measure:
     return measure
 
 
-def _median_us(client: AsyncClient, node: str, message: Ping) -> Measure:
+def _pinged(client: AsyncClient, node: str, message: Ping, quantile: Callable[[Sequence[int]], float]) -> Measure:
     async def measure() -> float:
-        return statistics.median(await client.ask(client.ref(node), message, CASE_S)) / 1e3
+        return quantile(await client.ask(client.ref(node), message, CASE_S))
+
+    return measure
+
+
+def _bulk(client: AsyncClient, node: str, message: Flood) -> Measure:
+    async def measure() -> float:
+        return BLOCK_BYTES * await client.ask(client.ref(node), message, CASE_S)
+
+    return measure
+
+
+async def _amid_bulk(client: AsyncClient, transport: str, ping: Ping) -> tuple[Sequence[int], float]:
+    """What asks take while blocks flow between the same processes, and the bytes a second that do."""
+    sender, flood = client.ref(f"{transport}-block-sender"), Flood(count=4 * RING)
+    floods = deque(client.ask(sender, flood, CASE_S) for _ in range(2))  # the next one waits there when one ends
+    pinged = asyncio.ensure_future(client.ask(client.ref(f"{transport}-asker"), ping, CASE_S))
+    rates = []
+    while not pinged.done():
+        rates.append(await floods.popleft())
+        floods.append(client.ask(sender, flood, CASE_S))
+    await asyncio.gather(*floods)
+    return await pinged, BLOCK_BYTES * statistics.harmonic_mean(rates)  # of equal floods: all bytes by all time
+
+
+def _asks_amid_bulk(client: AsyncClient, transport: str, ping: Ping) -> Measure:
+    async def measure() -> float:
+        return p99_us((await _amid_bulk(client, transport, ping))[0])
+
+    return measure
+
+
+def _bulk_amid_asks(client: AsyncClient, transport: str, ping: Ping) -> Measure:
+    async def measure() -> float:
+        return (await _amid_bulk(client, transport, ping))[1]
 
     return measure
 
@@ -123,26 +158,43 @@ def _local(client: AsyncClient, scale: int) -> list[Row]:
 
 
 def _across(client: AsyncClient, transport: str, scale: int) -> list[Row]:
-    tell, ask = 1_000 * RING * scale, 500 * scale
     return [
-        Row(
-            f"tell across processes, {transport}",
-            "1/s",
-            _asked(client, f"{transport}-sender", Flood(count=tell)),
-            _peer("pyzmq PUSH/PULL", "sockets", "tell", transport, tell),
-            Bar(ratio=0.6),
-        ),
-        Row(
-            f"ask across processes, {transport}, median",
-            "us",
-            _median_us(client, f"{transport}-asker", Ping(count=ask)),
-            _peer("pyzmq by descriptor", "sockets", "ask", transport, ask),
-        ),
-        Row(
-            f"ask across processes, {transport}, {CROWD} at a time",
-            "1/s",
-            _asked(client, f"{transport}-asker", Crowd(width=CROWD, count=10 * ask)),
-        ),
+        *_tells(client, transport, 1_000 * RING * scale),
+        *_asks(client, transport, 500 * scale),
+        *_blocks(client, transport, 100 * scale, 16 * RING * scale),
+    ]
+
+
+def _tells(client: AsyncClient, transport: str, count: int) -> list[Row]:
+    case = f"tell across processes, {transport}"
+    measure = _asked(client, f"{transport}-sender", Flood(count=count))
+    bare = _peer("pyzmq PUSH/PULL", "sockets", "tell", transport, count)
+    osbrain = _peer("osBrain PUSH/PULL", "peers", "osbrain_tell", transport, count // 10, needs="osbrain")
+    return [Row(case, "1/s", measure, bare, Bar(ratio=0.7)), Row(case, "1/s", measure, osbrain, Bar(ratio=6))]
+
+
+def _asks(client: AsyncClient, transport: str, count: int) -> list[Row]:
+    case, node, ping = f"ask across processes, {transport}", f"{transport}-asker", Ping(count=count)
+    bare, bare_p99 = (_peer("pyzmq by FD", "sockets", name, transport, count) for name in ("ask-median", "ask-p99"))
+    xoscar = _peer("xoscar", "peers", "xoscar_ask", CROWD, count, needs="xoscar")
+    crowd = Crowd(width=CROWD, count=10 * count)
+    return [
+        Row(f"{case}, median", "us", _pinged(client, node, ping, median_us), bare, Bar(ratio=1 / 1.4)),
+        Row(f"{case}, p99", "us", _pinged(client, node, ping, p99_us), bare_p99, Bar(ratio=1 / 2)),
+        Row(f"{case}, {CROWD} at a time", "1/s", _asked(client, node, crowd), xoscar, Bar(ratio=20)),
+    ]
+
+
+def _blocks(client: AsyncClient, transport: str, asks: int, blocks: int) -> list[Row]:
+    ping = Ping(count=asks)
+    idle = Peer("the same, idle", _pinged(client, f"{transport}-asker", ping, p99_us))
+    bare = _peer("pyzmq DEALER/ROUTER", "sockets", "bulk", transport, blocks)
+    alone = _bulk(client, f"{transport}-block-sender", Flood(count=blocks))
+    amid, meanwhile = _asks_amid_bulk(client, transport, ping), _bulk_amid_asks(client, transport, ping)
+    return [
+        Row(f"bulk, {transport}", "B/s", alone, bare, Bar(ratio=0.8)),
+        Row(f"ask amid bulk, {transport}, p99", "us", amid, idle, Bar(ratio=1 / 3)),
+        Row(f"bulk amid asks, {transport}", "B/s", meanwhile),
     ]
 
 

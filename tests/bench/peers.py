@@ -1,13 +1,18 @@
-"""Peers within one process: a bounded `asyncio.Queue`, and pykka. Run as `python -m tests.bench.peers NAME COUNT`.
+"""Peers that are no sockets. Run as `python -m tests.bench.peers NAME [WORDS] COUNT`.
 
-A peer does the work of our own case: the same messages, and a receiver that checks count and order before the
-clock stops. It prints one number.
+Within one process: a bounded `asyncio.Queue`, and pykka; across processes: osBrain and xoscar. A peer does the work
+of our own case: the same messages, and a receiver that checks count and order before the clock stops. It prints one
+number.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import multiprocessing
+import os
 import sys
+import tempfile
 import threading
 import time
 from typing import Any
@@ -89,10 +94,45 @@ def pykka_ask(count: int) -> float:
     return count * 1e9 / elapsed_ns
 
 
+def osbrain_tell(transport: str, count: int) -> float:
+    """Messages a second that an agent in a process of its own handles."""
+    multiprocessing.set_start_method("fork")  # what its processes print is no figure, and goes where ours goes
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+    ):
+        os.environ["XDG_RUNTIME_DIR"] = folder  # where its sockets are; else they stay in the home folder
+        from tests.bench import osbrain
+
+        return osbrain.tell(transport, count)
+
+
+def xoscar_ask(width: int, count: int) -> float:
+    """Asks a second of an actor in a process of its own, `width` at a time."""
+    from tests.bench import xoscar
+
+    return xoscar.ask(width, count)
+
+
 def main() -> None:
     """Measure one peer."""
-    _, name, count = sys.argv
-    print({"queue_tell": queue_tell, "pykka_tell": pykka_tell, "pykka_ask": pykka_ask}[name](int(count)))
+    _, name, *words = sys.argv
+    count = int(words[-1])
+    match name:
+        case "queue_tell":
+            figure = queue_tell(count)
+        case "pykka_tell":
+            figure = pykka_tell(count)
+        case "pykka_ask":
+            figure = pykka_ask(count)
+        case "osbrain_tell":
+            figure = osbrain_tell(words[0], count)
+        case "xoscar_ask":
+            figure = xoscar_ask(int(words[0]), count)
+        case _:
+            sys.exit(f"bench: there is no peer {name!r}")
+    print(figure)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-"""Peers across processes: bare pyzmq sockets. Run as `python -m tests.bench.sockets tell|ask TRANSPORT COUNT`.
+"""Peers across processes: bare pyzmq sockets. Run as `python -m tests.bench.sockets NAME TRANSPORT COUNT`.
 
-`tell` is PUSH to PULL, one message a frame, both blocking: the most that pyzmq gives. `ask` is a round trip between
-a DEALER and a ROUTER that event loops read by their descriptors, as a kernel does, and as nothing beyond that.
+`tell` is PUSH to PULL, one message a frame, both blocking: the most that pyzmq gives. `ask-median` and `ask-p99` are
+of round trips between a DEALER and a ROUTER that event loops read by their descriptors, as a kernel does, and as
+nothing beyond that. `bulk` goes from a DEALER to a ROUTER, both blocking, in the parts, by the copy settings and
+within the window that a kernel has.
 """
 
 from __future__ import annotations
 
 import asyncio
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,10 +19,19 @@ from typing import IO
 
 import zmq
 
-from tests.bench.bench import RING, WORK
+from tests.bench.bench import BLOCK_BYTES, RING, WORK, blocks, is_content
+from tests.bench.harness import median_us, p99_us
 from zactor.message import encode
 
 BODIES = tuple(encode(work) for work in WORK)
+
+ASKS_UNMEASURED = 4 * RING
+"""Until the connection is open and the code is warm, as ours are."""
+
+WINDOW_BLOCKS = (8 << 20) // BLOCK_BYTES
+"""Under way at a time: the 8 MiB that a kernel allows."""
+
+ACKNOWLEDGE_EVERY = WINDOW_BLOCKS // 4
 
 
 def tell(transport: str, count: int) -> float:
@@ -53,15 +63,51 @@ def _pull(pull: zmq.Socket[bytes], count: int) -> None:
     print(right, flush=True)
 
 
-def ask(transport: str, count: int) -> float:
-    """The median of a round trip in microseconds."""
+def bulk(transport: str, count: int) -> float:
+    """Bytes a second, in blocks behind headers of 100 bytes; the clock stops when the other side has seen them all."""
+    ring = tuple(zip(BODIES, (block.content for block in blocks()), strict=True))
     context = zmq.Context()
-    with _other_side("echo", transport, count) as (endpoint, _):
+    with _other_side("router", transport, count) as (endpoint, reports):
         dealer = context.socket(zmq.DEALER)
         dealer.connect(endpoint)
-        spans_ns = asyncio.run(_ask(dealer, count))
+        dealer.send(b"")
+        dealer.recv()
+        started_ns = time.perf_counter_ns()
+        room = WINDOW_BLOCKS
+        for index in range(count):
+            if not room:
+                dealer.recv()
+                room = ACKNOWLEDGE_EVERY
+            dealer.send_multipart(ring[index % RING], copy=False)  # which copies what has less than 64 KiB
+            room -= 1
+        right = int(reports.readline())
+        elapsed_ns = time.perf_counter_ns() - started_ns
+    context.destroy(linger=0)
+    if right != count:
+        raise RuntimeError(f"{right} of {count} came as they were sent")
+    return count * BLOCK_BYTES * 1e9 / elapsed_ns
+
+
+def _take_blocks(router: zmq.Socket[bytes], count: int) -> None:
+    router.send_multipart(router.recv_multipart())
+    right = 0
+    for index in range(count):
+        sender, header, content = router.recv_multipart()
+        right += header == BODIES[index % RING] and is_content(content, index % RING)
+        if (index + 1) % ACKNOWLEDGE_EVERY == 0:
+            router.send_multipart([sender, b""])
+    print(right, flush=True)
+
+
+def ask(transport: str, count: int) -> list[int]:
+    """The nanoseconds of each round trip."""
+    context = zmq.Context()
+    with _other_side("echo", transport, ASKS_UNMEASURED + count) as (endpoint, _):
+        dealer = context.socket(zmq.DEALER)
+        dealer.connect(endpoint)
+        spans_ns = asyncio.run(_ask(dealer, ASKS_UNMEASURED + count))
     context.destroy()
-    return statistics.median(spans_ns) / 1e3
+    return spans_ns[ASKS_UNMEASURED:]
 
 
 async def _ask(dealer: zmq.Socket[bytes], count: int) -> list[int]:
@@ -134,16 +180,27 @@ def _be_other_side(name: str, endpoint: str, count: int) -> None:
     print(socket.getsockopt_string(zmq.LAST_ENDPOINT), flush=True)
     if name == "pull":
         _pull(socket, count)
+    elif name == "router":
+        _take_blocks(socket, count)
     else:
         asyncio.run(_echo(socket, count))
     context.destroy(linger=1000)
 
 
+MEASURES: dict[str, Callable[[str, int], float]] = {
+    "tell": tell,
+    "bulk": bulk,
+    "ask-median": lambda transport, count: median_us(ask(transport, count)),
+    "ask-p99": lambda transport, count: p99_us(ask(transport, count)),
+}
+
+
 def main() -> None:
     """Measure, or be the other side of who does."""
     _, name, where, count = sys.argv
-    if name in ("tell", "ask"):
-        print((tell if name == "tell" else ask)(where, int(count)))
+    measure = MEASURES.get(name)
+    if measure is not None:
+        print(measure(where, int(count)))
     else:
         _be_other_side(name, where, int(count))
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tests.bench.harness import Bar, Bench, Measure, Peer, Row, as_json, as_table, run
+from tests.bench.harness import Bar, Bench, Measure, Peer, Row, as_json, as_table, median_us, p99_us, run
 
 
 def measure_of(*figures: float, said: list[str] | None = None, name: str = "") -> Measure:
@@ -67,6 +67,29 @@ def test_a_bar_on_our_own_figure_is_an_upper_one_for_a_size_and_a_lower_one_for_
     ]
 
     assert [row.met() for row in rows] == [True, False]
+
+
+def test_a_bar_of_a_half_is_met_by_twice_the_time_of_the_peer_and_not_by_more() -> None:
+    rows = [
+        measured(Row("case", "us", measure_of(20), Peer("p", measure_of(10)), Bar(ratio=1 / 2)), rounds=1),
+        measured(Row("case", "us", measure_of(21), Peer("p", measure_of(10)), Bar(ratio=1 / 2)), rounds=1),
+    ]
+
+    assert [row.met() for row in rows] == [True, False]
+
+
+def test_large_figures_are_shown_short() -> None:
+    row = measured(Row("bulk", "B/s", measure_of(2.5e9), Peer("p", measure_of(999e6)), Bar(ratio=1 / 3)), rounds=1)
+
+    assert "2.5G" in as_table([row])
+    assert "999M" in as_table([row])
+    assert "0.333 x" in as_table([row])
+
+
+def test_the_p99_is_what_one_in_a_hundred_spans_exceeds() -> None:
+    seldom, often = [1_000] * 995 + [9_000] * 5, [1_000] * 985 + [9_000] * 15
+
+    assert (median_us(often), p99_us(seldom), p99_us(often)) == (1, 1, 9)
 
 
 def test_a_row_as_json_has_the_figures_of_each_round() -> None:

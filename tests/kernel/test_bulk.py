@@ -102,11 +102,6 @@ class Store(Actor):
         return len(message.body)
 
     @on
-    def full(self, message: Full) -> int:
-        self.got.append(message)
-        return len(message.body)
-
-    @on
     def small(self, message: Small) -> int:
         self.got.append(message)
         return message.number
@@ -233,14 +228,13 @@ def test_only_large_answers_travel_on_the_bulk_lane(message: Read, lane: int) ->
     assert lanes == [lane]
 
 
-def test_a_message_that_checks_itself_is_checked_with_its_bulk() -> None:
-    virtual, _, back, outside = two("remote")
+def test_a_message_that_checks_its_own_bulk_is_refused_since_it_would_see_none() -> None:
+    with pytest.raises(TypeError, match="Full has Bulk and __post_init__"):
 
-    outside.say("store", Full(body=b"x"))
-    virtual.run()
-
-    assert got(back) == [Full(body=b"x")]
-    assert back.dead == {}
+        class Store(Actor):
+            @on
+            def full(self, message: Full) -> int:
+                return len(message.body)
 
 
 # --- what is wrong

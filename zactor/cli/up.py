@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import secrets
+import shutil
 import signal
 import sys
 import time

@@ -17,7 +17,7 @@ import zmq
 from zmq.backend import Socket as _Bare
 
 from zactor.live.doorkeeper import Doorkeeper, Monitor
-from zactor.message import CONTROL, FRAME_LETTERS, SOCKET_SIZE_MAX, Route
+from zactor.message import BULK, CONTROL, FRAME_LETTERS, SOCKET_SIZE_MAX, Route
 
 DRAIN_FRAMES = 16
 """Frames taken before the kernel has a pass again: neither starves the other."""
@@ -74,7 +74,7 @@ class Sockets:
         self._release = release
         self._silence_ms = silence_ms
         self._loop = asyncio.get_running_loop()
-        self._context = zmq.Context()
+        self._context = zmq.Context(2)  # a thread for what is large: small mail does not stand behind it
         self._context.max_sockets = SOCKETS_MAX
         self._inbox: Socket | None = None
         self._doorkeeper: Doorkeeper | None = None
@@ -138,6 +138,7 @@ class Sockets:
                 self._monitors[dealer] = Monitor(
                     dealer, zmq.EVENT_DISCONNECTED, lambda _event, _value: self._disconnected(source, because)
                 )
+        dealer.set(zmq.AFFINITY, 2 if lane == BULK else 1)
         dealer.connect(endpoint)
         return dealer
 
