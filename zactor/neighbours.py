@@ -164,7 +164,7 @@ class Neighbours:
         peer = None if route is None else self.peers.get(route.process)
         if route is not None and peer is not None and (CONTROL, peer.incarnation) == (route.lane, route.incarnation):
             is_answer = frame.session == peer.session and peer.state == "greeting"
-            if kind == "$forgotten" and peer.state == "open" and source in peer.sources:
+            if kind == "$forgotten" and peer.state == "open" and (source in peer.sources or not route.token):
                 self.lost(peer, f"{peer.process} lost its connection to us")
                 return True
             if kind == "$welcome" and is_answer and self._on_welcome(source, peer, frame.letters[0]):

@@ -39,6 +39,7 @@ TIMEOUT_S = 60.0
 _SHELL_SIGNS = re.compile(r"[|<>;&$]")
 
 _MASKS = [
+    (re.compile(r'"(late_ms|silent_ms)":([0-9.e-]+|null)'), r'"\1":N'),
     (re.compile(r"\b\d{8}-\d{6}-[0-9a-f]{4}\b"), "RUN"),
     (re.compile(r"\b\d\d:\d\d:\d\d(\.\d{3})?\b"), "TIME"),
     (re.compile(r"\bpid \d+"), "pid PID"),

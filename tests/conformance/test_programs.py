@@ -25,6 +25,9 @@ PROGRAMS = (
     "actor_restart",
     "process_restart",
     "pause",
+    "bulk",
+    "slow_client",
+    "clean_stop",
 )  # fmt: skip
 
 ROUNDS = int(os.environ.get("ZACTOR_TEST_CONFORMANCE", "1"))

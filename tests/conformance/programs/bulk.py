@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 from tests.conformance.stage import Stage
 from zactor.actor import Actor, on
-from zactor.message import Message, Ref
+from zactor.message import Bulk, Message, Ref
 
 LONG_S = 3600.0
 CHUNK_SIZE = 256 << 10
@@ -18,7 +18,7 @@ RINGS = 300
 class Chunk(Message[None]):
     number: int
     checksum: int
-    data: bytes
+    data: Bulk
 
 
 class Load(Message[int]):
