@@ -335,7 +335,7 @@ class Mailroom:
     def _take_frame(self, peer: Peer, lane: Lane, frame: Frame, size: int, blobs: Sequence[bytes]) -> None:
         if not peer.took(lane, frame.sequence, size):
             known = f"frame {frame.sequence} on {LANES[lane.number]} does not follow {lane.received}"
-            self.stranger(f"{peer.process}#{peer.incarnation}", "frame out of place", known)
+            self.stranger(_name_of(peer), "frame out of place", known)
             if frame.sequence > lane.received:
                 self._kernel.neighbours.lost(peer, f"frames from {peer.process} were lost on the way")
             return
@@ -357,9 +357,13 @@ class Mailroom:
     def _take(self, peer: Peer, frame: Frame, size: int, blobs: Sequence[bytes]) -> None:
         names, letters = frame.names, frame.letters
         count = len(names)
-        source = f"{peer.process}#{peer.incarnation}"
-        size //= len(letters) or 1
-        self._merge_stamp(peer, max([letter.hlc for letter in letters], default=0))
+        if len(letters) == 1:
+            stamp = letters[0].hlc
+        else:
+            size //= len(letters) or 1
+            stamp = max([letter.hlc for letter in letters], default=0)
+        if stamp > self._kernel.hlc:
+            self._merge_stamp(peer, stamp)
         taken = pieces = 0
         while taken < len(letters):
             letter = letters[taken]
@@ -369,7 +373,7 @@ class Mailroom:
                 bulk = tuple(blobs[pieces : pieces + letter.blobs])
                 pieces += letter.blobs
             if letter.kind >= count or letter.target >= count or letter.sender >= count or len(bulk) != letter.blobs:
-                self.stranger(source, "bad letter", "an index beyond the names or pieces of its frame")
+                self.stranger(_name_of(peer), "bad letter", "an index beyond the names or pieces of its frame")
                 continue
             kind = names[letter.kind]
             if kind[:1] != "$":
@@ -382,12 +386,12 @@ class Mailroom:
                 continue
             control = self._controls.get(kind)
             if control is None:
-                self.stranger(source, "unknown control", kind)
+                self.stranger(_name_of(peer), "unknown control", kind)
                 continue
             try:
                 control(peer, names[letter.target], names[letter.sender], letter)
             except UNDECODABLE as problem:
-                self.stranger(source, "bad control", f"{kind}: {problem}")
+                self.stranger(_name_of(peer), "bad control", f"{kind}: {problem}")
 
     def _take_alike(self, letters: list[Letter], taken: int, names: list[str], size: int) -> int:
         """Take the letters that bring the same to the same actor as the one before: most of a full frame.
@@ -425,8 +429,6 @@ class Mailroom:
 
     def _merge_stamp(self, peer: Peer, stamp: int) -> None:
         kernel = self._kernel
-        if stamp <= kernel.hlc:
-            return
         merged = hlc.merge(kernel.hlc, stamp, kernel.world.wall_ns())
         if merged == kernel.hlc:
             self.stamps_ahead[peer.process] += 1
@@ -566,3 +568,8 @@ class Mailroom:
 
     def _on_taken(self, peer: Peer, _target: str, _sender: str, letter: Letter) -> None:
         self.answer(None, RemoteAsk(peer.process, letter.id, 0, ()), None, None)
+
+
+def _name_of(peer: Peer) -> str:
+    """A peer in the log."""
+    return f"{peer.process}#{peer.incarnation}"

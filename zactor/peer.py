@@ -320,6 +320,8 @@ class Peer:
             return 0
         shipped = 0
         for lane in self.lanes:
+            if not (lane._frames or lane.batch.letters):
+                continue
             while lane.next(whole_frames=whole_frames):
                 rest, blobs = lane.head()
                 whole = frame(self.session, lane.sequence + 1, self._acknowledged(), rest)

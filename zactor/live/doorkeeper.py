@@ -77,7 +77,8 @@ class Doorkeeper:
         self._stranger = stranger
         self._loop = asyncio.get_running_loop()
         self._endpoint = endpoint
-        self._waiting: dict[int, float] = {}  # descriptors of those not introduced: since when
+        self._waiting: dict[int, tuple[float, str]] = {}  # descriptors of those not introduced: since when, and who
+        self._failed: int | None = None  # the code of a handshake that failed: the end of its connection comes next
         self._identities: dict[int, bytes] = {}
         self._descriptors: dict[bytes, int] = {}
         self._refused: dict[bytes, int] = {}
@@ -86,31 +87,34 @@ class Doorkeeper:
 
     def _on_event(self, event: int, value: int) -> None:
         if event == zmq.EVENT_DISCONNECTED:
-            self._waiting.pop(value, None)
+            _since_s, name = self._waiting.pop(value, (0.0, "an unknown connection"))
+            if self._failed is not None:
+                self._stranger(name, "no handshake", f"it does not speak ZMTP as we do (code {self._failed})")
+                self._failed = None
             identity = self._identities.pop(value, None)
             if identity is not None:
                 del self._descriptors[identity]
                 self._refused.pop(identity, None)
                 self._ended(identity)
         elif event != zmq.EVENT_ACCEPTED:
-            self._stranger("an unknown connection", "no handshake", f"it does not speak ZMTP as we do (code {value})")
+            self._failed = value
         elif len(self._waiting) >= STRANGERS_MAX:
             self._shut(value, "too many strangers", f"{STRANGERS_MAX} others have not introduced themselves either")
         else:
-            self._waiting[value] = self._loop.time()
+            self._waiting[value] = (self._loop.time(), self._name(value))
             if self._timer is None:
                 self._timer = self._loop.call_later(INTRODUCED_S, self._look)
 
     def _look(self) -> None:
         """Shut out who has been silent for too long."""
         now_s = self._loop.time()
-        for descriptor, since_s in list(self._waiting.items()):
+        for descriptor, (since_s, _name) in list(self._waiting.items()):
             if now_s - since_s >= INTRODUCED_S - 0.01:
                 del self._waiting[descriptor]
                 self._shut(descriptor, "not introduced in time", f"it said nothing of use in {INTRODUCED_S:g} s")
         self._timer = None
         if self._waiting:
-            since_s = min(self._waiting.values())
+            since_s, _name = min(self._waiting.values())
             self._timer = self._loop.call_later(max(0.1, since_s + INTRODUCED_S - now_s), self._look)
 
     def met(self, identity: bytes, descriptor: int) -> None:
@@ -130,14 +134,25 @@ class Doorkeeper:
         if count == REFUSED_MAX and descriptor is not None:
             self._shut(descriptor, "shut out", f"{count} frames of {source[:100]} were refused")
 
+    def _name(self, descriptor: int) -> str:
+        """Who is at the other end, if it is still there."""
+        with contextlib.suppress(OSError), self._ours(descriptor) as connection:
+            return _name(connection)
+        return "a connection that is gone"
+
+    def _ours(self, descriptor: int) -> socket.socket:
+        """A connection of the inbox by its number. Raises OSError if it is a file's or another socket's by now."""
+        connection = socket.socket(fileno=os.dup(descriptor))
+        if _address(connection.getsockname()) != self._endpoint:
+            connection.close()
+            raise OSError(f"{descriptor} is no connection of {self._endpoint}")
+        return connection
+
     def _shut(self, descriptor: int, reason: str, detail: str) -> None:
         """Shut a connection down; libzmq, whose it is, then sees its end."""
-        name = "a connection that is gone"
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connection:
-            # It may have ended, and its number may be a file's or another socket's by now.
-            if _address(connection.getsockname()) == self._endpoint:
-                name = _name(connection)
-                connection.shutdown(socket.SHUT_RDWR)
+        name = self._name(descriptor)
+        with contextlib.suppress(OSError), self._ours(descriptor) as connection:
+            connection.shutdown(socket.SHUT_RDWR)
         self._stranger(name, reason, detail)
 
     def close(self) -> None:
