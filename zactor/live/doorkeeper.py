@@ -98,9 +98,11 @@ class Doorkeeper:
                 self._ended(identity)
         elif event != zmq.EVENT_ACCEPTED:
             self._failed = value
-        elif len(self._waiting) >= STRANGERS_MAX:
-            self._shut(value, "too many strangers", f"{STRANGERS_MAX} others have not introduced themselves either")
         else:
+            if len(self._waiting) >= STRANGERS_MAX:  # a member that comes now says HELLO in time; the oldest did not
+                oldest = next(iter(self._waiting))
+                del self._waiting[oldest]
+                self._shut(oldest, "too many strangers", f"{STRANGERS_MAX} others came, and it said nothing of use")
             self._waiting[value] = (self._loop.time(), self._name(value))
             if self._timer is None:
                 self._timer = self._loop.call_later(INTRODUCED_S, self._look)
@@ -117,11 +119,22 @@ class Doorkeeper:
             since_s, _name = min(self._waiting.values())
             self._timer = self._loop.call_later(max(0.1, since_s + INTRODUCED_S - now_s), self._look)
 
-    def met(self, identity: bytes, descriptor: int) -> None:
-        """The first message of an identity came by this connection."""
-        self._monitor.drain()  # that this number was another connection's is known before
+    def met(self, identity: bytes, descriptor: int) -> bool:
+        """The first message of an identity came by this connection. False: the connection has ended meanwhile.
+
+        What it had sent is still read then, and its number may be somebody else's, who must not pay for it.
+        """
+        self._monitor.drain()
+        if descriptor not in self._waiting:
+            return False
+        before = self._identities.get(descriptor)
+        if before is not None:  # one of the two was too late; nobody knows which, and neither was introduced
+            del self._descriptors[before]
+            self._refused.pop(before, None)
+            self._ended(before)
         self._identities[descriptor] = identity
         self._descriptors[identity] = descriptor
+        return True
 
     def accepted(self, identity: bytes) -> None:
         """Somebody who may be here said something."""
@@ -129,9 +142,11 @@ class Doorkeeper:
 
     def refused(self, identity: bytes, source: str) -> None:
         """What it said was refused."""
-        count = self._refused[identity] = self._refused.get(identity, 0) + 1
         descriptor = self._descriptors.get(identity)
-        if count == REFUSED_MAX and descriptor is not None:
+        if descriptor is None:  # it has ended
+            return
+        count = self._refused[identity] = self._refused.get(identity, 0) + 1
+        if count == REFUSED_MAX:
             self._shut(descriptor, "shut out", f"{count} frames of {source[:100]} were refused")
 
     def _name(self, descriptor: int) -> str:

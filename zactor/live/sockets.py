@@ -228,12 +228,14 @@ class Sockets:
         """Take what follows an identity."""
         frame = Bare.recv(inbox)
         blobs = _blobs(inbox)
-        if len(blobs) > PARTS_MAX:
-            self._stranger(source, "wrong parts", f"a message of {len(blobs) + 1} parts or more")
-        elif self._receive(source, frame, blobs):
-            return
-        if self._doorkeeper is not None:
+        if not self._welcome(source, frame, blobs) and self._doorkeeper is not None:
             self._doorkeeper.refused(identity, source)
+
+    def _welcome(self, source: str, frame: bytes, blobs: Sequence[bytes]) -> bool:
+        if len(blobs) <= PARTS_MAX:
+            return self._receive(source, frame, blobs)
+        self._stranger(source, "wrong parts", f"a message of {len(blobs) + 1} parts or more")
+        return False
 
     def _take_first(self, inbox: Socket, identity: bytes) -> None:
         """The same, for the first message of an identity: who it is, and by which connection it came."""
@@ -241,17 +243,20 @@ class Sockets:
         frame = part.bytes
         blobs = _blobs(inbox) if part.more else ()
         assert self._doorkeeper is not None
-        self._doorkeeper.met(identity, int(part.get(zmq.SRCFD)))
+        is_here = self._doorkeeper.met(identity, int(part.get(zmq.SRCFD)))
         source = identity.decode("ascii", "backslashreplace")
         if source.endswith("#"):
             source += "?"  # an empty token is that of our own connections
+        if not is_here:  # what it left behind: nobody would tell us when to forget it
+            self._welcome(source, frame, blobs)
+            return
         self._sources[identity] = source
         self._identities[source] = identity
         route = Route.parse(source)
         is_client = route is not None and source[:1] == "@"
         if route is not None and is_client:
             self._clients.setdefault((route.process, route.lane), identity)
-        if len(blobs) <= PARTS_MAX and self._receive(source, frame, blobs):
+        if self._welcome(source, frame, blobs):
             self._doorkeeper.accepted(identity)
             if route is not None and is_client:
                 self._clients[route.process, route.lane] = identity
