@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -191,19 +192,24 @@ def test_more_clients_come_and_go_than_a_node_has_room_for_at_once(tmp_path: Pat
     assert asyncio.run(main()) == CLIENTS_MAX + 100
 
 
-def test_clients_that_went_without_a_goodbye_make_room_for_others(tmp_path: Path, runtime: Path) -> None:
+def test_clients_that_went_without_a_goodbye_make_room_for_others(
+    tmp_path: Path, runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zactor.neighbours.CLIENTS_MAX", 4)  # with the process itself that no client is
+
     async def main() -> str:
         async with service(tmp_path, runtime) as made:
             peers = made.world.kernel.neighbours.peers
-            while len(peers) < CLIENTS_MAX:
+            async with contextlib.AsyncExitStack() as others:
+                while len(peers) < 4:
+                    other = await others.enter_async_context(AsyncClient(made.path))
+                    assert await other.ask("server", Greet(name="x")) == "Hello, x!"
                 async with AsyncClient(made.path) as client:
-                    assert await client.ask("server", Greet(name="x")) == "Hello, x!"
-                    assert client._joined is not None
-                    client._joined.kernel.neighbours.peers.clear()  # it cannot say goodbye
-            async with AsyncClient(made.path) as client:
-                with pytest.raises(ConnectionLost, match="no room for more clients"):
-                    await client.ask("server", Greet(name="x"))
-            await eventually_in_loop(lambda: len(peers) < CLIENTS_MAX)
+                    with pytest.raises(ConnectionLost, match="no room for more clients"):
+                        await client.ask("server", Greet(name="x"))
+                assert other._joined is not None
+                other._joined.kernel.neighbours.peers.clear()  # it cannot say goodbye
+            await eventually_in_loop(lambda: len(peers) < 4)
             async with AsyncClient(made.path) as client:
                 return await client.ask("server", Greet(name="last"))
 
@@ -458,14 +464,18 @@ def test_a_client_goes_on_when_its_topology_is_started_again(tmp_path: Path, run
             watch = client.watch("server")
             waiting = client.ask("server", Wait(), 3600.0)
             await client.ask("server", Greet(name="x"))
-        with pytest.raises(ConnectionLost, match="server: again was stopped"):
+        with pytest.raises(ConnectionLost, match="server: (again was stopped|the connection to server has ended)"):
             await waiting
+        await eventually_in_loop(lambda: client._joined is not None and client._joined.is_over)
         for late in (client.ask("server", Greet(name="x"), 3600.0), client.send("server", Greet(name="x"), 3600.0)):
-            with pytest.raises(ConnectionLost, match="server: again was stopped"):
+            with pytest.raises(ConnectionLost, match="server: (again was stopped|the connection to server has ended)"):
                 await late
 
         async with running(home, "second", runtime):
-            assert await anext(watch) == Down(ref=Ref("server"), reason="again was stopped", final=True)
+            down = await anext(watch)
+            if isinstance(down, Down) and not down.final:  # the connection ended before the book said so
+                down = await anext(watch)
+            assert down == Down(ref=Ref("server"), reason="again was stopped", final=True)
             assert await anext(watch) == Up(ref=Ref("server"))
             assert client.book.run == "second"
             assert await client.ask("server", Greet(name="again")) == "Hello, again!"
