@@ -464,11 +464,11 @@ def test_a_client_goes_on_when_its_topology_is_started_again(tmp_path: Path, run
             watch = client.watch("server")
             waiting = client.ask("server", Wait(), 3600.0)
             await client.ask("server", Greet(name="x"))
-        with pytest.raises(ConnectionLost, match="server: (again was stopped|the connection to server has ended)"):
+        with pytest.raises(ConnectionLost, match=r"server: (again was stopped|the connection to server has ended)"):
             await waiting
         await eventually_in_loop(lambda: client._joined is not None and client._joined.is_over)
         for late in (client.ask("server", Greet(name="x"), 3600.0), client.send("server", Greet(name="x"), 3600.0)):
-            with pytest.raises(ConnectionLost, match="server: (again was stopped|the connection to server has ended)"):
+            with pytest.raises(ConnectionLost, match=r"server: (again was stopped|the connection to server has ended)"):
                 await late
 
         async with running(home, "second", runtime):

@@ -167,7 +167,7 @@ class Doorkeeper:
         """Shut a connection down; libzmq, whose it is, then sees its end."""
         name = self._name(descriptor)
         with contextlib.suppress(OSError), self._ours(descriptor) as connection:
-            connection.shutdown(socket.SHUT_RDWR)
+            connection.shutdown(socket.SHUT_RD)  # both ways would be a hang-up, on which libzmq may abort
         self._stranger(name, reason, detail)
 
     def close(self) -> None:
