@@ -94,7 +94,7 @@ class Neighbours:
                 self.lost(peer, f"{process} was replaced", again=False)
                 peer.incarnation, peer.session = entry.incarnation, 1
             elif not entry.reachable:
-                final = entry.gone is not None and peer.gone is None
+                final = entry.gone is not None and (was is None or was.gone is None)
                 if final or was is None or was.reachable:
                     self.lost(peer, entry.gone or f"{process} has ended", final=final, again=False)
             peer.gone = entry.gone
@@ -194,7 +194,8 @@ class Neighbours:
             refused(source, "false name", f"calls itself {process!r} {incarnation}")
             return False
         own = self._kernel.process
-        if self._leaving:
+        peer = self.peers.get(process)
+        if self._leaving and (peer is None or not _remains(peer)):
             self._refuse(source, frame, f"{own} stops")
             return False
         if run != self._run or key != self._key or expected != own:
@@ -202,7 +203,6 @@ class Neighbours:
             what = "another key than" if run == self._run and expected == own else f"{expected!r} of run {run!r}, not"
             self._refuse(source, frame, f"this is {own} of run {self._run}; the HELLO was for {what} it")
             return False
-        peer = self.peers.get(process)
         if peer is None and process.startswith("@"):
             peer = self._new_client(source, frame, process, incarnation)
             if peer is None:
@@ -418,12 +418,18 @@ class Neighbours:
             peer.silent()
             if peer.state == "open":
                 self._kernel.mailroom.touch(peer)
-            else:
+            elif not _remains(peer):
+                self._forget(peer, "stopped", ActorStopped(f"{self._kernel.process} stops"))
+
+    def give_up(self) -> None:
+        """Who has not answered a greeting by now will not: what waits for it is a dead letter."""
+        for peer in list(self.peers.values()):
+            if peer.state == "greeting":
                 self._forget(peer, "stopped", ActorStopped(f"{self._kernel.process} stops"))
 
     def left(self) -> bool:
         """Whether nothing is on its way from here or to here any more."""
-        return not any(peer.state == "open" for peer in self.peers.values())
+        return not any(map(_remains, self.peers.values()))
 
     def part(self, peer: Peer) -> None:
         """Say BYE, when it is time, and go when everything has come."""
@@ -440,6 +446,7 @@ class Neighbours:
             for wait in self._asks_of(peer):
                 kernel.settle(wait, None, ActorStopped(stops))
             self._forget(peer, "stopped", ActorStopped(stops))
+            peer.gone = stops  # until the next book: nobody there answers a HELLO
             self._end_service(peer.process)
             self._tell_watchers(peer.process, stops, final=False)
 
@@ -531,3 +538,8 @@ class Neighbours:
         if self.process_of(sender) == peer.process:
             for watcher in sorted(self._watches.get(sender, ())):
                 self.notice(watcher, Up(ref=Ref(sender)))
+
+
+def _remains(peer: Peer) -> bool:
+    """Whether a goodbye to it is due: it was greeted, and there is or was something to say."""
+    return peer.state == "open" or (peer.state == "greeting" and not all(lane.empty() for lane in peer.lanes))

@@ -208,7 +208,8 @@ def ask_launcher(home: Home, request: Nodes | Apply, on_plan: Callable[[Plan], N
     with _connected(home) as connection:
         connection.settimeout(request.timeout_s + GRACE_S)
         try:
-            connection.sendall(line)
+            with contextlib.suppress(BrokenPipeError):  # refused before it was read: why, is there to be read
+                connection.sendall(line)
             with connection.makefile("rb") as lines:
                 for reply in lines:
                     answer = _decode_reply(reply)

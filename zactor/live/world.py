@@ -135,6 +135,7 @@ class LiveWorld:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):
                 await self._left
+        self.kernel.neighbours.give_up()
 
     async def close(self) -> None:
         """Let what was sent leave, and free everything."""
