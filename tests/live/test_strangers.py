@@ -8,8 +8,12 @@ import json
 import os
 import resource
 import socket
+import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any, Self
 
 import pytest
@@ -24,6 +28,7 @@ from zactor.message import FRAME_SIZE_MAX, PROTOCOL_VERSION, SOCKET_SIZE_MAX, Ba
 
 pytestmark = pytest.mark.live
 
+GREETING = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
 CONNECTIONS = 10_000
 WAVE = 2000
 GROWTH_BYTES_MAX = 8 << 20
@@ -38,6 +43,37 @@ processes:
 """
 
 Letter = tuple[str, str, str, int, Any]
+
+FLOOD = """\
+import sys, zmq
+context, frame, sockets = zmq.Context(), bytes.fromhex(sys.argv[2]), []
+for number in range(10):
+    socket = context.socket(zmq.DEALER)
+    socket.routing_id = b"flood%d#1#control#t" % number
+    socket.linger = 0
+    socket.connect(sys.argv[1])
+    sockets.append(socket)
+while True:
+    for socket in sockets:
+        try:
+            socket.send(frame, zmq.NOBLOCK)
+        except zmq.Again:
+            pass
+"""
+
+BLOCKED = """\
+import asyncio, sys
+from zactor.live.world import LiveWorld
+
+async def main():
+    world = LiveWorld("blocked", number=1, incarnation=1, run="r", peer_timeout_ns=50_000_000)
+    print(world.bind("tcp://127.0.0.1:*"), flush=True)
+    sys.stdin.readline()
+    await world.close()
+    print("still there", flush=True)
+
+asyncio.run(main())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -184,11 +220,9 @@ def test_the_largest_frame_of_garbage_is_refused(target: Launched) -> None:
 
 
 def test_what_speaks_no_zeromq_is_dropped(target: Launched) -> None:
-    host, _, port = endpoint(target).removeprefix("tcp://").partition(":")
-    greeting = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
     endless = b"\x06" + (1 << 62).to_bytes(8, "big")  # a frame that says how long it will be
-    for start in (b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 4096, greeting + endless, greeting + b"\x04\xff" * 500):
-        with socket.create_connection((host, int(port))) as connection, contextlib.suppress(OSError):
+    for start in (b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 4096, GREETING + endless, GREETING + b"\x04\xff" * 500):
+        with connect(endpoint(target)) as connection, contextlib.suppress(OSError):
             connection.sendall(start)
             connection.sendall(bytes(100_000))
 
@@ -372,9 +406,26 @@ def unharmed(launched: Launched) -> Iterator[None]:
     assert resident_bytes(launched.pid("target")) - memory < GROWTH_BYTES_MAX
 
 
-def connect(launched: Launched) -> socket.socket:
-    host, _, port = endpoint(launched).removeprefix("tcp://").partition(":")
+def connect(endpoint: str) -> socket.socket:
+    host, _, port = endpoint.removeprefix("tcp://").partition(":")
     return socket.create_connection((host, int(port)))
+
+
+def command(name: bytes, content: bytes) -> bytes:
+    """A command of ZMTP 3.1 (RFC 37)."""
+    return bytes([4, 1 + len(name) + len(content), len(name)]) + name + content
+
+
+def shake_hands(endpoint: str) -> socket.socket:
+    """A connection that speaks ZMTP as a DEALER does, by hand."""
+    connection = connect(endpoint)
+    connection.sendall(GREETING + command(b"READY", b"\x0bSocket-Type\0\0\0\x06DEALER"))
+    answer = b""
+    while b"READY" not in answer:
+        more = connection.recv(4096)
+        assert more, "refused"
+        answer += more
+    return connection
 
 
 def address(connection: socket.socket) -> str:
@@ -391,10 +442,9 @@ def is_shut(connection: socket.socket) -> bool:
 
 
 def test_half_handshakes_and_silence_are_cut_off_and_named(target: Launched) -> None:
-    greeting = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
-    starts = (b"", greeting[:1], greeting[:10], greeting[:40], greeting)
+    starts = (b"", GREETING[:1], GREETING[:10], GREETING[:40], GREETING)
     with unharmed(target), contextlib.ExitStack() as stack:
-        connections = [stack.enter_context(connect(target)) for _ in starts]
+        connections = [stack.enter_context(connect(endpoint(target))) for _ in starts]
         for connection, start in zip(connections, starts, strict=True):
             connection.sendall(start)
         silent = stack.enter_context(raw(target, "silent#1#control#t"))
@@ -425,6 +475,38 @@ def test_a_flood_of_hellos_is_shut_out_again_and_again(target: Launched) -> None
     assert (target.run_folder() / "target.jsonl").stat().st_size < 1 << 20
 
 
+def test_a_flood_of_hellos_at_full_speed_from_another_process_is_endured(target: Launched) -> None:
+    pid, shut = target.pid("target"), refusals(target, "shut out")
+    wrong = hello(target, "flood", 1, run="another").hex()
+    with unharmed(target):
+        arguments = (sys.executable, "-c", FLOOD, endpoint(target), wrong)
+        with subprocess.Popen(arguments) as flood:
+            eventually(lambda: refusals(target, "shut out") > shut + 50)
+            flood.kill()
+    assert target.pid("target") == pid
+    assert refusals(target, "poured on") > 0
+
+
+def test_whoever_fills_the_queue_of_a_process_that_is_busy_and_vanishes_does_no_harm() -> None:
+    """libzmq would abort if it pinged such a connection; those that ping are closed when their pings fail to come."""
+    arguments = (sys.executable, "-c", BLOCKED)
+    with subprocess.Popen(arguments, stdin=PIPE, stdout=PIPE, text=True) as blocked:
+        assert blocked.stdin is not None
+        assert blocked.stdout is not None
+        where = blocked.stdout.readline().strip()
+        with shake_hands(where) as stranger:
+            stranger.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # it ends by a reset
+            stranger.settimeout(0.1)
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    stranger.sendall(b"\0\x10" + bytes(16))
+        with shake_hands(where) as pinging:
+            pinging.sendall(command(b"PING", b"\0\x02"))  # the next one comes within 0.2 s, it says
+            assert is_shut(pinging)
+        said, _ = blocked.communicate("go on\n", timeout=PATIENCE_S)
+    assert said == "still there\n"
+
+
 def test_ten_thousand_connections_are_shut_out_and_leave_nothing(target: Launched) -> None:
     room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2  # of both sides: fewer at a time where the limit is lower
     wave = min(WAVE, room)
@@ -433,7 +515,7 @@ def test_ten_thousand_connections_are_shut_out_and_leave_nothing(target: Launche
         for _ in range(CONNECTIONS // wave):
             with contextlib.ExitStack() as stack:
                 for _ in range(wave):
-                    stack.enter_context(connect(target))
+                    stack.enter_context(connect(endpoint(target)))
                 inspect(target)
     assert refusals(target, "too many strangers") > before
     assert any(source.startswith("tcp://127.0.0.1:") for source in sources(target, "too many strangers"))

@@ -26,6 +26,9 @@ not all come at once."""
 REFUSED_MAX = 10
 """Frames that are refused before a connection is shut. A member whose connection was lost may send a few."""
 
+RECEIVED_BYTES = 1 << 20
+"""Thrown away at a time."""
+
 EVENTS = (
     zmq.EVENT_ACCEPTED
     | zmq.EVENT_DISCONNECTED
@@ -140,14 +143,15 @@ class Doorkeeper:
         """Somebody who may be here said something."""
         self._waiting.pop(self._descriptors.get(identity, -1), None)
 
-    def refused(self, identity: bytes, source: str) -> None:
-        """What it said was refused."""
+    def refused(self, identity: bytes, source: str) -> bool:
+        """What it said was refused. Returns whether it was shut out for that."""
         descriptor = self._descriptors.get(identity)
         if descriptor is None:  # it has ended
-            return
+            return False
         count = self._refused[identity] = self._refused.get(identity, 0) + 1
         if count == REFUSED_MAX:
             self._shut(descriptor, "shut out", f"{count} frames of {source[:100]} were refused")
+        return count == REFUSED_MAX
 
     def _name(self, descriptor: int) -> str:
         """Who is at the other end, if it is still there."""
@@ -167,7 +171,9 @@ class Doorkeeper:
         """Shut a connection down; libzmq, whose it is, then sees its end."""
         name = self._name(descriptor)
         with contextlib.suppress(OSError), self._ours(descriptor) as connection:
-            connection.shutdown(socket.SHUT_RD)  # both ways would be a hang-up, on which libzmq may abort
+            connection.shutdown(socket.SHUT_RDWR)  # both ways: whoever pours on is reset by the system
+            while connection.recv(RECEIVED_BYTES, socket.MSG_DONTWAIT):  # libzmq would read what has come already
+                pass
         self._stranger(name, reason, detail)
 
     def close(self) -> None:

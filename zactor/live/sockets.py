@@ -1,8 +1,8 @@
 """One process's sockets: a ROUTER that everybody connects to, and a DEALER for each lane to each process.
 
 They are read through their file descriptor in the event loop: `zmq.asyncio` costs 13 times the throughput.
-The descriptor is edge-triggered. An inbox that is read until it says Again needs no second look, for only sending
-by the same socket can swallow an edge; so answers to clients, which leave by the inbox, are followed by one.
+The descriptor is edge-triggered, and asking for EVENTS takes the edge: an inbox that says it is empty needs no second
+look. Sending by the same socket takes it too; so answers to clients, which leave by the inbox, are followed by one.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from zmq.backend import Socket as _Bare
 
 from zactor.live.doorkeeper import Doorkeeper, Monitor
 from zactor.message import BULK, CONTROL, FRAME_LETTERS, SOCKET_SIZE_MAX, Route
+from zactor.peer import WINDOW_FRAMES
 
 DRAIN_FRAMES = 16
 """Frames taken before the kernel has a pass again: neither starves the other."""
@@ -29,8 +30,14 @@ BORROWED_BYTES = 64 << 10
 """From this size on libzmq sends bytes from where they are, which costs a notice when it is done; smaller ones it
 copies."""
 
-HIGH_WATER_FRAMES = 1000
+HIGH_WATER_FRAMES = 2 * WINDOW_FRAMES
 """libzmq's queue for one connection; a peer's window is far below it, so only strangers ever fill it."""
+
+SHUT_OUT = ""
+"""The source of what comes by a connection after it was shut."""
+
+OUTCASTS_MAX = 1000
+"""Whose leavings are known for what they are: those who were shut out last."""
 
 SOCKETS_MAX = 16_384
 HANDSHAKE_MS = 5000
@@ -81,6 +88,7 @@ class Sockets:
         self._looking = False  # a second look at the inbox is on its way
         self._sources: dict[bytes, str] = {}  # identities of those who sent something: as what the kernel knows them
         self._identities: dict[str, bytes] = {}
+        self._outcasts: dict[bytes, None] = {}
         self._clients: dict[tuple[str, int], bytes] = {}
         self._endpoints: dict[str, tuple[int, str]] = {}  # process: incarnation, endpoint
         self._tokens: dict[str, str] = {}
@@ -148,9 +156,12 @@ class Sockets:
         socket.set(zmq.RCVHWM, HIGH_WATER_FRAMES)
         socket.set(zmq.MAXMSGSIZE, SOCKET_SIZE_MAX)
         socket.set(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
-        if self._silence_ms:
+        if self._silence_ms and kind == zmq.DEALER:
+            # The side that accepts must not ping: libzmq aborts when it does so on a connection whose queue was
+            # full when it was reset. It is told by the pings that it gets after how long to give up.
             socket.set(zmq.HEARTBEAT_IVL, max(1, self._silence_ms // 5))
             socket.set(zmq.HEARTBEAT_TIMEOUT, self._silence_ms)
+            socket.set(zmq.HEARTBEAT_TTL, self._silence_ms)
         socket.set(zmq.RECONNECT_IVL, 10)
         socket.set(zmq.RECONNECT_IVL_MAX, 1000)
         socket.copy_threshold = BORROWED_BYTES
@@ -228,8 +239,23 @@ class Sockets:
         """Take what follows an identity."""
         frame = Bare.recv(inbox)
         blobs = _blobs(inbox)
-        if not self._welcome(source, frame, blobs) and self._doorkeeper is not None:
-            self._doorkeeper.refused(identity, source)
+        if source == SHUT_OUT:
+            self._drop(identity)
+        elif not self._welcome(source, frame, blobs):
+            self._refused(identity, source)
+
+    def _drop(self, identity: bytes) -> None:
+        """It was shut out: what it had said besides is counted, and not even looked at."""
+        self._stranger(identity.decode("ascii", "backslashreplace"), "poured on", "it was shut out")
+
+    def _refused(self, identity: bytes, source: str) -> None:
+        """What it said was refused; of one that is shut out nothing is read any more."""
+        if self._doorkeeper is not None and self._doorkeeper.refused(identity, source):
+            self._ended(identity)
+            self._sources[identity] = SHUT_OUT
+            self._outcasts[identity] = None
+            if len(self._outcasts) > OUTCASTS_MAX:
+                del self._outcasts[next(iter(self._outcasts))]
 
     def _welcome(self, source: str, frame: bytes, blobs: Sequence[bytes]) -> bool:
         if len(blobs) <= PARTS_MAX:
@@ -248,7 +274,10 @@ class Sockets:
         if source.endswith("#"):
             source += "?"  # an empty token is that of our own connections
         if not is_here:  # what it left behind: nobody would tell us when to forget it
-            self._welcome(source, frame, blobs)
+            if identity in self._outcasts:
+                self._drop(identity)
+            else:
+                self._welcome(source, frame, blobs)
             return
         self._sources[identity] = source
         self._identities[source] = identity
@@ -261,11 +290,13 @@ class Sockets:
             if route is not None and is_client:
                 self._clients[route.process, route.lane] = identity
         else:
-            self._doorkeeper.refused(identity, source)
+            self._refused(identity, source)
 
     def _ended(self, identity: bytes) -> None:
         """The connection of an identity has ended."""
         source = self._sources.pop(identity)
+        if source == SHUT_OUT:
+            return
         del self._identities[source]
         route = Route.parse(source)
         if route is not None and self._clients.get((route.process, route.lane)) == identity:
