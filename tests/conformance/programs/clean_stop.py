@@ -51,10 +51,9 @@ class Side(Sink):
         try:
             for _ in range(BURST):
                 self.tell(self.other, Item())
-        except Overloaded:
-            self.after(0.001, Burst())
-        else:
             self.tell(self.ref, Burst())
+        except Overloaded:  # there, or here
+            self.after(0.001, Burst())
 
 
 async def play(stage: Stage) -> AsyncIterator[str]:
