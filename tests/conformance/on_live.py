@@ -17,9 +17,9 @@ from tests.conformance.stage import PATIENCE_S, Program
 from tests.live.running import eventually_in_loop, stopped
 from zactor.client import AsyncClient
 from zactor.launchers.folders import Home
-from zactor.launchers.local import Handle, Local
+from zactor.launchers.local import Handle, Local, OnExit, OnReport
 from zactor.launchers.run import Run, file_stem
-from zactor.live.host import Assignment, Report
+from zactor.live.host import Assignment
 from zactor.live.world import BookEntry
 from zactor.message import Message
 from zactor.topology.model import Topology, Transport
@@ -157,13 +157,7 @@ class Held:
     def _gate(self, process: str) -> asyncio.Event:
         return self._gates.setdefault(process, asyncio.Event())
 
-    async def start(
-        self,
-        assignment: Assignment,
-        output: Path,
-        on_report: Callable[[Report], None],
-        on_exit: Callable[[int], None],
-    ) -> Handle:
+    async def start(self, assignment: Assignment, output: Path, on_report: OnReport, on_exit: OnExit) -> Handle:
         """An `Engine`'s."""
         if assignment.incarnation > 1:
             gate = self._gate(assignment.process)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from tests.conformance.ledger import ledger
+from tests.gate import Waiting
 from zactor.errors import AskCycle, Failure
 from zactor.message import Message
 from zactor.topology import read
@@ -123,3 +124,12 @@ async def outcome(answer: Awaitable[object]) -> str:
         return f"answered {await answer!r}"
     except Failure as error:
         return told(error)
+
+
+async def crowd(stage: Stage, count: int) -> None:
+    """Wait until so many wait at the node `gate`."""
+
+    async def look() -> bool:
+        return await stage.ask("gate", Waiting()) == count
+
+    await stage.until(look)

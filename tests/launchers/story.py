@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from zactor.launchers.folders import Home
-from zactor.launchers.local import Handle
+from zactor.launchers.local import Handle, OnExit, OnReport
 from zactor.launchers.run import Outcome, Run
 from zactor.live.host import Assignment, Report
 from zactor.live.world import Book
@@ -80,13 +80,7 @@ class Engine:
         self.started: list[Started] = []
         self.broken = False
 
-    async def start(
-        self,
-        assignment: Assignment,
-        output: Path,
-        on_report: Callable[[Report], None],
-        on_exit: Callable[[int], None],
-    ) -> Handle:
+    async def start(self, assignment: Assignment, output: Path, on_report: OnReport, on_exit: OnExit) -> Handle:
         if self.broken:
             raise OSError("no room for another process")
         self.started.append(Started(assignment, on_report, on_exit, 100 + len(self.started)))

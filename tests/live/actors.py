@@ -6,8 +6,11 @@ import asyncio
 import os
 import threading
 
+from tests.gate import Enter
+from tests.gate import Gate as Gate  # kinds and words of the topologies here
+from tests.gate import Open as Open
+from tests.gate import Waiting as Waiting
 from zactor.actor import Actor, Down, Up, on
-from zactor.door import Later
 from zactor.errors import AskCycle, Overloaded
 from zactor.message import Message, Ref
 
@@ -42,18 +45,6 @@ class Go(Message[None]):
 
 class Sent(Message[int]):
     pass
-
-
-class Enter(Message[None]):
-    pass
-
-
-class Open(Message[int]):
-    """Let in all who wait; answered by how many."""
-
-
-class Waiting(Message[int]):
-    """How many wait."""
 
 
 class Around(Message[str]):
@@ -127,30 +118,6 @@ class Printer(Actor):
     def say(self, message: Say) -> str:
         print(message.text)
         return message.text
-
-
-class Gate(Actor):
-    """Whoever enters waits until it is opened."""
-
-    def on_start(self) -> None:
-        self._waiting: list[Later[None]] = []
-
-    @on
-    def enter(self, message: Enter) -> Later[None]:
-        self._waiting.append(self.later())
-        return self._waiting[-1]
-
-    @on
-    def waiting(self, message: Waiting) -> int:
-        return len(self._waiting)
-
-    @on
-    def open(self, message: Open) -> int:
-        count = len(self._waiting)
-        for later in self._waiting:
-            later.reply(None)
-        self._waiting = []
-        return count
 
 
 class Receiver(Actor):

@@ -13,9 +13,9 @@ import pytest
 from tests.live.running import PATIENCE_S, alive, eventually_in_loop, kind, stopped, word
 from zactor.client import AsyncClient
 from zactor.launchers.folders import Home
-from zactor.launchers.local import Handle, Local
+from zactor.launchers.local import Handle, Local, OnExit, OnReport
 from zactor.launchers.run import Run
-from zactor.live.host import Assignment, Report
+from zactor.live.host import Assignment
 from zactor.topology import read
 from zactor.topology.model import TRANSPORTS, Transport
 
@@ -40,13 +40,7 @@ class OutOfReach:
         self.given_up: set[int] = set()
         self.give_up: dict[str, Callable[[int], None]] = {}
 
-    async def start(
-        self,
-        assignment: Assignment,
-        output: Path,
-        on_report: Callable[[Report], None],
-        on_exit: Callable[[int], None],
-    ) -> Handle:
+    async def start(self, assignment: Assignment, output: Path, on_report: OnReport, on_exit: OnExit) -> Handle:
         """An `Engine`'s."""
 
         def ended(code: int) -> None:

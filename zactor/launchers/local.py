@@ -16,6 +16,10 @@ from zactor.live.host import Assignment, Command, Report, encode_line
 from zactor.live.world import Book
 from zactor.topology.model import Instance
 
+OnReport = Callable[[Report], None]
+OnExit = Callable[[int], None]
+"""What an engine calls: with each report of a process, and with its exit code."""
+
 
 class Handle(Protocol):
     """A started process."""
@@ -41,26 +45,14 @@ class Handle(Protocol):
 class Engine(Protocol):
     """What starts processes somewhere."""
 
-    async def start(
-        self,
-        assignment: Assignment,
-        output: Path,
-        on_report: Callable[[Report], None],
-        on_exit: Callable[[int], None],
-    ) -> Handle:
+    async def start(self, assignment: Assignment, output: Path, on_report: OnReport, on_exit: OnExit) -> Handle:
         """Start a process; its standard error goes to `output`."""
 
 
 class Local:
     """This computer. Children live in sessions of their own, so only the launcher hears Ctrl-C."""
 
-    async def start(
-        self,
-        assignment: Assignment,
-        output: Path,
-        on_report: Callable[[Report], None],
-        on_exit: Callable[[int], None],
-    ) -> Handle:
+    async def start(self, assignment: Assignment, output: Path, on_report: OnReport, on_exit: OnExit) -> Handle:
         """Start a Python that runs `zactor.live.main`."""
         with output.open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
@@ -86,8 +78,8 @@ class Child:
     def __init__(
         self,
         process: asyncio.subprocess.Process,
-        on_report: Callable[[Report], None],
-        on_exit: Callable[[int], None],
+        on_report: OnReport,
+        on_exit: OnExit,
     ) -> None:
         self.pid = process.pid
         self._process = process

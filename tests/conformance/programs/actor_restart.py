@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from tests.conformance.gate import Enter, Gate, Open, crowd
-from tests.conformance.stage import Stage, outcome
+from tests.conformance.stage import Stage, crowd, outcome
+from tests.gate import Enter, Gate, Open
 from zactor.actor import Actor, Down, Up, on
 from zactor.door import Later
 from zactor.message import Message, Ref

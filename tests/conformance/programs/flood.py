@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import ClassVar
 
-from tests.conformance.gate import Enter, Gate, Open, crowd
-from tests.conformance.stage import Stage, told
+from tests.conformance.stage import Stage, crowd, told
+from tests.gate import Enter, Gate, Open
 from zactor.actor import Actor, on
 from zactor.errors import Overloaded
 from zactor.message import Envelope, Message, Ref

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from tests.conformance.gate import Enter, Gate, Open, crowd
-from tests.conformance.stage import Stage, outcome, told
+from tests.conformance.stage import Stage, crowd, outcome, told
+from tests.gate import Enter, Gate, Open
 from zactor.actor import Actor, on
 from zactor.errors import AskCycle
 from zactor.message import Message, Ref
