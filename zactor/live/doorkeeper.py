@@ -12,9 +12,12 @@ import contextlib
 import os
 import socket
 import struct
+import sys
 from collections.abc import Callable
 
 import zmq
+
+from zactor.message import SOCKET_SIZE_MAX
 
 INTRODUCED_S = 5.0
 """For a connection to say something that is not refused."""
@@ -23,11 +26,19 @@ STRANGERS_MAX = 500
 """Connections that nobody has introduced yet: a topology that starts has fewer, of 1,000 processes with 3 lanes each
 not all come at once."""
 
+UNKNOWN_BYTES_MAX = SOCKET_SIZE_MAX
+"""What a connection may send before it is introduced, which takes a few hundred. libzmq gathers the parts of a
+message, of which there may be endlessly many, before it shows us the first."""
+
+LOOK_S = 0.1
+"""Between two looks at those who are not introduced."""
+
 REFUSED_MAX = 10
 """Frames that are refused before a connection is shut. A member whose connection was lost may send a few."""
 
-RECEIVED_BYTES = 1 << 20
-"""Thrown away at a time."""
+DISCARDED_BYTES = 1 << 20
+DISCARDS_MAX = 16
+"""What has come by a connection that is shut is thrown away: at a time, and so many times."""
 
 EVENTS = (
     zmq.EVENT_ACCEPTED
@@ -38,6 +49,7 @@ EVENTS = (
 )
 
 _event = struct.Struct("=hi")
+_tcp_info = struct.Struct("128xQ")  # linux/tcp.h: tcpi_bytes_received
 _peer_credentials = struct.Struct("3i")
 
 
@@ -108,19 +120,27 @@ class Doorkeeper:
                 self._shut(oldest, "too many strangers", f"{STRANGERS_MAX} others came, and it said nothing of use")
             self._waiting[value] = (self._loop.time(), self._name(value))
             if self._timer is None:
-                self._timer = self._loop.call_later(INTRODUCED_S, self._look)
+                self._timer = self._loop.call_later(LOOK_S, self._look)
 
     def _look(self) -> None:
-        """Shut out who has been silent for too long."""
+        """Shut out who has been silent for too long, or sends what we do not get to see."""
         now_s = self._loop.time()
         for descriptor, (since_s, _name) in list(self._waiting.items()):
-            if now_s - since_s >= INTRODUCED_S - 0.01:
+            if now_s - since_s >= INTRODUCED_S:
                 del self._waiting[descriptor]
                 self._shut(descriptor, "not introduced in time", f"it said nothing of use in {INTRODUCED_S:g} s")
-        self._timer = None
-        if self._waiting:
-            since_s, _name = min(self._waiting.values())
-            self._timer = self._loop.call_later(max(0.1, since_s + INTRODUCED_S - now_s), self._look)
+            elif self._received_bytes(descriptor) > UNKNOWN_BYTES_MAX:
+                del self._waiting[descriptor]
+                self._shut(descriptor, "too much", f"{UNKNOWN_BYTES_MAX:,} bytes and nothing of use in them")
+        self._timer = self._loop.call_later(LOOK_S, self._look) if self._waiting else None
+
+    def _received_bytes(self, descriptor: int) -> int:
+        """What came by a connection; 0 where the system does not count it, as on a socket in a private folder."""
+        with contextlib.suppress(OSError), self._ours(descriptor) as connection:
+            if sys.platform == "linux" and connection.family != socket.AF_UNIX:
+                about = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _tcp_info.size)
+                return int(_tcp_info.unpack(about)[0])
+        return 0
 
     def met(self, identity: bytes, descriptor: int) -> bool:
         """The first message of an identity came by this connection. False: the connection has ended meanwhile.
@@ -172,8 +192,9 @@ class Doorkeeper:
         name = self._name(descriptor)
         with contextlib.suppress(OSError), self._ours(descriptor) as connection:
             connection.shutdown(socket.SHUT_RDWR)  # both ways: whoever pours on is reset by the system
-            while connection.recv(RECEIVED_BYTES, socket.MSG_DONTWAIT):  # libzmq would read what has come already
-                pass
+            for _ in range(DISCARDS_MAX):  # libzmq would read what has come already
+                if not connection.recv(DISCARDED_BYTES, socket.MSG_DONTWAIT):
+                    break
         self._stranger(name, reason, detail)
 
     def close(self) -> None:
