@@ -124,6 +124,7 @@ class Doorkeeper:
 
     def _look(self) -> None:
         """Shut out who has been silent for too long, or sends what we do not get to see."""
+        self._monitor.drain()
         now_s = self._loop.time()
         for descriptor, (since_s, _name) in list(self._waiting.items()):
             if now_s - since_s >= INTRODUCED_S:
@@ -169,9 +170,13 @@ class Doorkeeper:
         if descriptor is None:  # it has ended
             return False
         count = self._refused[identity] = self._refused.get(identity, 0) + 1
-        if count == REFUSED_MAX:
-            self._shut(descriptor, "shut out", f"{count} frames of {source[:100]} were refused")
-        return count == REFUSED_MAX
+        if count < REFUSED_MAX:
+            return False
+        self._monitor.drain()
+        if identity not in self._descriptors:  # it has just ended: the number may be somebody else's by now
+            return False
+        self._shut(descriptor, "shut out", f"{count} frames of {source[:100]} were refused")
+        return True
 
     def _name(self, descriptor: int) -> str:
         """Who is at the other end, if it is still there."""
