@@ -44,7 +44,7 @@ class Wait(msgspec.Struct, eq=False):
     """What a handler awaits: an answer, a time, an operation of the world, or room.
 
     For an ask, `id` is that of its message, `target` whom it asked, and `parent` the ask during which it was
-    made: so the chain of who waits for whom is a linked list, written out only when it has to travel.
+    made: so the chain of who waits for whom is a linked list, written out when it has to travel, and then kept.
     """
 
     cell: Cell
@@ -61,6 +61,7 @@ class Wait(msgspec.Struct, eq=False):
     done: bool = False
     value: Any = None
     error: BaseException | None = None
+    chain: Chain | None = None
 
     def __await__(self) -> Generator[Wait, None, Any]:
         self.awaited = True
@@ -87,24 +88,22 @@ class RemoteAsk(msgspec.Struct, eq=False, gc=False):
 
 def chain_of(ask: Wait | RemoteAsk | None) -> Chain:
     """Who waits for this ask, outermost first: (actor, id of its ask)."""
-    links: list[tuple[str, int]] = []
-    while ask.__class__ is Wait:
-        links.append((ask.cell.name, ask.id))
-        ask = ask.parent
-    if ask is not None:
-        links.extend(reversed(ask.chain))  # type: ignore[union-attr]
-    return tuple(reversed(links))
+    if ask is None:
+        return ()
+    if ask.chain is None:
+        assert isinstance(ask, Wait)
+        ask.chain = (*chain_of(ask.parent), (ask.cell.name, ask.id))
+    return ask.chain
 
 
 class Task(msgspec.Struct, eq=False):
-    """A handler that awaits. `busy`: its actor handles no other message until it ends. It is cancelled but once."""
+    """A handler that has waited for something. `busy`: its actor handles no other message until it ends."""
 
     cell: Cell
     coroutine: Coroutine[Any, Any, Any]
     mail: Mail
     busy: bool
-    wait: Wait
-    cancelled: bool = False
+    wait: Wait  # what it waits for, or waited for last
 
 
 class DiskState(msgspec.Struct, eq=False):

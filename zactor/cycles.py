@@ -45,30 +45,27 @@ class Cycles:
         return None
 
     def suspended(self, cell: Cell, wait: Wait) -> None:
-        """A handler that keeps mail waiting now awaits something."""
-        if wait.target is None:
-            return
+        """A handler that keeps mail waiting now awaits an answer."""
+        assert wait.target is not None
         if wait.target.name == cell.name:
             self._kernel.settle(wait, None, AskCycle(_text([cell.name])))
             return
         now_ns = self._kernel.now_ns
         self._blocked[cell] = (wait, now_ns + PROBE_NS, PROBE_NS)
-        self._look(now_ns)
-
-    def forget(self, cell: Cell) -> None:
-        """It waits no more."""
-        self._blocked.pop(cell, None)
+        if not self._looking:
+            self._look(now_ns)
 
     def _look(self, now_ns: int) -> None:
-        if not self._looking:
-            self._looking = True
-            self._kernel.waits.at(now_ns + PROBE_NS, self._probe)
+        self._looking = True
+        self._kernel.waits.at(now_ns + PROBE_NS, self._probe)
 
     def _probe(self) -> None:
         self._looking = False
         now_ns = self._kernel.now_ns
         for cell, (wait, when_ns, span_ns) in list(self._blocked.items()):
-            if when_ns <= now_ns and wait.target is not None:
+            if wait.task is None:  # it waits no more: looked at here, not at each of its answers
+                del self._blocked[cell]
+            elif when_ns <= now_ns and wait.target is not None:
                 span_ns = min(2 * span_ns, PROBE_NS_MAX)
                 self._blocked[cell] = (wait, now_ns + span_ns, span_ns)
                 self._follow(wait.target, ((cell.name, wait.id),))

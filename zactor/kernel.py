@@ -24,7 +24,7 @@ from msgspec import Raw
 
 from zactor import hlc
 from zactor.actor import ASYNC, SYNC, WITH_ENVELOPE, Actor
-from zactor.cell import NOTHING, Cell, Mail, RemoteAsk, Task, Wait, sender_name
+from zactor.cell import NOTHING, Cell, Mail, RemoteAsk, Task, Wait, chain_of, sender_name
 from zactor.cycles import Cycles
 from zactor.door import Later
 from zactor.errors import (
@@ -41,7 +41,19 @@ from zactor.heartbeat import Heartbeat
 from zactor.inspection import inspect
 from zactor.life import Life
 from zactor.mailroom import PROCESS_BYTES, Mailroom
-from zactor.message import Envelope, Message, Opaque, Ref, encode, first_id, format_id, split, unsplit
+from zactor.message import (
+    CHAIN_LENGTH_MAX,
+    Envelope,
+    Message,
+    Opaque,
+    Ref,
+    answer_decoder,
+    encode,
+    first_id,
+    format_id,
+    split,
+    unsplit,
+)
 from zactor.neighbours import Neighbours
 from zactor.waits import Waits
 from zactor.world import World
@@ -178,19 +190,26 @@ class Kernel:
         """`Actor.ask`."""
         current = self.current
         parent = current.ask
-        deadline_ns = self.world.now_ns() + timeout_ns
+        now_ns = self.world.now_ns()
+        deadline_ns = now_ns + timeout_ns
         depth = 1
         if parent is not None:
             depth = parent.depth + 1
             if parent.deadline_ns < deadline_ns:
                 deadline_ns = parent.deadline_ns
-        number = self.next_id()
+        self.sequence = number = self.sequence + 1
         wait = Wait(cell, number, deadline_ns, target, parent, depth, message)
         self.pending[number] = wait
         cell.outstanding += 1
         if deadline_ns < self.waits.first_deadline_ns or not self.waits.first_deadline_ns:
             self.waits.watch_deadline(deadline_ns)
-        mail = Mail(message, number, current.id, current.root or number, self.hlc, cell, wait)
+        root = current.root or number
+        peer = target.peer
+        if peer is not None and target.cell is None and self.tap is None and depth <= CHAIN_LENGTH_MAX:
+            asked = (deadline_ns - now_ns, chain_of(parent))
+            if peer.tell(message, target.name, cell.name, number, current.id, root, self.hlc, asked):
+                return wait
+        mail = Mail(message, number, current.id, root, self.hlc, cell, wait)
         if self.tap is not None:
             self.output(cell, "ask", (target.name, message.wire, number, message))
         problem = self.mailroom.deliver(target, mail, wait)
@@ -234,7 +253,8 @@ class Kernel:
                 body, blobs = split(value)
                 value = Opaque(name="", body=Raw(encode(body)), blobs=blobs)
             elif ask.message.__class__ is not Opaque:
-                value = unsplit(self.mailroom.decode_answer(type(ask.message), value.body), value.blobs)
+                kind: Any = ask.message.__class__
+                value = unsplit(answer_decoder(kind)(value.body), value.blobs)
         except Exception as problem:
             return None, Unhandled(f"the answer of {ask.target and ask.target.name}: {problem}")
         return value, None
@@ -467,7 +487,7 @@ class Kernel:
             if result.__class__ is not Later:
                 self.answer(cell, mail.ask, result, None)
         else:
-            self._drive(cell, result, mail, busy=mode == ASYNC)
+            self._drive(cell, result, mail, mode == ASYNC)
 
     def _urgent(self, cell: Cell, budget: int) -> int:
         """Answers and completions first, then timers and notices. Returns what is left of the turn."""
@@ -536,18 +556,9 @@ class Kernel:
     def _continue(self, cell: Cell, task: Task, thrown: BaseException | None) -> None:
         """A suspended handler goes on; `thrown` is raised where it waits."""
         task.wait.task = None
-        assert cell.tasks is not None
-        cell.tasks.remove(task)
-        mail = task.mail
-        if mail.ask is not None:
-            self.serving.pop(mail.ask.id, None)
-        if task.busy:
-            self.cycles.forget(cell)
-            cell.held = cell.state != "ready"
-        self.current = mail
-        cancelled = task.cancelled or thrown is not None
+        self.current = mail = task.mail
         try:
-            self._drive(cell, task.coroutine, mail, busy=task.busy, thrown=thrown, cancelled=cancelled)
+            self._drive(cell, task.coroutine, mail, task.busy, task, thrown)
         except Exception as error:
             self.life.failed(cell, mail, error, "on_start" if mail is NOTHING else "handler")
         self._last, self.current = mail, NOTHING
@@ -557,12 +568,11 @@ class Kernel:
         cell: Cell,
         coroutine: Any,
         mail: Mail,
-        *,
         busy: bool,
+        task: Task | None = None,
         thrown: BaseException | None = None,
-        cancelled: bool = False,
     ) -> None:
-        """Run a handler by hand until it ends or waits for something that is not there yet."""
+        """Run a handler by hand until it ends or waits for something that is not there yet; then it has a `task`."""
         try:
             while True:
                 wait = coroutine.send(None) if thrown is None else coroutine.throw(thrown)
@@ -575,25 +585,43 @@ class Kernel:
                     thrown = TypeError("two handlers awaited the same thing")
                 else:
                     break
-        except StopIteration as stop:
-            if stop.value.__class__ is not Later:
-                self.answer(cell, mail.ask, stop.value, None)
-            if mail is NOTHING:
-                self.life.ready(cell)
+        except BaseException as ended:
+            if task is not None:
+                self._ended(cell, task)
+            if isinstance(ended, StopIteration):
+                if ended.value.__class__ is not Later:
+                    self.answer(cell, mail.ask, ended.value, None)
+                if mail is NOTHING:
+                    self.life.ready(cell)
+            elif not isinstance(ended, Cancelled):
+                raise
             return
-        except Cancelled:
-            return
-        task = Task(cell, coroutine, mail, busy, wait, cancelled)
-        wait.task = task
+        if task is None:
+            task = self._suspended(Task(cell, coroutine, mail, busy, wait))
+        task.wait, wait.task = wait, task
+        if busy and wait.target is not None:
+            self.cycles.suspended(cell, wait)
+
+    def _suspended(self, task: Task) -> Task:
+        """A handler waits for the first time."""
+        cell, ask = task.cell, task.mail.ask
         if cell.tasks is None:
             cell.tasks = []
         cell.tasks.append(task)
-        if mail.ask is not None and not cancelled:
-            self.serving[mail.ask.id] = task
-            self.waits.watch_deadline(mail.ask.deadline_ns)
-        if busy:
-            cell.held = True
-            self.cycles.suspended(cell, wait)
+        cell.held = cell.held or task.busy
+        if ask is not None:
+            self.serving[ask.id] = task
+            self.waits.watch_deadline(ask.deadline_ns)
+        return task
+
+    def _ended(self, cell: Cell, task: Task) -> None:
+        """A handler that had waited has ended."""
+        assert cell.tasks is not None
+        cell.tasks.remove(task)
+        if task.busy:
+            cell.held = cell.state != "ready"
+        if task.mail.ask is not None:
+            self.serving.pop(task.mail.ask.id, None)
 
     def _drain_lane(self, cell: Cell) -> None:
         while cell.lane:
@@ -613,7 +641,7 @@ class Kernel:
             if coroutine is None:
                 self.life.ready(cell)
             else:
-                self._drive(cell, coroutine, NOTHING, busy=True)
+                self._drive(cell, coroutine, NOTHING, True)
         except Exception as error:
             self.life.failed(cell, NOTHING, error, "on_start")
 
@@ -621,6 +649,7 @@ class Kernel:
         task = self.serving.get(number)
         if task is None or task.cell is not cell:
             return
+        del self.serving[number]  # it is cancelled but once
         if self.tap is not None:
             self.tap.input(cell, "cancel", number)
         if task.wait.id in self.pending and task.wait.target is not None:

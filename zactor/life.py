@@ -218,7 +218,6 @@ class Life:
             task.wait.task = None
             self._close(cell, task)
             self._kernel.answer(cell, task.mail.ask, None, error)
-        self._kernel.cycles.forget(cell)
         for ask in list((cell.laters or {}).values()):
             self._kernel.answer(cell, ask, None, error)
         if cell.outstanding:

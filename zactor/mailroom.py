@@ -10,8 +10,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Raw
-
 from zactor import hlc
 from zactor.cell import Cell, Mail, RemoteAsk, Wait, chain_of
 from zactor.errors import (
@@ -22,6 +20,7 @@ from zactor.errors import (
     Failure,
     Overloaded,
     Refused,
+    TooLarge,
     Unhandled,
 )
 from zactor.message import (
@@ -34,15 +33,16 @@ from zactor.message import (
     NAME_LENGTH_MAX,
     PROTOCOL_VERSION,
     UNDECODABLE,
+    Asked,
     Chain,
     Frame,
     Letter,
     Opaque,
     Ref,
+    answer_decoder,
     bulk_fields,
     decode_frame,
     decoder,
-    encode,
     lane_of,
     split,
     unsplit,
@@ -62,6 +62,9 @@ so at most a window more comes from each process. Control is always acknowledged
 
 GREETING_SIZE_MAX = 4096
 
+LEFT_NS_MAX = 1 << 62
+"""A deadline further away is taken for this one."""
+
 LOUD_STRANGERS = 10
 
 _error = decoder(tuple[str, str, str])
@@ -74,7 +77,6 @@ class Mailroom:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._answers: dict[type, Callable[[Any], Any]] = {}
         self.dirty: list[Peer] = []
         self.strangers: Counter[str] = Counter()
         self.stamps_ahead: Counter[str] = Counter()
@@ -135,7 +137,7 @@ class Mailroom:
             return f"the outbox for process {peer.process} is full"
         asked: tuple[int, Chain] | None = None
         if wait is not None:
-            asked = (max(0, wait.deadline_ns - kernel.world.now_ns()), chain_of(wait))
+            asked = (wait.deadline_ns - kernel.world.now_ns(), chain_of(wait.parent))
         message = mail.message
         try:
             if message.__class__ is Opaque:
@@ -185,11 +187,12 @@ class Mailroom:
 
     def answer(self, cell: Cell | None, ask: RemoteAsk, value: Any, error: BaseException | None) -> None:
         """Send an answer back; it never queues behind a mailbox."""
-        peer = self._kernel.neighbours.peers.get(ask.process)
+        kernel = self._kernel
+        peer = kernel.neighbours.peers.get(ask.process)
         if peer is None or peer.gone is not None:
             return
-        kernel = self._kernel
-        numbers = (ask.id, kernel.current.id, kernel.current.root, kernel.hlc)
+        current = kernel.current
+        numbers = (ask.id, current.id, current.root, kernel.hlc)
         sender = "" if cell is None else cell.name
         if error is None:
             try:
@@ -200,20 +203,24 @@ class Mailroom:
             known = error if isinstance(error, Failure) else ActorFailed(f"{type(error).__name__}: {error}")
             body = (known.wire, str(known)[:10_000], known.detail[:100_000])
             peer.lanes[CONTROL].post("$error", "", sender, numbers, body)
-        if peer.process[:1] == "@" and any(lane.size > OUTBOX_BYTES for lane in peer.lanes):
+        if peer.is_client and any(lane.size > OUTBOX_BYTES for lane in peer.lanes):
             kernel.neighbours.lost(peer, f"{peer.process} does not read its answers")
-            return
-        self.touch(peer)
+        elif not peer.dirty:
+            self.touch(peer)
 
     def _reply(self, peer: Peer, sender: str, numbers: tuple[int, int, int, int], value: Any) -> None:
         """Answers travel on control, ahead of all mail; large ones would hold it up, and go beside it."""
         if value.__class__ is Opaque:
-            _, body, blobs = unwrap(value)
+            _, value, blobs = unwrap(value)
         else:
             value, blobs = split(value)
-            body = Raw(encode(value))
-        lane = peer.lanes[BULK if blobs or len(bytes(body)) > LETTER_BYTES else CONTROL]
-        lane.post("$reply", "", sender, numbers, body, None, blobs)
+        if not blobs:
+            try:
+                peer.lanes[CONTROL].post("$reply", "", sender, numbers, value, size_max=LETTER_BYTES)
+                return
+            except TooLarge:
+                pass
+        peer.lanes[BULK].post("$reply", "", sender, numbers, value, None, blobs)
 
     def outbox_messages(self) -> int:
         """Messages that have not left yet, and those of senders that wait for room."""
@@ -356,7 +363,6 @@ class Mailroom:
 
     def _take(self, peer: Peer, frame: Frame, size: int, blobs: Sequence[bytes]) -> None:
         names, letters = frame.names, frame.letters
-        count = len(names)
         if len(letters) == 1:
             stamp = letters[0].hlc
         else:
@@ -369,32 +375,35 @@ class Mailroom:
             letter = letters[taken]
             taken += 1
             bulk: tuple[bytes, ...] = ()
-            if letter.blobs:
-                bulk = tuple(blobs[pieces : pieces + letter.blobs])
-                pieces += letter.blobs
-            if letter.kind >= count or letter.target >= count or letter.sender >= count or len(bulk) != letter.blobs:
+            try:
+                kind, target, sender = names[letter.kind], names[letter.target], names[letter.sender]
+                if letter.blobs:
+                    bulk = tuple(blobs[pieces : pieces + letter.blobs])
+                    pieces += letter.blobs
+                    if len(bulk) != letter.blobs:
+                        raise IndexError
+            except IndexError:
                 self.stranger(_name_of(peer), "bad letter", "an index beyond the names or pieces of its frame")
-                continue
-            kind = names[letter.kind]
-            if kind[:1] != "$":
-                self._take_message(peer, kind, names[letter.target], names[letter.sender], letter, size, bulk)
-                if taken < len(letters) and letters[taken].kind == letter.kind:
-                    taken = self._take_alike(letters, taken, names, size)
                 continue
             if kind == "$reply":
                 self._on_reply(peer, letter, bulk)
+                continue
+            if kind[:1] != "$":
+                self._take_message(peer, kind, target, sender, letter, size, bulk)
+                if taken < len(letters) and letters[taken].kind == letter.kind:
+                    taken = self._take_alike(peer, letters, taken, names, size)
                 continue
             control = self._controls.get(kind)
             if control is None:
                 self.stranger(_name_of(peer), "unknown control", kind)
                 continue
             try:
-                control(peer, names[letter.target], names[letter.sender], letter)
+                control(peer, target, sender, letter)
             except UNDECODABLE as problem:
                 self.stranger(_name_of(peer), "bad control", f"{kind}: {problem}")
 
-    def _take_alike(self, letters: list[Letter], taken: int, names: list[str], size: int) -> int:
-        """Take the letters that bring the same to the same actor as the one before: most of a full frame.
+    def _take_alike(self, peer: Peer, letters: list[Letter], taken: int, names: list[str], size: int) -> int:
+        """Take the letters that bring messages of one kind to one actor, as the one before: most of a full frame.
 
         It ends where something else has to be looked at. Returns how many letters of the frame are taken then.
         Across processes this is what a message costs its receiver, so it is written out.
@@ -412,15 +421,18 @@ class Mailroom:
         first = taken
         for index in range(taken, min(len(letters), taken + cell.capacity - len(mailbox))):
             letter = letters[index]
-            if letter.target != target or letter.kind != kind or letter.sender != sender or letter.ask is not None:
-                break
-            if letter.blobs:
+            if letter.target != target or letter.kind != kind or letter.blobs:
                 break
             try:
+                if letter.sender != sender:
+                    sender, name = letter.sender, names[letter.sender]
                 message = decode(letter.body)
             except Exception:  # it is looked at again, where there is somebody to tell
                 break
-            mailbox.append(Mail(message, letter.id, letter.cause, letter.root, letter.hlc, name, None, size))
+            ask = None if letter.ask is None else self._asked(peer, name, letter, letter.ask)
+            if ask is not None and cell.held and kernel.cycles.closes(cell, ask) is not None:
+                break
+            mailbox.append(Mail(message, letter.id, letter.cause, letter.root, letter.hlc, name, ask, size))
             taken += 1
         kernel.received += taken - first
         kernel.held_bytes += size * (taken - first)
@@ -439,11 +451,7 @@ class Mailroom:
     ) -> None:
         kernel = self._kernel
         kernel.received += 1
-        asked = letter.ask
-        ask: RemoteAsk | None = None
-        if asked is not None:
-            left_ns = min(max(asked.left_ns, 0), 1 << 62)
-            ask = RemoteAsk(peer.process, letter.id, kernel.world.now_ns() + left_ns, asked.chain)
+        ask = None if letter.ask is None else self._asked(peer, sender, letter, letter.ask)
         mail = Mail(None, letter.id, letter.cause, letter.root, letter.hlc, sender, ask, size)
         cell = kernel.cells.get(target)
         if cell is None:
@@ -474,6 +482,13 @@ class Mailroom:
         kernel.held_bytes += size
         kernel.push(cell, mail)
 
+    def _asked(self, peer: Peer, sender: str, letter: Letter, asked: Asked) -> RemoteAsk:
+        left_ns = asked.left_ns
+        if not 0 <= left_ns <= LEFT_NS_MAX:
+            left_ns = 0 if left_ns < 0 else LEFT_NS_MAX
+        deadline_ns = self._kernel.world.now_ns() + left_ns
+        return RemoteAsk(peer.process, letter.id, deadline_ns, (*asked.chain, (sender, letter.id)))
+
     def _pause(self, cell: Cell, peer: Peer) -> None:
         """What is on its way is taken; the rest is held where it comes from."""
         if cell.paused is None:
@@ -502,26 +517,18 @@ class Mailroom:
         wait = self._pending(peer, letter)
         if wait is None:
             return
-        kind = type(wait.message)
+        kind: Any = wait.message.__class__
         if kind is Opaque:
             self._kernel.settle(wait, Opaque(name="", body=letter.body, blobs=bulk), None)
             return
         try:
-            value = self.decode_answer(kind, letter.body)
+            value = answer_decoder(kind)(letter.body)
             if bulk or bulk_fields(value.__class__):
                 value = unsplit(value, bulk)
         except Exception as problem:
             self._kernel.settle(wait, None, Unhandled(f"the answer of {wait.target and wait.target.name}: {problem}"))
         else:
             self._kernel.settle(wait, value, None)
-
-    def decode_answer(self, kind: type, body: Any) -> Any:
-        """The answer to a message of that kind. Raises what decoding raises."""
-        decode = self._answers.get(kind)
-        if decode is None:
-            expected = type(None) if kind.answer is None else kind.answer  # type: ignore[attr-defined]
-            decode = self._answers[kind] = decoder(expected)
-        return decode(body)
 
     def _on_error(self, peer: Peer, _target: str, _sender: str, letter: Letter) -> None:
         wait = self._pending(peer, letter)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections.abc
 import copy
+import functools
 import types
 import typing
 from collections.abc import Callable
@@ -36,7 +37,7 @@ FRAME_BYTES = 256 << 10
 """Bytes after which a frame is closed: one more message may lie above it."""
 
 LETTER_BYTES = 64 << 10
-"""Bytes of an answer above which it travels on the bulk lane: beyond this it would hold up others."""
+"""Bytes of an answer with its envelope above which it travels on the bulk lane: beyond this it would hold up others."""
 
 FRAME_SIZE_MAX = MESSAGE_SIZE_MAX + FRAME_BYTES + (64 << 10)
 """A closed frame, one largest message, and a header with its names: a larger one is refused by name."""
@@ -227,16 +228,17 @@ def decoder(kind: Any) -> Callable[[bytes | msgspec.Raw], Any]:
     return decode
 
 
-_bulk_fields: dict[type, tuple[str, ...]] = {}
+@functools.cache
+def answer_decoder(kind: type[Message[Any]]) -> Callable[[bytes | msgspec.Raw], Any]:
+    """A decoder of the answers to a message of that kind."""
+    return decoder(type(None) if kind.answer is None else kind.answer)
 
 
+@functools.cache
 def bulk_fields(kind: type) -> tuple[str, ...]:
     """The fields of a message or struct that are `Bulk`."""
-    fields = _bulk_fields.get(kind)
-    if fields is None:
-        hints = typing.get_type_hints(kind, include_extras=True) if issubclass(kind, msgspec.Struct) else {}
-        fields = _bulk_fields[kind] = tuple(name for name, hint in hints.items() if hint == Bulk)
-    return fields
+    hints = typing.get_type_hints(kind, include_extras=True) if issubclass(kind, msgspec.Struct) else {}
+    return tuple(name for name, hint in hints.items() if hint == Bulk)
 
 
 _one_value = decoder(msgspec.Raw)
@@ -332,10 +334,13 @@ CHAIN_LENGTH_MAX = 64
 
 
 class Asked(msgspec.Struct, array_like=True, gc=False):
-    """The part of a letter that only an ask has. Time left, since the clocks of two hosts differ."""
+    """The part of a letter that only an ask has. Time left, since the clocks of two hosts differ.
+
+    `chain` ends before the letter, whose sender and id are its last link.
+    """
 
     left_ns: int
-    chain: typing.Annotated[tuple[tuple[_Name, _Id], ...], msgspec.Meta(max_length=CHAIN_LENGTH_MAX)]
+    chain: typing.Annotated[tuple[tuple[_Name, _Id], ...], msgspec.Meta(max_length=CHAIN_LENGTH_MAX - 1)]
 
 
 class Letter(msgspec.Struct, array_like=True, gc=False):
@@ -394,23 +399,19 @@ class Batch:
         body: Any,
         ask: tuple[int, Chain] | None = None,
         blobs: tuple[bytes, ...] = (),
+        size_max: int = MESSAGE_SIZE_MAX,
     ) -> int:
         """Encode one letter. Returns its size in bytes; raises `TooLarge`, or TypeError for a bad value."""
         names = self.names
         known = len(names)
-        a = names.setdefault(kind, len(names))
+        a = names.setdefault(kind, known)
         b = names.setdefault(target, len(names))
         c = names.setdefault(sender, len(names))
         try:
-            if blobs:
-                letter = encode((a, b, c, id, cause, root, hlc, body, ask, len(blobs)))
-            elif ask is None:
-                letter = encode((a, b, c, id, cause, root, hlc, body))
-            else:
-                letter = encode((a, b, c, id, cause, root, hlc, body, ask))
-            size = len(letter) + sum(map(len, blobs))
-            if size > MESSAGE_SIZE_MAX:
-                raise TooLarge(f"{kind} to {target} has {size} bytes; at most {MESSAGE_SIZE_MAX} travel in one message")
+            letter = encode((a, b, c, id, cause, root, hlc, body, ask, len(blobs)))
+            size = len(letter) + sum(map(len, blobs)) if blobs else len(letter)
+            if size > size_max:
+                raise TooLarge(f"{kind} to {target} has {size} bytes; at most {size_max} travel in one message")
         except Exception:
             for name in list(names)[known:]:  # else the names of letters that never leave would overflow the frame
                 del names[name]
@@ -423,6 +424,7 @@ class Batch:
     def close(self) -> bytes:
         """The names and letters as they stand at the end of a frame; the blobs travel beside it."""
         letters = self.letters
+        # Joined now and not when it leaves: a flood that waits is faster in large pieces than in many small ones.
         return b"".join((encode(list(self.names)), b"\xdd", len(letters).to_bytes(4, "big"), *letters))
 
 

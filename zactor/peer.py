@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from zactor.errors import TooLarge
 from zactor.message import (
     BULK,
     CONTROL,
@@ -57,7 +58,6 @@ class Lane:
     """One stream to another process, and what came by the one that goes the other way."""
 
     __slots__ = (
-        "_asked",
         "_closed_bytes",
         "_closed_messages",
         "_frames",
@@ -65,6 +65,7 @@ class Lane:
         "batch",
         "controls",
         "granted",
+        "last_ask",
         "letters_max",
         "number",
         "received",
@@ -88,7 +89,7 @@ class Lane:
         self._frames: deque[tuple[bytes, list[bytes], int, int, int]] = deque()
         self._closed_messages = 0
         self._closed_bytes = 0
-        self._asked = 0  # the id of the last ask that was posted
+        self.last_ask = 0  # the id of the last ask that was posted
         self.asked = 0  # and of the last that left
         self.sequence = 0
         self.unacknowledged: deque[tuple[int, int, int]] = deque()  # (sequence, bytes, messages)
@@ -141,46 +142,38 @@ class Lane:
         blobs: tuple[bytes, ...] = (),
         *,
         is_message: bool = False,
-    ) -> int:
-        """Put a letter in; `numbers` are id, cause, root and HLC. Returns its size. Raises `TooLarge`, TypeError."""
-        if self._batch_full():
-            self._close()
-        size = self.batch.add(kind, target, sender, *numbers, body, ask, blobs)
+        size_max: int = MESSAGE_SIZE_MAX,
+    ) -> None:
+        """Put a letter in; `numbers` are id, cause, root and HLC. Raises `TooLarge`, TypeError."""
+        batch = self.batch
+        batch.add(kind, target, sender, *numbers, body, ask, blobs, size_max)
         if not is_message:
             self.controls += 1
         elif ask is not None:
-            self._asked = numbers[0]
-        if self._batch_full():
-            self._close()
-        return size
+            self.last_ask = numbers[0]
+        if len(batch.letters) >= self.letters_max or batch.size >= FRAME_BYTES:
+            self.close()
 
-    def _batch_full(self) -> bool:
-        batch = self.batch
-        return len(batch.letters) >= self.letters_max or batch.size >= FRAME_BYTES
-
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the open batch: it is a whole frame."""
         batch = self.batch
         messages = len(batch.letters) - self.controls
-        self._frames.append((batch.close(), batch.blobs, messages, batch.size, self._asked))
+        self._frames.append((batch.close(), batch.blobs, messages, batch.size, self.last_ask))
         self._closed_messages += messages
         self._closed_bytes += batch.size
         self.batch = Batch()
         self.controls = self.room = 0
         self.letters_max = min(2 * self.letters_max, FRAME_LETTERS)
 
-    def next(self, *, whole_frames: bool) -> bool:
-        """Whether a frame can leave now."""
+    def next(self, whole_frames: bool) -> tuple[bytes, list[bytes]] | None:
+        """The frame that can leave now, without its header, and its blobs."""
         if len(self.unacknowledged) >= WINDOW_FRAMES or self.unacknowledged_bytes >= self.window_bytes:
-            return False
+            return None
         if not self._frames:
             # Closed no earlier than it can leave: while the window is shut, letters gather in one frame.
             if whole_frames or not self.batch.letters:
-                return False
-            self._close()
-        return True
-
-    def head(self) -> tuple[bytes, list[bytes]]:
-        """The frame that leaves next."""
+                return None
+            self.close()
         return self._frames[0][:2]
 
     def left(self) -> int:
@@ -212,6 +205,7 @@ class Peer:
         "gone",
         "heard_ns",
         "incarnation",
+        "is_client",
         "lanes",
         "late_ns",
         "left",
@@ -228,6 +222,7 @@ class Peer:
 
     def __init__(self, process: str, incarnation: int) -> None:
         self.process = process
+        self.is_client = process[:1] == "@"
         self.incarnation = incarnation
         self.session = 1
         self.state = "closed"
@@ -283,8 +278,9 @@ class Peer:
         cause: int,
         root: int,
         hlc: int,
+        ask: tuple[int, Chain] | None = None,
     ) -> bool:
-        """Put a message that nobody waits for into the open batch, if nothing else has to be looked at.
+        """Put a message into the open batch, if nothing else has to be looked at.
 
         False: it goes by `post`, as the first letter of a frame and the last do, and all while there is no room.
         Across processes this is what a message costs its sender, so it is written out.
@@ -295,17 +291,23 @@ class Peer:
         if len(letters) >= lane.room:
             return False
         names = batch.names
+        if is_new := sender not in names:
+            names[sender] = len(names)
         try:
-            letter = encode((names[message.wire], names[target], names[sender], id, cause, root, hlc, message))
-        except KeyError:  # a name that is new to this frame
-            return False
-        size = len(letter)
-        if size > MESSAGE_SIZE_MAX:
+            letter = encode((names[message.wire], names[target], names[sender], id, cause, root, hlc, message, ask))
+            size = len(letter)
+            if size > MESSAGE_SIZE_MAX:
+                raise TooLarge
+        except Exception:  # or a name that is new to this frame: `post` says which
+            if is_new:
+                del names[sender]
             return False
         letters.append(letter)
         batch.size = size = batch.size + size
+        if ask is not None:
+            lane.last_ask = id
         if size >= FRAME_BYTES:
-            lane.room = 0  # the next one, or the end of the pass, closes the frame
+            lane.close()
         return True
 
     def handshake(self, send: Send, kind: str, body: Any, to: str | None = None) -> bool:
@@ -320,12 +322,9 @@ class Peer:
             return 0
         shipped = 0
         for lane in self.lanes:
-            if not (lane._frames or lane.batch.letters):
-                continue
-            while lane.next(whole_frames=whole_frames):
-                rest, blobs = lane.head()
-                whole = frame(self.session, lane.sequence + 1, self._acknowledged(), rest)
-                if not send(self.process, lane.number, whole, blobs):
+            while (lane._frames or lane.batch.letters) and (leaving := lane.next(whole_frames)):
+                whole = frame(self.session, lane.sequence + 1, self._acknowledged(), leaving[0])
+                if not send(self.process, lane.number, whole, leaving[1]):
                     break
                 shipped += lane.left()
                 self.owed = self.owed_bytes = 0
@@ -372,8 +371,8 @@ class Peer:
 
     def parted(self) -> bool:
         """Whether both sides have said goodbye, and what was on its way has come, here and there."""
-        is_client = self.process.startswith("@")  # whose goodbye is answered, and nothing more is owed to it
-        if not is_client and any(lane.unacknowledged or not lane.empty() for lane in self.lanes):
+        # A client's goodbye is answered, and nothing more is owed to it.
+        if not self.is_client and any(lane.unacknowledged or not lane.empty() for lane in self.lanes):
             return False
         _, mail, bulk = self.lanes
         due = self.bye_due

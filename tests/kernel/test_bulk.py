@@ -209,7 +209,7 @@ def test_a_long_text_is_an_answer(placement: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "lane"), [(Read(size=LETTER_BYTES - 5), CONTROL), (Read(size=LETTER_BYTES + 1), BULK)]
+    ("message", "lane"), [(Read(size=LETTER_BYTES - 100), CONTROL), (Read(size=LETTER_BYTES + 1), BULK)]
 )
 def test_only_large_answers_travel_on_the_bulk_lane(message: Read, lane: int) -> None:
     virtual, _, back, outside = two("remote")
