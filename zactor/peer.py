@@ -37,8 +37,9 @@ WINDOW_FRAMES = 64
 WINDOW_BYTES = 8 << 20
 """Under way on one lane at a time: enough for a full loopback at 4 ms a turn, little enough to hold."""
 
-WINDOW_BULK_BYTES = 1 << 20
-"""The same for bulk: more of it in the buffers of the system only makes small mail wait (see tests/bench)."""
+WINDOW_BULK_BYTES = 768 << 10
+"""The same for bulk: three blocks of 256 KiB, so that one is written, one is read and one is acknowledged. More of it
+in the buffers of the system makes small mail wait (see tests/bench), and hardly brings more."""
 
 LETTERS_FIRST = 32
 """Letters of the first frame that a pass closes; each later one holds twice as many, up to `FRAME_LETTERS`. So the
@@ -349,7 +350,7 @@ class Peer:
             return False
         lane.received = sequence
         self.owed += 1
-        self.owed_bytes += size if lane.number != BULK else size * (WINDOW_BYTES // WINDOW_BULK_BYTES)
+        self.owed_bytes += size * (WINDOW_BYTES // lane.window_bytes)  # of each lane as a share of its window
         return True
 
     def take_acknowledgements(self, sequences: tuple[int, int, int]) -> bool:

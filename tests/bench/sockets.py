@@ -2,8 +2,8 @@
 
 `tell` is PUSH to PULL, one message a frame, both blocking: the most that pyzmq gives. `ask-median` and `ask-p99` are
 of round trips between a DEALER and a ROUTER that event loops read by their descriptors, as a kernel does, and as
-nothing beyond that. `bulk` goes from a DEALER to a ROUTER, both blocking, in the parts, by the copy settings and
-within the window that a kernel has.
+nothing beyond that. `bulk` goes from a DEALER to a ROUTER, both blocking, in the parts that a kernel sends, by the copy
+settings and within the window that are best for it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ASKS_UNMEASURED = 4 * RING
 """Until the connection is open and the code is warm, as ours are."""
 
 WINDOW_BLOCKS = (8 << 20) // BLOCK_BYTES
-"""Under way at a time: the 8 MiB that a kernel allows."""
+"""Under way at a time. A kernel allows less of bulk, for the sake of small mail that flows beside it."""
 
 ACKNOWLEDGE_EVERY = WINDOW_BLOCKS // 4
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -254,3 +257,24 @@ def test_what_is_sent_while_a_host_stops_leaves_before_it_ends(tmp_path: Path, r
         return str(wait.value)
 
     assert asyncio.run(main()) == "late"
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library than glibc")
+def test_the_memory_of_large_messages_is_used_again() -> None:
+    program = """if True:
+        import resource
+        from zactor.live.host import calm_allocator
+
+        def churn():
+            messages = [bytes(256 << 10) for _ in range(4)]
+
+        calm_allocator()
+        churn()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(100):
+            churn()
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert int(done.stdout) < 1000, "pages that the system handed out; 10,400 without"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import ClassVar
 
@@ -107,25 +108,31 @@ def test_a_hello_that_comes_before_the_first_book_is_answered_when_the_book_come
 
 
 def test_an_ipc_socket_is_removed_when_its_world_is_closed(runtime: Path) -> None:
+    folder = runtime / "closed"
+    folder.mkdir()
+
     async def main() -> None:
         world = LiveWorld("a", number=1, incarnation=1, run="r")
-        world.bind(f"ipc://{runtime / 'gone'}")
-        assert (runtime / "gone").exists()
+        world.bind(f"ipc://{folder / 'gone'}")
+        assert sorted(os.listdir(folder)) == ["gone", "goneb"]  # the second is for bulk
         await world.close()
 
     asyncio.run(main())
 
-    assert not (runtime / "gone").exists()
+    assert not list(folder.iterdir())
 
 
 def test_a_socket_file_of_a_process_that_was_killed_is_replaced(runtime: Path) -> None:
-    (runtime / "stale").write_text("")
+    folder = runtime / "killed"
+    folder.mkdir()
+    for name in ("stale", "staleb"):
+        (folder / name).write_text("")
 
     async def main() -> None:
         world = LiveWorld("a", number=1, incarnation=1, run="r")
-        world.bind(f"ipc://{runtime / 'stale'}")
+        world.bind(f"ipc://{folder / 'stale'}")
         await world.close()
 
     asyncio.run(main())
 
-    assert not (runtime / "stale").exists()
+    assert not list(folder.iterdir())

@@ -24,7 +24,7 @@ from zactor.launchers.control import Control
 from zactor.launchers.folders import AlreadyRunning, Home, command_name, file_of, write_json
 from zactor.launchers.local import Local
 from zactor.launchers.run import Run, StartFailed, file_stem
-from zactor.live.host import Assignment, Host, Report, calm_collector
+from zactor.live.host import Assignment, Host, Report, calm_allocator, calm_collector
 from zactor.live.world import Book, BookEntry
 from zactor.topology.model import Topology
 from zactor.topology.placement import is_inline
@@ -187,6 +187,7 @@ async def _serve_inline(
         key=secrets.token_hex(16),
     )
     host = Host(assignment, report)
+    calm_allocator()
     calm_collector()
     asked, caught = _signals(asyncio.get_running_loop(), lambda: os._exit(INTERRUPTED))
     entry = BookEntry(1, 1, host.bind(), None, os.getpid())

@@ -13,7 +13,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import zmq
 
@@ -84,14 +84,14 @@ class Doorkeeper:
     def __init__(
         self,
         inbox: zmq.Socket[bytes],
-        endpoint: str,
+        addresses: Sequence[str],
         ended: Callable[[bytes], None],
         stranger: Callable[[str, str, str], None],
     ) -> None:
         self._ended = ended
         self._stranger = stranger
         self._loop = asyncio.get_running_loop()
-        self._endpoint = endpoint
+        self._addresses = addresses
         self._waiting: dict[int, tuple[float, str]] = {}  # descriptors of those not introduced: since when, and who
         self._failed: int | None = None  # the code of a handshake that failed: the end of its connection comes next
         self._identities: dict[int, bytes] = {}
@@ -187,9 +187,9 @@ class Doorkeeper:
     def _ours(self, descriptor: int) -> socket.socket:
         """A connection of the inbox by its number. Raises OSError if it is a file's or another socket's by now."""
         connection = socket.socket(fileno=os.dup(descriptor))
-        if _address(connection.getsockname()) != self._endpoint:
+        if _address(connection.getsockname()) not in self._addresses:
             connection.close()
-            raise OSError(f"{descriptor} is no connection of {self._endpoint}")
+            raise OSError(f"{descriptor} is no connection of {self._addresses[0]}")
         return connection
 
     def _shut(self, descriptor: int, reason: str, detail: str) -> None:

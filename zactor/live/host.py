@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from zactor.actor import describe
 from zactor.errors import UserError
 from zactor.life import Life
 from zactor.live.world import Book, LiveWorld
+from zactor.message import MESSAGE_SIZE_MAX
 from zactor.topology.model import Instance
 from zactor.topology.settings import typed_settings
 
@@ -33,6 +35,9 @@ STOP_S = 0.8
 
 COLLECT_AFTER = 50_000
 """New objects between two looks of Python's collector at the young ones; its own number is 700."""
+
+KEEP_BYTES = 2 * MESSAGE_SIZE_MAX
+"""Of freed memory that each of a process's heaps keeps for what comes next: no message is larger than half of it."""
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,6 +221,21 @@ def calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER, 20, 100)
+
+
+def calm_allocator() -> None:
+    """Make the C library keep freed memory for the next large message, as it does for small ones. glibc only.
+
+    It would give it back, and the system would have to hand out every page anew: for a block of 256 KiB that takes
+    three times as long as to copy it.
+    """
+    import ctypes
+
+    m_trim_threshold, m_mmap_threshold = -1, -3  # malloc.h; to set one of them stops glibc from adapting the other
+    with contextlib.suppress(AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(m_trim_threshold, KEEP_BYTES)
+        mallopt(m_mmap_threshold, KEEP_BYTES)
 
 
 def die_with_parent(parent: int) -> None:

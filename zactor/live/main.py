@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from zactor.errors import UserError
-from zactor.live.host import Assignment, Command, Host, Report, calm_collector, die_with_parent
+from zactor.live.host import Assignment, Command, Host, Report, calm_allocator, calm_collector, die_with_parent
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -111,6 +111,7 @@ async def _serve(pipes: Pipes, assignment: Assignment) -> int:
         broken.append(context.get("exception") or RuntimeError(context["message"]))
         ended.cancel()
 
+    calm_allocator()
     calm_collector()
     loop.set_exception_handler(on_error)
     pipes.report(Report("bound", endpoint=endpoint))

@@ -1,5 +1,8 @@
 """One process's sockets: a ROUTER that everybody connects to, and a DEALER for each lane to each process.
 
+Bulk has an I/O thread of libzmq's to itself, here and there, so that small mail never stands behind a large block: the
+DEALERs for bulk are tied to it, and the ROUTER is bound twice, to an address for each thread.
+
 They are read through their file descriptor in the event loop: `zmq.asyncio` costs 13 times the throughput.
 The descriptor is edge-triggered, and asking for EVENTS takes the edge: an inbox that says it is empty needs no second
 look. Sending by the same socket takes it too; so answers to clients, which leave by the inbox, are followed by one.
@@ -26,9 +29,9 @@ DRAIN_FRAMES = 16
 PARTS_MAX = 4 * FRAME_LETTERS
 """Of a message; nobody who is known sends more."""
 
-BORROWED_BYTES = 64 << 10
-"""From this size on libzmq sends bytes from where they are, which costs a notice when it is done; smaller ones it
-copies."""
+BORROWED_BYTES = 1 << 20
+"""From this size on libzmq sends bytes from where they are. A thread of pyzmq's hears when it is done with them, and
+then wants the interpreter: that costs as much as to copy some hundred KiB, and more where small mail flows too."""
 
 HIGH_WATER_FRAMES = 2 * WINDOW_FRAMES
 """libzmq's queue for one connection; a peer's window is far below it, so only strangers ever fill it."""
@@ -39,6 +42,12 @@ SHUT_OUT = ""
 OUTCASTS_MAX = 1000
 """Whose leavings are known for what they are: those who were shut out last."""
 
+SMALL, LARGE = 1, 2
+"""The I/O threads, as ZMQ_AFFINITY has them: one bit each."""
+
+BESIDE = "|"
+"""Between the two addresses of an endpoint."""
+
 SOCKETS_MAX = 16_384
 HANDSHAKE_MS = 5000
 LINGER_MS = 100
@@ -46,7 +55,8 @@ LINGER_MS = 100
 
 RETRY_S = 0.001
 
-NOBLOCK, EVENTS, POLLIN, MORE = int(zmq.NOBLOCK), int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.RCVMORE)
+NOBLOCK, EVENTS, POLLIN = int(zmq.NOBLOCK), int(zmq.EVENTS), int(zmq.POLLIN)
+SNDMORE, MORE = int(zmq.SNDMORE), int(zmq.RCVMORE)
 """As plain numbers: pyzmq's enumerations cost more than the calls that they are for."""
 
 Bare: Any = _Bare  # without pyzmq's Python layer, which the hot path would pay for
@@ -81,7 +91,7 @@ class Sockets:
         self._release = release
         self._silence_ms = silence_ms
         self._loop = asyncio.get_running_loop()
-        self._context = zmq.Context(2)  # a thread for what is large: small mail does not stand behind it
+        self._context = zmq.Context(2)  # I/O threads
         self._context.max_sockets = SOCKETS_MAX
         self._inbox: Socket | None = None
         self._doorkeeper: Doorkeeper | None = None
@@ -94,22 +104,28 @@ class Sockets:
         self._tokens: dict[str, str] = {}
         self._dealers: dict[tuple[str, int], Socket] = {}
         self._monitors: dict[Socket, Monitor] = {}
-        self._ipc: Path | None = None
+        self._paths: list[Path] = []  # of our own addresses
 
     def bind(self, endpoint: str) -> str:
-        """Bind the inbox. A tcp port of `*` is chosen by the system; the answer is the endpoint to connect to."""
+        """Bind the inbox to an address, and to one beside it for bulk. The answer is the endpoint to connect to: both.
+
+        A tcp port of `*` is chosen by the system.
+        """
         inbox = self._socket(zmq.ROUTER)
         inbox.set(zmq.ROUTER_MANDATORY, 1)
         inbox.set(zmq.ROUTER_HANDOVER, 1)
-        if endpoint.startswith("ipc://"):
-            self._ipc = Path(endpoint.removeprefix("ipc://"))
-            self._ipc.unlink(missing_ok=True)  # left by a process that was killed
-        inbox.bind(endpoint)
-        bound = bytes(inbox.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
+        bound = []
+        for thread, address in ((SMALL, endpoint), (LARGE, _beside(endpoint))):
+            if address.startswith("ipc://"):
+                self._paths.append(Path(address.removeprefix("ipc://")))
+                self._paths[-1].unlink(missing_ok=True)  # left by a process that was killed
+            inbox.set(zmq.AFFINITY, thread)
+            inbox.bind(address)
+            bound.append(bytes(inbox.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode())
         self._doorkeeper = Doorkeeper(inbox, bound, self._ended, self._stranger)
         self._inbox = inbox
         self._read(inbox, self._drain_inbox)
-        return bound
+        return BESIDE.join(bound)
 
     def connect(self, process: str, incarnation: int, endpoint: str) -> None:
         """Say where a process is; connections to an older one are closed, new ones opened when something is sent."""
@@ -146,8 +162,9 @@ class Sockets:
                 self._monitors[dealer] = Monitor(
                     dealer, zmq.EVENT_DISCONNECTED, lambda _event, _value: self._disconnected(source, because)
                 )
-        dealer.set(zmq.AFFINITY, 2 if lane == BULK else 1)
-        dealer.connect(endpoint)
+        small, large = endpoint.split(BESIDE)
+        dealer.set(zmq.AFFINITY, LARGE if lane == BULK else SMALL)
+        dealer.connect(large if lane == BULK else small)
         return dealer
 
     def _socket(self, kind: int) -> Socket:
@@ -164,7 +181,6 @@ class Sockets:
             socket.set(zmq.HEARTBEAT_TTL, self._silence_ms)
         socket.set(zmq.RECONNECT_IVL, 10)
         socket.set(zmq.RECONNECT_IVL_MAX, 1000)
-        socket.copy_threshold = BORROWED_BYTES
         return socket
 
     def _read(self, socket: Socket, drain: Callable[[], None]) -> None:
@@ -183,10 +199,9 @@ class Sockets:
                 return None
             parts = [identity, *parts]
         try:
-            if len(parts) == 1:
-                Bare.send(socket, frame, NOBLOCK)
-            else:
-                socket.send_multipart(parts, NOBLOCK, copy=not blobs)
+            for part in parts[:-1]:
+                Bare.send(socket, part, NOBLOCK | SNDMORE, len(part) < BORROWED_BYTES)
+            Bare.send(socket, parts[-1], NOBLOCK, len(parts[-1]) < BORROWED_BYTES)
         except zmq.Again:
             return False
         except zmq.ZMQError:  # EHOSTUNREACH: a client that went
@@ -338,9 +353,13 @@ class Sockets:
             self._close(self._inbox)
             self._inbox = None
         self._context.term()
-        if self._ipc is not None:
-            self._ipc.unlink(missing_ok=True)
-            self._ipc = None
+        for path in self._paths:
+            path.unlink(missing_ok=True)
+
+
+def _beside(address: str) -> str:
+    """The address for bulk of who has this one."""
+    return f"{address}b" if address.startswith("ipc://") else f"{address.rpartition(':')[0]}:*"
 
 
 def _blobs(socket: Socket) -> list[bytes]:
