@@ -83,26 +83,15 @@ def test_a_frame_is_closed_when_it_is_full_and_the_first_of_a_pass_are_smaller()
     assert [frame.sequence for frame in wire.frames] == [1, 2, 3, 4, 5]
 
 
-def test_nothing_but_the_handshake_leaves_before_welcome() -> None:
+def test_nothing_leaves_before_welcome() -> None:
     peer, wire = Peer("b", 1), Wire()
     post(peer)
 
     assert peer.flush(wire.send) == 0
     peer.acknowledge(wire.send)
-    peer.handshake(wire.send, "$hello", ("run", "b"))
 
-    assert [frame.names[0] for frame in wire.frames] == ["$hello"]
-    assert (wire.frames[0].session, wire.frames[0].sequence) == (1, 0)
-    assert (wire.to, wire.lanes) == (["b"], [CONTROL])
+    assert wire.frames == []
     assert peer.outbox_messages == 1
-
-
-def test_a_greeting_may_go_by_a_connection_of_the_other() -> None:
-    peer, wire = Peer("b", 1), Wire()
-
-    peer.handshake(wire.send, "$goaway", "because", "b#1#control#x")
-
-    assert wire.to == ["b#1#control#x"]
 
 
 def test_a_window_of_frames_is_under_way_and_an_acknowledgement_opens_it() -> None:

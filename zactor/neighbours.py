@@ -152,7 +152,13 @@ class Neighbours:
         """Say who we are and whom we expect. Saying it twice does no harm."""
         kernel = self._kernel
         who = (self._run, self._key, kernel.process, kernel.incarnation, peer.process)
-        peer.handshake(kernel.world.send, "$hello", who)
+        self._say(peer.process, peer.session, "$hello", who)
+
+    def _say(self, to: str, session: int, kind: str, body: Any) -> None:
+        """Send a greeting at once, past outbox and window; `to` is a process, or a source for an answer."""
+        batch = Batch()
+        batch.add(kind, "", "", 0, 0, 0, 0, body)
+        self._kernel.world.send(to, CONTROL, frame(session, 0, (0, 0, 0), batch.close()), [])
 
     # --- greetings
     def handshake(self, source: str, frame: Frame) -> bool:
@@ -256,7 +262,7 @@ class Neighbours:
         peer.welcomed = True
         peer.heard_ns = self._kernel.world.now_ns()
         self._introduce(source, peer, CONTROL)
-        peer.handshake(self._kernel.world.send, "$welcome", self._key)
+        self._say(peer.process, peer.session, "$welcome", self._key)
         if is_client:
             peer.state = "open"
             self._kernel.mailroom.touch(peer)
@@ -266,9 +272,7 @@ class Neighbours:
 
     def _refuse(self, source: str, hello: Frame, because: str, *, superseded: bool = False) -> None:
         """Send GOAWAY to whoever said that HELLO, by the connection that it came by."""
-        batch = Batch()
-        batch.add("$goaway", "", "", 0, 0, 0, 0, (because, superseded))
-        self._kernel.world.send(source, CONTROL, frame(hello.session, 0, (0, 0, 0), batch.close()), [])
+        self._say(source, hello.session, "$goaway", (because, superseded))
 
     def introduce(self, source: str) -> tuple[Peer, Lane] | None:
         """A connection that was not heard of: another lane of somebody that was welcomed, or nobody's."""
@@ -298,9 +302,7 @@ class Neighbours:
 
     def call_again(self, source: str) -> None:
         """A client that was cut off for a while, and forgotten, shall greet us again."""
-        batch = Batch()
-        batch.add("$forgotten", "", "", 0, 0, 0, 0, None)
-        self._kernel.world.send(source, CONTROL, frame(0, 0, (0, 0, 0), batch.close()), [])
+        self._say(source, 0, "$forgotten", None)
 
     def _shows_key(self, letter: Letter) -> bool:
         try:

@@ -311,12 +311,6 @@ class Peer:
             lane.close()
         return True
 
-    def handshake(self, send: Send, kind: str, body: Any, to: str | None = None) -> bool:
-        """Send HELLO, WELCOME or GOAWAY at once, past outbox and window; `to` may name a connection of its."""
-        batch = Batch()
-        batch.add(kind, "", "", 0, 0, 0, 0, body)
-        return send(to or self.process, CONTROL, frame(self.session, 0, (0, 0, 0), batch.close()), [])
-
     def flush(self, send: Send, *, whole_frames: bool = False) -> int:
         """Send what the windows let out; with `whole_frames` only what is closed. Returns how many messages left."""
         if self.state != "open":
