@@ -157,7 +157,6 @@ class Cell:
         "timers",
         "unlinked",
         "waiters",
-        "watchers",
         "watching",
     )
 
@@ -193,7 +192,6 @@ class Cell:
         self.parent: Cell | None = None
         self.spawned = 0  # children without a name of their own are numbered
         self.children: dict[str, Cell] | None = None
-        self.watchers: dict[str, None] | None = None
         self.watching: set[str] | None = None
         self.unlinked: set[str] | None = None
         self.restarts: Restarts | None = None

@@ -139,8 +139,7 @@ class Life:
         cell.held = cell.busy() is not None
         if cell.parent is None:
             self._kernel.observer(cell.name, "ready", f"restart {cell.generation}" if again else "started")
-        if cell.watchers:
-            self._notify(cell, Up(ref=Ref(cell.name)))
+        self._kernel.neighbours.notify(cell.name, Up(ref=Ref(cell.name)))
         if cell.mailbox:
             self._kernel.schedule(cell)
 
@@ -190,11 +189,11 @@ class Life:
         self._kernel.cells.pop(cell.name, None)
         if cell.parent is not None and cell.parent.children is not None:
             cell.parent.children.pop(cell.name.rpartition("/")[2], None)
-        if cell.watchers:
-            self._notify(cell, Down(ref=Ref(cell.name), reason=because, final=True))
+        self._kernel.neighbours.notify(cell.name, Down(ref=Ref(cell.name), reason=because, final=True))
+        self._kernel.neighbours.unwatched(cell.name)
         if cell.actor is not None:
             cell.actor._cell = None
-        cell.actor = cell.reference = cell.parent = cell.children = cell.watchers = None
+        cell.actor = cell.reference = cell.parent = cell.children = None
         cell.given = {}
         if "/" not in cell.name or cell.unlinked is not None:
             self._kernel.observer(cell.name, "stopped", because)
@@ -313,8 +312,7 @@ class Life:
             cell.actor._cell = None
         cell.actor = None
         cell.generation += 1
-        if cell.watchers:
-            self._notify(cell, Down(ref=Ref(cell.name), reason=because, final=False))
+        self._kernel.neighbours.notify(cell.name, Down(ref=Ref(cell.name), reason=because, final=False))
         if cell.parent is None:
             self._kernel.observer(cell.name, "restarting", because)
         self._kernel.waits.at(self._kernel.world.now_ns() + delay_ns, lambda: self._revive(cell))
@@ -353,13 +351,6 @@ class Life:
         if cell.watching is not None:
             cell.watching.discard(target.name)
         self._kernel.neighbours.unwatch(cell, target.name)
-
-    def _notify(self, cell: Cell, notice: Down | Up) -> None:
-        for name in list(cell.watchers or ()):
-            if name in self._kernel.cells:
-                self._kernel.neighbours.notice(name, notice)
-            else:
-                self._kernel.neighbours.notice_process(name, notice)
 
     def notice(self, cell: Cell, notice: Down | Up) -> None:
         """Tell a watcher here, past its mailbox's bounds, if it still watches."""

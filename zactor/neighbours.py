@@ -53,6 +53,7 @@ class Neighbours:
         self._nodes: dict[str, str] = {}
         self._entries: dict[str, Entry] = {}
         self._watches: dict[str, set[str]] = {}  # an actor elsewhere: who watches it here
+        self.watchers: dict[str, dict[str, None]] = {}  # an actor here: who watches it here, and in which processes
         self._downs: dict[tuple[str, str], bool] = {}  # (watcher, watched): told Down, for good or not, and not yet Up
         self._early: dict[str, tuple[str, Frame]] = {}  # HELLO of an incarnation that our book does not know yet
         self._leaving = False
@@ -384,6 +385,8 @@ class Neighbours:
             peer.gone = str(error)  # refs to it may be kept
         for source in peer.sources:
             self.sources.pop(source, None)
+        for watchers in self.watchers.values():
+            watchers.pop(peer.process, None)  # it says so again when it is back
         peer.state = "closed"
         peer.session += 1
         self._turn_away(peer, reason, error)
@@ -461,11 +464,10 @@ class Neighbours:
     # --- watching
     def watch(self, cell: Cell, name: str) -> None:
         """An actor here watches another, wherever it lives."""
-        target = self._kernel.cells.get(name)
-        if target is not None:
-            if target.watchers is None:
-                target.watchers = {}
-            target.watchers[cell.name] = None
+        if self._is_here(name):
+            self.watchers.setdefault(name, {})[cell.name] = None
+            if name not in self._kernel.cells:
+                self.notice(cell.name, Down(ref=Ref(name), reason=f"{name} is not running", final=True))
         elif self.process_of(name) in ("", self._kernel.process):
             self.notice(cell.name, Down(ref=Ref(name), reason="there is no such actor", final=True))
         else:
@@ -482,16 +484,31 @@ class Neighbours:
 
     def unwatch(self, cell: Cell, name: str) -> None:
         """It does not any more."""
-        target = self._kernel.cells.get(name)
         self._downs.pop((cell.name, name), None)
-        if target is not None and target.watchers is not None:
-            target.watchers.pop(cell.name, None)
+        self.watchers.get(name, {}).pop(cell.name, None)
         watchers = self._watches.get(name)
         if watchers is not None:
             watchers.discard(cell.name)
             if not watchers:
                 del self._watches[name]
                 self._kernel.mailroom.control(name, "$unwatch", "", None)
+
+    def _is_here(self, name: str) -> bool:
+        """Whether an actor lives in this process, or is a node of it that was stopped and may come again."""
+        return name in self._kernel.cells or self._nodes.get(name) == self._kernel.process
+
+    def notify(self, name: str, notice: Down | Up) -> None:
+        """Tell all who watch an actor of this process."""
+        for watcher in list(self.watchers.get(name, ())):
+            if watcher in self._kernel.cells:
+                self.notice(watcher, notice)
+            else:
+                self._notice_process(watcher, notice)
+
+    def unwatched(self, name: str) -> None:
+        """An actor of this process has stopped. Who watches a node hears when it is started again."""
+        if name not in self._nodes:
+            self.watchers.pop(name, None)
 
     def notice(self, watcher: str, notice: Down | Up) -> None:
         """Tell a watcher here. `Up` only reaches one that was told `Down`, and `Down` again only if it is for good."""
@@ -507,28 +524,25 @@ class Neighbours:
             return
         self._kernel.life.notice(cell, notice)
 
-    def notice_process(self, process: str, notice: Down | Up) -> None:
-        """Tell another kernel, some of whose actors watch one of ours."""
+    def _notice_process(self, process: str, notice: Down | Up) -> None:
         peer = self.peers.get(process)
         if peer is not None and peer.gone is None:
             kind, body = ("$down", (notice.reason, notice.final)) if isinstance(notice, Down) else ("$up", None)
             self._kernel.mailroom.post_control(peer, kind, "", notice.ref.name, body)
 
     def _on_watch(self, peer: Peer, target: str, sender: str, _letter: Letter) -> None:
-        cell = self._kernel.cells.get(target)
-        if cell is None:
+        if not self._is_here(target):
             self._kernel.mailroom.post_control(peer, "$down", sender, target, ("there is no such actor", True))
             return
-        if cell.watchers is None:
-            cell.watchers = {}
-        cell.watchers[peer.process] = None
-        if cell.state == "ready":
+        self.watchers.setdefault(target, {})[peer.process] = None
+        cell = self._kernel.cells.get(target)
+        if cell is None:
+            self._kernel.mailroom.post_control(peer, "$down", sender, target, (f"{target} is not running", True))
+        elif cell.state == "ready":
             self._kernel.mailroom.post_control(peer, "$up", "", target, None)
 
     def _on_unwatch(self, peer: Peer, target: str, _sender: str, _letter: Letter) -> None:
-        cell = self._kernel.cells.get(target)
-        if cell is not None and cell.watchers is not None:
-            cell.watchers.pop(peer.process, None)
+        self.watchers.get(target, {}).pop(peer.process, None)
 
     def _on_down(self, peer: Peer, _target: str, sender: str, letter: Letter) -> None:
         if self.process_of(sender) == peer.process:

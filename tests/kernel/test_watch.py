@@ -128,6 +128,24 @@ def test_a_stop_is_final(placement: str) -> None:
 
 
 @both
+def test_a_node_that_is_started_again_is_up_for_those_who_watched_it(placement: str) -> None:
+    virtual, _, back, watcher = watching(placement)
+    outside = virtual.outside("front")
+    back.life.stop("target", "enough")
+    virtual.run(seconds=1.0)
+    outside.say("watcher", Look(ref=Ref("target"), away=True))
+    outside.say("watcher", Look(ref=Ref("target")))
+    virtual.run(seconds=1.0)
+
+    back.life.add("target", Target)
+    back.life.start_node(back.cells["target"])
+    virtual.run(seconds=1.0)
+
+    stopped = ("target", "target is not running", True)
+    assert watcher.heard == [("target", "enough", True), stopped, ("target", "up", False)]
+
+
+@both
 def test_who_looks_away_is_told_nothing(placement: str) -> None:
     virtual, _, back, watcher = watching(placement)
     outside = virtual.outside("front")
@@ -138,7 +156,7 @@ def test_who_looks_away_is_told_nothing(placement: str) -> None:
     virtual.run(seconds=1.0)
 
     assert watcher.heard == []
-    assert not back.cells["target"].watchers
+    assert not back.neighbours.watchers.get("target")
 
 
 @both
@@ -154,7 +172,7 @@ def test_a_watch_ends_with_the_object_that_watched(placement: str) -> None:
     watcher = front.cells["watcher"].actor
     assert isinstance(watcher, Watcher)
     assert watcher.heard == []
-    assert not back.cells["target"].watchers
+    assert not back.neighbours.watchers.get("target")
 
 
 @both

@@ -396,14 +396,14 @@ def test_whoever_watches_a_node_that_is_down_is_told_so_each_time(tmp_path: Path
 def test_a_node_that_nobody_watches_any_more_is_not_watched(tmp_path: Path, runtime: Path) -> None:
     async def main() -> None:
         async with service(tmp_path, runtime) as made, AsyncClient(made.path) as client:
-            watchers = made.world.kernel.cells["server"]
+            watchers = made.world.kernel.neighbours.watchers
             watches = [client.watch("server"), client.watch("server")]
-            await eventually_in_loop(lambda: watchers.watchers)
+            await eventually_in_loop(lambda: watchers.get("server"))
             del watches[0]
             await client.ask("server", Greet(name="x"))
-            assert watchers.watchers
+            assert watchers.get("server")
             watches.clear()
-            await eventually_in_loop(lambda: not watchers.watchers)
+            await eventually_in_loop(lambda: not watchers.get("server"))
             assert client._watches == {}
 
     asyncio.run(main())
