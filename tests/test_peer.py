@@ -5,18 +5,9 @@ from __future__ import annotations
 import pytest
 
 from zactor.errors import TooLarge
-from zactor.message import (
-    BULK,
-    CONTROL,
-    FRAME_BYTES,
-    FRAME_LETTERS,
-    MAIL,
-    MESSAGE_SIZE_MAX,
-    Frame,
-    Message,
-    decode_frame,
-)
+from zactor.message import MESSAGE_SIZE_MAX, Message
 from zactor.peer import LETTERS_FIRST, OUTBOX_BYTES, OUTBOX_MESSAGES, WINDOW_BYTES, WINDOW_FRAMES, Peer
+from zactor.wire import BULK, CONTROL, FRAME_BYTES, FRAME_LETTERS, MAIL, Frame, decode_frame
 
 
 class Note(Message[None]):

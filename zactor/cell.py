@@ -14,8 +14,9 @@ from typing import Any
 import msgspec
 
 from zactor.actor import Actor, Handler
-from zactor.message import Chain, Message, Ref
+from zactor.message import Message, Ref
 from zactor.supervision import Restarts, Supervision
+from zactor.wire import Chain
 
 
 class Mail(msgspec.Struct, gc=False):

@@ -31,7 +31,8 @@ from zactor.cell import Cell, Wait
 from zactor.errors import ActorStopped, ConnectionLost, UserError
 from zactor.launchers.folders import FILE_SUFFIXES, Home, NotRunning, find_running
 from zactor.live.world import Book, LiveWorld
-from zactor.message import CLIENT_NUMBER, INCARNATION_BITS, SEQUENCE_BITS, Inspect, Message, Ref, Taken
+from zactor.message import CLIENT_NUMBER, INCARNATION_BITS, SEQUENCE_BITS, Message, Ref
+from zactor.wire import Inspect, Taken
 
 A = TypeVar("A")
 M = TypeVar("M", bound=Message[Any])

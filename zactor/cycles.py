@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from zactor.cell import Cell, RemoteAsk, Task, Wait, chain_of
 from zactor.errors import AskCycle
-from zactor.message import CHAIN_LENGTH_MAX, Chain, Ref
+from zactor.message import Ref
+from zactor.wire import CHAIN_LENGTH_MAX, Chain
 
 if TYPE_CHECKING:
     from zactor.kernel import Kernel

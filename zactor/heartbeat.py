@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zactor.message import Letter, decoder
+from zactor.message import decoder
 from zactor.peer import Peer
+from zactor.wire import Letter
 
 if TYPE_CHECKING:
     from zactor.kernel import Kernel

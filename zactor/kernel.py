@@ -41,21 +41,10 @@ from zactor.heartbeat import Heartbeat
 from zactor.inspection import inspect
 from zactor.life import Life
 from zactor.mailroom import PROCESS_BYTES, Mailroom
-from zactor.message import (
-    CHAIN_LENGTH_MAX,
-    Envelope,
-    Message,
-    Opaque,
-    Ref,
-    answer_decoder,
-    encode,
-    first_id,
-    format_id,
-    split,
-    unsplit,
-)
+from zactor.message import Envelope, Message, Opaque, Ref, answer_decoder, encode, first_id, format_id
 from zactor.neighbours import Neighbours
 from zactor.waits import Waits
+from zactor.wire import CHAIN_LENGTH_MAX, split, unsplit
 from zactor.world import World
 
 TURN_NS = 2_000_000

@@ -23,32 +23,26 @@ from zactor.errors import (
     TooLarge,
     Unhandled,
 )
-from zactor.message import (
+from zactor.message import NAME_LENGTH_MAX, UNDECODABLE, Opaque, Ref, answer_decoder, bulk_fields, decoder
+from zactor.peer import ACKNOWLEDGE_EVERY, OUTBOX_BYTES, Lane, Peer
+from zactor.wire import (
     BULK,
     CHAIN_LENGTH_MAX,
     CONTROL,
     FRAME_SIZE_MAX,
     LANES,
     LETTER_BYTES,
-    NAME_LENGTH_MAX,
     PROTOCOL_VERSION,
-    UNDECODABLE,
     Asked,
     Chain,
     Frame,
     Letter,
-    Opaque,
-    Ref,
-    answer_decoder,
-    bulk_fields,
     decode_frame,
-    decoder,
     lane_of,
     split,
     unsplit,
     unwrap,
 )
-from zactor.peer import ACKNOWLEDGE_EVERY, OUTBOX_BYTES, Lane, Peer
 
 if TYPE_CHECKING:
     from zactor.kernel import Kernel

@@ -17,8 +17,9 @@ import msgspec
 from zactor.actor import Down, Up
 from zactor.cell import Cell, RemoteAsk, Wait
 from zactor.errors import ActorStopped, ConnectionLost
-from zactor.message import BULK, CONTROL, MAIL, UNDECODABLE, Batch, Frame, Letter, Ref, Route, decoder, frame, lane_of
+from zactor.message import UNDECODABLE, Ref, decoder
 from zactor.peer import Lane, Peer
+from zactor.wire import BULK, CONTROL, MAIL, Batch, Frame, Letter, Route, frame, lane_of
 
 if TYPE_CHECKING:
     from zactor.kernel import Kernel

@@ -17,21 +17,8 @@ from collections.abc import Callable
 from typing import Any
 
 from zactor.errors import TooLarge
-from zactor.message import (
-    BULK,
-    CONTROL,
-    EMPTY,
-    FRAME_BYTES,
-    FRAME_LETTERS,
-    LANES,
-    MAIL,
-    MESSAGE_SIZE_MAX,
-    Batch,
-    Chain,
-    Message,
-    encode,
-    frame,
-)
+from zactor.message import MESSAGE_SIZE_MAX, Message, encode
+from zactor.wire import BULK, CONTROL, EMPTY, FRAME_BYTES, FRAME_LETTERS, LANES, MAIL, Batch, Chain, frame
 
 WINDOW_FRAMES = 64
 WINDOW_BYTES = 8 << 20

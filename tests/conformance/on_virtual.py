@@ -9,9 +9,10 @@ from tests.conformance.stage import PATIENCE_S, Program
 from zactor.cell import Wait
 from zactor.kernel import Kernel
 from zactor.live.host import add_instance
-from zactor.message import Inspect, Message, Ref
+from zactor.message import Message, Ref
 from zactor.sim.virtual import Outside, Virtual
 from zactor.topology.model import Process, Topology
+from zactor.wire import Inspect
 
 A = TypeVar("A")
 

@@ -17,11 +17,11 @@ from zactor.errors import Failure
 from zactor.kernel import Kernel
 from zactor.life import Life
 from zactor.mailroom import Mailroom
-from zactor.message import Batch
 from zactor.neighbours import Neighbours
 from zactor.peer import Peer
 from zactor.sim.virtual import Virtual
 from zactor.waits import Waits
+from zactor.wire import Batch
 
 Patch = pytest.MonkeyPatch
 Mutant = Callable[[Patch], None]

@@ -10,8 +10,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from zactor.message import Route
 from zactor.sim.virtual import LATENCY_NS, Virtual, VirtualWorld
+from zactor.wire import Route
 
 
 class Cable:

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from zactor.kernel import Kernel
-from zactor.message import CONTROL, MAIL, Batch, Frame, Route, decode_frame, frame
 from zactor.sim.virtual import Virtual
+from zactor.wire import CONTROL, MAIL, Batch, Frame, Route, decode_frame, frame
 
 
 class RawClient:

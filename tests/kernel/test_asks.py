@@ -23,8 +23,9 @@ from zactor.errors import (
     Unhandled,
 )
 from zactor.kernel import Kernel
-from zactor.message import CHAIN_LENGTH_MAX, MESSAGE_SIZE_MAX, Envelope, Message, Ref, format_id
+from zactor.message import MESSAGE_SIZE_MAX, Envelope, Message, Ref, format_id
 from zactor.sim.virtual import Virtual
+from zactor.wire import CHAIN_LENGTH_MAX
 
 MILLISECOND_NS = 1_000_000
 

@@ -13,9 +13,10 @@ from tests.kernel.balance import assert_all_balanced, assert_balanced
 from zactor.actor import Actor, Down, Up, on
 from zactor.door import Later
 from zactor.errors import ConnectionLost, Failure, Overloaded, Refused
-from zactor.message import Batch, Message, Ref, frame
+from zactor.message import Message, Ref
 from zactor.sim.virtual import Virtual
 from zactor.supervision import Supervision
+from zactor.wire import Batch, frame
 
 
 class Do(Message[int]):

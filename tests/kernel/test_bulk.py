@@ -14,19 +14,9 @@ from tests.replaying import Recording, replayed
 from zactor.actor import Actor, on
 from zactor.errors import ActorFailed, TooLarge, Unhandled
 from zactor.kernel import Kernel
-from zactor.message import (
-    BULK,
-    CONTROL,
-    LETTER_BYTES,
-    MESSAGE_SIZE_MAX,
-    Batch,
-    Bulk,
-    Message,
-    Ref,
-    encode,
-    frame,
-)
+from zactor.message import MESSAGE_SIZE_MAX, Bulk, Message, Ref, encode
 from zactor.sim.virtual import LATENCY_NS, Virtual
+from zactor.wire import BULK, CONTROL, LETTER_BYTES, Batch, frame
 
 MEBIBYTE = 1 << 20
 

@@ -16,20 +16,10 @@ from zactor.actor import Actor, on
 from zactor.errors import Refused
 from zactor.hlc import AHEAD_NS_MAX
 from zactor.kernel import Kernel
-from zactor.message import (
-    CONTROL,
-    EMPTY,
-    LANES,
-    PROTOCOL_VERSION,
-    Batch,
-    Message,
-    Ref,
-    decode_frame,
-    encode,
-    frame,
-)
+from zactor.message import Message, Ref, encode
 from zactor.neighbours import CLIENTS_MAX
 from zactor.sim.virtual import WALL_NS, Virtual
+from zactor.wire import CONTROL, EMPTY, LANES, PROTOCOL_VERSION, Batch, decode_frame, frame
 
 
 class Greet(Message[str]):

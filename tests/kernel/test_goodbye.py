@@ -12,8 +12,9 @@ from tests.kernel.raw import RawClient
 from zactor.actor import Actor, Down, Up, on
 from zactor.errors import ActorStopped, ConnectionLost, Failure
 from zactor.kernel import Kernel
-from zactor.message import BULK, MAIL, Bulk, Message, Ref, decode_frame
+from zactor.message import Bulk, Message, Ref
 from zactor.sim.virtual import LATENCY_NS, Virtual
+from zactor.wire import BULK, MAIL, decode_frame
 
 FLOOD = 20_000
 """More than an outbox holds, so that senders wait."""

@@ -13,8 +13,9 @@ from zactor.actor import Actor, on
 from zactor.door import Later
 from zactor.errors import ActorStopped, Failure, Refused, Unhandled
 from zactor.kernel import Kernel
-from zactor.message import BULK, Bulk, Message, Opaque, Ref, encode, lane_of
+from zactor.message import Bulk, Message, Opaque, Ref, encode
 from zactor.sim.virtual import Virtual
+from zactor.wire import BULK, lane_of
 
 
 class Work(Message[str]):

@@ -16,22 +16,10 @@ from tests.kernel.raw import RawClient
 from zactor.actor import Actor, Down, Up, on
 from zactor.errors import ConnectionLost
 from zactor.kernel import Kernel
-from zactor.message import (
-    BULK,
-    CONTROL,
-    EMPTY,
-    MAIL,
-    Batch,
-    Bulk,
-    Frame,
-    Message,
-    Ref,
-    Route,
-    decode_frame,
-    frame,
-)
+from zactor.message import Bulk, Message, Ref
 from zactor.neighbours import Entry
 from zactor.sim.virtual import LATENCY_NS, Virtual
+from zactor.wire import BULK, CONTROL, EMPTY, MAIL, Batch, Frame, Route, decode_frame, frame
 
 TIMEOUT_NS = 1_000_000_000
 

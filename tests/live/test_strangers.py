@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from tests.live.running import PATIENCE_S, Launched, eventually, kind, resident_bytes, word
 from zactor.live.doorkeeper import REFUSED_MAX
 from zactor.live.sockets import BESIDE, PARTS_MAX
-from zactor.message import FRAME_SIZE_MAX, PROTOCOL_VERSION, SOCKET_SIZE_MAX, Batch, decode_frame, encode, frame
+from zactor.message import encode
+from zactor.wire import FRAME_SIZE_MAX, PROTOCOL_VERSION, SOCKET_SIZE_MAX, Batch, decode_frame, frame
 
 pytestmark = pytest.mark.live
 

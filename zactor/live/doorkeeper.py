@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 import zmq
 
-from zactor.message import SOCKET_SIZE_MAX
+from zactor.wire import SOCKET_SIZE_MAX
 
 INTRODUCED_S = 5.0
 """For a connection to say something that is not refused."""

@@ -20,8 +20,8 @@ import zmq
 from zmq.backend import Socket as _Bare
 
 from zactor.live.doorkeeper import Doorkeeper, Monitor
-from zactor.message import BULK, CONTROL, FRAME_LETTERS, SOCKET_SIZE_MAX, Route
 from zactor.peer import WINDOW_FRAMES
+from zactor.wire import BULK, CONTROL, FRAME_LETTERS, SOCKET_SIZE_MAX, Route
 
 DRAIN_FRAMES = 16
 """Frames taken before the kernel has a pass again: neither starves the other."""

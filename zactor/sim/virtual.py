@@ -18,8 +18,9 @@ from zactor.actor import Actor
 from zactor.cell import Wait
 from zactor.errors import DiskFull, ZactorError
 from zactor.kernel import Kernel
-from zactor.message import Message, Ref, Route
+from zactor.message import Message, Ref
 from zactor.neighbours import Entry
+from zactor.wire import Route
 from zactor.world import (
     Append,
     Call,
