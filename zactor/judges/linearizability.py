@@ -124,14 +124,15 @@ class _Case:
         for operation in operations:
             free = demanded is not None and operation.id not in demanded
             optional = free or operation.completed is None
-            if optional and operation.call.function in self._model.reads:
+            only_reads = operation.call.function in self._model.reads
+            if optional and only_reads:
                 continue  # it shows nothing and changes nothing
             call = operation.call
             if free and call.known:
                 call = msgspec.structs.replace(call, result=None, known=False)
             start = -1 if free else rank[self._start(operation)]
             end = NEVER if optional else rank[_end(operation)]
-            items.append((operation.client, Item(operation.id, call, start, end)))
+            items.append((operation.client, Item(operation.id, call, start, end, only_reads)))
         items.sort(key=lambda each: each[1].start)
         return items
 
