@@ -19,8 +19,9 @@ def is_ordered(
     def extend(left: tuple[Operation, ...], states: dict[str, Any]) -> bool:
         if all(operation.completed is None for operation in left):
             return True
+        not_done = {operation.id for operation in left}
         for operation in left:
-            if any(comes_before(other, operation) for other in left):
+            if before[operation.id] & not_done:
                 continue
             key = operation.call.key
             fits, after = step(states.get(key, initial), operation.call)
@@ -28,7 +29,9 @@ def is_ordered(
                 return True
         return False
 
-    return extend(tuple(operation for operation in operations if operation.outcome != "failed"), {})
+    happened = tuple(operation for operation in operations if operation.outcome != "failed")
+    before = {each.id: {other.id for other in happened if comes_before(other, each)} for each in happened}
+    return extend(happened, {})
 
 
 def in_real_time(first: Operation, second: Operation) -> bool:
