@@ -16,6 +16,7 @@ import difflib
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 import os
 import pkgutil
 import sys
@@ -86,7 +87,7 @@ def invariants() -> dict[str, str]:
 def load(where: str, base: Path | None) -> Any:
     """What `module:attribute` means, or `./file.py:name` relative to a folder. Raises `UserError`."""
     if _is_file(where):
-        return _in_file(where, base)[0]
+        return _in_file(where, base, "class")[0]
     module, _, attribute = where.partition(":")
     return _guarded(f"{where} cannot be loaded", None, lambda: getattr(importlib.import_module(module), attribute))
 
@@ -176,15 +177,17 @@ def _is_file(name: str) -> bool:
 
 def _from_file(kind: str, base: Path | None) -> tuple[type[Actor], Path]:
     """The class in a file, and the file's folder."""
-    found, path = _in_file(kind, base)
+    found, path = _in_file(kind, base, "Actor", _is_kind)
     if not _is_kind(found):
         raise UserError(f"{kind.rpartition(':')[2]!r} in {path} is no subclass of Actor")
     assert isinstance(found, type)
     return found, path.parent
 
 
-def _in_file(reference: str, base: Path | None) -> tuple[Any, Path]:
-    """What a file has under a name, and the file."""
+def _in_file(
+    reference: str, base: Path | None, what: str, wanted: Callable[[Any], bool] = inspect.isclass
+) -> tuple[Any, Path]:
+    """What a file has under a name, and the file; who misspells it is shown what the file has that is wanted."""
     file, colon, name = reference.rpartition(":")
     if not colon or not file.endswith(".py") or not name:
         raise UserError(f"{reference!r} names no class in a file; expected the form ./greeter.py:Greeter")
@@ -194,8 +197,8 @@ def _in_file(reference: str, base: Path | None) -> tuple[Any, Path]:
     module = _load(path)
     found = getattr(module, name, None)
     if found is None:
-        here = [word for word, value in vars(module).items() if _is_kind(value)]
-        listed = f" It has: {', '.join(sorted(here)) or 'no Actor'}."
+        here = [word for word, value in vars(module).items() if wanted(value)]
+        listed = f" It has: {', '.join(sorted(here)) or f'no {what}'}."
         raise UserError(f"there is no {name!r} in {path}.{did_you_mean(name, here) or listed}")
     return found, path
 

@@ -50,7 +50,7 @@ def judge(
     else:
         typer.echo("\n".join(lines(verdict)))
     if recorded.damage is not None:
-        say(recorded.damage)
+        say(f"{recorded.damage}; what stands before this line was judged, and nothing after it")
     damaged = recorded.damage is not None and verdict.word != "violation"
     raise typer.Exit(USAGE if damaged else _CODES[verdict.word])
 

@@ -66,7 +66,7 @@ def model_named(name: str, base: Path | None) -> Model:
 def _criterion(name: str) -> Criterion | None:
     if name.startswith(BOUNDED):
         bound = name.removeprefix(BOUNDED)
-        return Criterion(f"stale by at most {bound}", stale_ns=parse_duration(bound))
+        return Criterion(f"linearizable with reads up to {bound} late", stale_ns=parse_duration(bound))
     return {"linearizable": LINEARIZABLE, "sequential": SEQUENTIAL}.get(name)
 
 
