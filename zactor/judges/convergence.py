@@ -23,7 +23,7 @@ def judge_convergence(operations: Sequence[Operation]) -> Verdict:
         for look in looks[1:]:
             if look.call.result != looks[0].call.result:
                 because = f"key {key!r}: the last looks differ, after all writes had ended"
-                return Verdict("violation", because, (looks[0], look))
+                return Verdict("violation", because, tuple(sorted((looks[0], look), key=lambda each: each.invoked)))
     compared = sum(len(looks) > 1 for looks in last_looks.values())
     if not compared:
         because = "nothing to compare: let two clients or more read every key when all writes have ended"

@@ -11,8 +11,8 @@ from zactor.judges.history import Operation
 
 Word = Literal["ok", "violation", "unknown"]
 
-TIMELINE_MAX = 12
-"""Operations of a counterexample that are drawn; more are only listed."""
+SHOWN_MAX = 20
+"""Operations of a counterexample that are shown."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -28,11 +28,13 @@ def lines(verdict: Verdict) -> Iterator[str]:
     yield f"{verdict.word}: {verdict.because}"
     if not verdict.evidence:
         return
-    rows = [("OPERATION", "CLIENT", "FROM", "TO", ""), *map(_row, verdict.evidence)]
-    drawn = _timeline(verdict.evidence) if len(verdict.evidence) <= TIMELINE_MAX else [""] * len(verdict.evidence)
+    shown = verdict.evidence[:SHOWN_MAX]
+    rows = [("OPERATION", "CLIENT", "FROM", "TO", ""), *map(_row, shown)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row, bar in zip(rows, ["", *drawn], strict=True):
+    for row, bar in zip(rows, ["", *_timeline(shown)], strict=True):
         yield "  ".join((*(cell.ljust(width) for cell, width in zip(row, widths, strict=True)), bar)).rstrip()
+    if len(verdict.evidence) > SHOWN_MAX:
+        yield f"... and {len(verdict.evidence) - SHOWN_MAX} more"
 
 
 def _row(operation: Operation) -> tuple[str, ...]:
