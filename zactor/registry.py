@@ -16,7 +16,6 @@ import difflib
 import importlib
 import importlib.metadata
 import importlib.util
-import inspect
 import os
 import pkgutil
 import sys
@@ -87,7 +86,7 @@ def invariants() -> dict[str, str]:
 def load(where: str, base: Path | None) -> Any:
     """What `module:attribute` means, or `./file.py:name` relative to a folder. Raises `UserError`."""
     if _is_file(where):
-        return _in_file(where, base, "class")[0]
+        return _in_file(where, base, "class or function", callable)[0]
     module, _, attribute = where.partition(":")
     return _guarded(f"{where} cannot be loaded", None, lambda: getattr(importlib.import_module(module), attribute))
 
@@ -184,9 +183,7 @@ def _from_file(kind: str, base: Path | None) -> tuple[type[Actor], Path]:
     return found, path.parent
 
 
-def _in_file(
-    reference: str, base: Path | None, what: str, wanted: Callable[[Any], bool] = inspect.isclass
-) -> tuple[Any, Path]:
+def _in_file(reference: str, base: Path | None, what: str, wanted: Callable[[Any], bool]) -> tuple[Any, Path]:
     """What a file has under a name, and the file; who misspells it is shown what the file has that is wanted."""
     file, colon, name = reference.rpartition(":")
     if not colon or not file.endswith(".py") or not name:
@@ -197,7 +194,7 @@ def _in_file(
     module = _load(path)
     found = getattr(module, name, None)
     if found is None:
-        here = [word for word, value in vars(module).items() if wanted(value)]
+        here = [word for word, value in vars(module).items() if wanted(value) and value.__module__ == path.stem]
         listed = f" It has: {', '.join(sorted(here)) or f'no {what}'}."
         raise UserError(f"there is no {name!r} in {path}.{did_you_mean(name, here) or listed}")
     return found, path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from zactor.actor import Actor
 from zactor.errors import UserError
 from zactor.judges.history import Call, History, read
-from zactor.judges.invariants import broken
+from zactor.judges.invariants import broken, invariant_named
 from zactor.judges.judge import NAMES, judge_named, model_named
 
 
@@ -147,6 +148,16 @@ def test_an_order_without_a_model_cannot_be_judged() -> None:
 
 
 # --- invariants
+def test_an_invariant_is_found_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "kitchen_rules.py").write_text("def warm(actors): return None\nCOLD = 3\n")
+
+    assert broken({"warm": invariant_named("./kitchen_rules.py:warm", tmp_path)}, {}) is None
+    with pytest.raises(UserError, match=r"there is no invariant 'kitchen.warm'"):
+        invariant_named("kitchen.warm", tmp_path)
+    with pytest.raises(UserError, match="is no invariant: expected a function of all actors"):
+        invariant_named("./kitchen_rules.py:COLD", tmp_path)
+
+
 class Store(Actor):
     pages = 3
 
@@ -166,4 +177,4 @@ def test_the_first_invariant_that_does_not_hold_is_named() -> None:
 
 def test_an_invariant_that_raises_is_named() -> None:
     with pytest.raises(UserError, match="the invariant pages failed: KeyError: 'store/0'"):
-        broken({"pages": lambda actors: actors["store/0"].name}, {})
+        broken({"pages": lambda actors: str(actors["store/0"])}, {})

@@ -212,8 +212,8 @@ def test_a_counterexample_names_the_few_operations_that_have_no_order() -> None:
         "violation: key 'x': these 3 operations are not linearizable, whatever the 3 others did",
         "OPERATION  CLIENT  FROM        TO",
         "0          a       0.005000 s  0.016000 s  write x 1    |-|",
-        "2          a       0.018000 s  0.029000 s  write x 2        |-|",
-        "6          a       0.052000 s  0.064000 s  read x -> 1          |-|",
+        "3          a       0.018000 s  0.029000 s  write x 2        |-|",
+        "7          a       0.052000 s  0.064000 s  read x -> 1          |-|",
     ]
 
 

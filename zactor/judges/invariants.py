@@ -11,7 +11,9 @@ event; an invariant looks at their fields, changes nothing, and says in one sent
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
+from zactor import registry
 from zactor.actor import Actor
 from zactor.errors import UserError
 
@@ -32,3 +34,17 @@ def broken(invariants: Mapping[str, Invariant], actors: Actors) -> tuple[str, st
         if problem is not None:
             return name, problem
     return None
+
+
+def invariant_named(name: str, base: Path | None) -> Invariant:
+    """The invariant of that name, brought by a kind or in `./file.py:name` relative to `base`. Raises `UserError`."""
+    known = registry.invariants()
+    if name not in known and ".py:" not in name:
+        hint = registry.did_you_mean(name, known) or f" There are: {', '.join(sorted(known)) or 'none'}."
+        raise UserError(f"there is no invariant {name!r}.{hint}")
+    invariant: Invariant = registry.load(known.get(name, name), base)
+    if not callable(invariant):
+        raise UserError(
+            f"{name!r} is no invariant: expected a function of all actors (see zactor/judges/invariants.py)"
+        )
+    return invariant
