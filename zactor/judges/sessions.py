@@ -51,8 +51,9 @@ def judge_sessions(operations: Sequence[Operation], guarantees: Collection[str])
                 sources[read.id] = found[0]
             doubtful += len(found) > 1
     if _contradicts(judged, sources, guarantees):
-        evidence = tuple(reduced(judged, lambda some: _contradicts(some, sources, guarantees)))
-        return Verdict("violation", f"these {len(evidence)} operations break {_listed(guarantees)}", evidence)
+        evidence = reduced(judged, lambda some: _contradicts(some, sources, guarantees))
+        which = reduced(list(guarantees), lambda some: _contradicts(evidence, sources, some))
+        return Verdict("violation", f"these {len(evidence)} operations break {_listed(which)}", tuple(evidence))
     if doubtful:
         because = f"{doubtful} reads do not show which write they saw: give every write to a key a value of its own"
         return Verdict("unknown", because)
@@ -149,4 +150,5 @@ class _Facts:
 
 
 def _listed(guarantees: Collection[str]) -> str:
-    return ", ".join(guarantee for guarantee in GUARANTEES if guarantee in guarantees)
+    *others, last = [guarantee for guarantee in GUARANTEES if guarantee in guarantees]
+    return f"{', '.join(others)} and {last}" if others else last
