@@ -34,6 +34,11 @@ MUTANTS = {
     ),
     "what fits without an unknown operation needs none": ("bool(outcome[1] == state)", "True"),
     "all unknown operations are one chain": ("found.setdefault((item.call,), [[]])", "found.setdefault((), [[]])"),
+    "a state stays although it can come back": ("and self._makers[state] == 0", ""),
+    "a read that is done still needs its state": (
+        "self._readers if done.only_reads else",
+        "Counter() if done.only_reads else",
+    ),
     "the last operation is forgotten": ("while self._left:", "while self._left > 1:"),
 }
 

@@ -18,20 +18,34 @@ from zactor.judges.search import NEVER
 T = TypeVar("T")
 
 Try = Callable[[Collection[int]], list[int] | None]
-"""Looks for an order when everything is demanded of those with these ids and nothing of the others.
+"""Looks for an order when everything is demanded of the operations with these ids and nothing of the others.
 
-Returns the ids in the order found, an empty list when it gave up, and None when there is certainly no order.
+Returns the ids in the order found, and None when there is certainly no order. Raises `GaveUp` when it takes too long.
 """
 
 
-def smallest(operations: Sequence[Operation], last: int, attempt: Try) -> tuple[Operation, ...]:
-    """The operations that are needed to show that there is no order; more than that when it is hard to know.
+class GaveUp(Exception):
+    """Nobody knows whether there is an order."""
 
-    `last` is the id of the operation behind which no order leads.
+
+def smallest(operations: Sequence[Operation], blocked: Sequence[int], attempt: Try) -> tuple[Operation, ...]:
+    """The operations that are needed to show that there is no order; none when that cannot be shown soon.
+
+    `blocked` are ids of operations behind which no order led.
     """
-    kept = _enough(_nearest(operations, last), attempt)
-    needed = set(reduced(kept, lambda some: attempt(some) is None))
+    try:
+        kept = _enough(_nearest(operations, blocked), attempt)
+    except GaveUp:
+        return ()
+    needed = set(reduced(kept, lambda some: _has_no_order(some, attempt)))
     return tuple(operation for operation in operations if operation.id in needed)
+
+
+def _has_no_order(some: list[int], attempt: Try) -> bool:
+    try:
+        return attempt(some) is None
+    except GaveUp:
+        return False
 
 
 def reduced(kept: list[T], shows_it: Callable[[list[T]], bool]) -> list[T]:
@@ -43,21 +57,23 @@ def reduced(kept: list[T], shows_it: Callable[[list[T]], bool]) -> list[T]:
     return kept
 
 
-def _nearest(operations: Sequence[Operation], last: int) -> list[int]:
-    """The ids, beginning with the last; then those answered before it began, the latest first; then the others."""
-    began = next(operation.invoked for operation in operations if operation.id == last)
+def _nearest(operations: Sequence[Operation], blocked: Sequence[int]) -> list[int]:
+    """The ids: those blocked; then those answered before the first of them began, the latest first; then the others."""
+    began = next(operation.invoked for operation in operations if operation.id == blocked[0])
     answered = {operation.id: operation.completed or NEVER for operation in operations}
-    answered[last] = began
+    answered.update((each, began) for each in blocked)
     return sorted(answered, key=lambda each: (answered[each] > began, abs(answered[each] - began)))
 
 
 def _enough(nearest: Sequence[int], attempt: Try) -> list[int]:
-    """Operations that have no order."""
+    """Operations that have no order; none when all have one."""
     waiting = dict.fromkeys(nearest)
     kept: list[int] = []
     count = 1
-    order: list[int] | None = []
-    while order is not None and waiting:
+    while waiting:
+        order = attempt(kept)
+        if order is None:
+            return kept
         used = [operation for operation in order if operation in waiting]
         if not used:
             used = list(waiting)[:count]
@@ -65,8 +81,7 @@ def _enough(nearest: Sequence[int], attempt: Try) -> list[int]:
         for operation in used:
             del waiting[operation]
         kept += used
-        order = attempt(kept)
-    return kept
+    return kept if attempt(kept) is None else []
 
 
 def _without_chunks(kept: list[T], size: int, shows_it: Callable[[list[T]], bool]) -> list[T]:

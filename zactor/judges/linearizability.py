@@ -22,13 +22,13 @@ from typing import Any
 import msgspec
 
 from zactor.errors import UserError
-from zactor.judges.counterexample import smallest
+from zactor.judges.counterexample import GaveUp, smallest
 from zactor.judges.history import Call, Operation
-from zactor.judges.models import Model
+from zactor.judges.models import Model, Overwriting
 from zactor.judges.search import NEVER, Item, Search, chains, take_turns
 from zactor.judges.verdict import Verdict
 
-STEPS_MAX = 2_000_000
+STEPS_MAX = 1_000_000
 """Calls that are looked at for one history, unless said otherwise: some seconds."""
 
 ALL = "all parts together"
@@ -68,13 +68,23 @@ def judge_order(
     parts = case.parts(operations)
     searches = {name: case.search(part) for name, part in parts.items()}
     refuted, unfinished, _ = take_turns(searches, steps_max)
-    if refuted is not None:
-        return case.violation(refuted, parts[refuted], searches[refuted].furthest, steps_max)
+    for name in unfinished if refuted is None else [refuted]:
+        evidence = case.evidence(parts[name], searches[name].blocked(), steps_max)
+        if evidence or name == refuted:
+            return _violation(name, parts[name], evidence or tuple(parts[name]), criterion)
     if unfinished:
         names = ", ".join(map(_named, unfinished[:3])) + (", ..." if len(unfinished) > 3 else "")
         because = f"after {steps_max:,} steps nobody knows whether {names} can be ordered; all others can"
         return Verdict("unknown", because)
     return Verdict("ok", f"{_counted(len(operations))} {criterion.name}")
+
+
+def _violation(
+    name: Hashable, operations: Sequence[Operation], evidence: tuple[Operation, ...], criterion: Criterion
+) -> Verdict:
+    rest = len(operations) - len(evidence)
+    because = f"{_named(name)}: these {_counted(len(evidence))} not {criterion.name}"
+    return Verdict("violation", f"{because}, whatever the {rest} others did" if rest else because, evidence)
 
 
 def _is_linearizable(operations: Sequence[Operation], model: Model, steps_max: int) -> bool:
@@ -107,12 +117,15 @@ class _Case:
         ordered = self._criterion.real_time
         names = dict.fromkeys(self._model.partition(operation.call) for operation in operations)
         if len(names) == 1:
-            return Search(found, self._model.initial, self._model.step, ordered=ordered)
+            states = self._model.states if isinstance(self._model, Overwriting) else None
+            return Search(found, self._model.initial, self._model.step, ordered=ordered, states=states)
         together = _Together(self._model, list(names))
         return Search(found, together.initial, together.step, ordered=ordered)
 
-    def violation(self, name: Hashable, operations: Sequence[Operation], last: int, steps_max: int) -> Verdict:
-        """The verdict on a part without an order; no order led behind the operation `last`."""
+    def evidence(
+        self, operations: Sequence[Operation], blocked: Sequence[int], steps_max: int
+    ) -> tuple[Operation, ...]:
+        """Operations that show that a part has no order; none when it takes too long to find them."""
         left = steps_max
 
         def attempt(demanded: Collection[int]) -> list[int] | None:
@@ -120,14 +133,11 @@ class _Case:
             search = self.search(operations, set(demanded))
             turns = take_turns({ALL: search}, left)
             left -= turns.steps
+            if turns.unfinished and turns.refuted is None:
+                raise GaveUp
             return None if turns.refuted is not None else search.order()
 
-        evidence = smallest(operations, last, attempt)
-        rest = len(operations) - len(evidence)
-        because = f"{_named(name)}: these {_counted(len(evidence))} not {self._criterion.name}"
-        if rest:
-            because += f", whatever the {rest} others did"
-        return Verdict("violation", because, evidence)
+        return smallest(operations, blocked, attempt)
 
     def _items(self, operations: Sequence[Operation], demanded: Collection[int] | None) -> list[tuple[Hashable, Item]]:
         moments = [self._start(operation) for operation in operations]

@@ -8,7 +8,7 @@ and remembers where it has been. A plugin brings its own (`MODELS` in its packag
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from zactor.judges.history import Call
 
@@ -38,6 +38,18 @@ class Model(Protocol):
         ...
 
 
+@runtime_checkable
+class Overwriting(Protocol):
+    """A model may know more: then longer histories of more clients can be judged."""
+
+    def states(self, call: Call) -> tuple[Any, ...] | None:
+        """Of a call that reads, the one state in which it can be answered so; of another, where it can lead to.
+
+        That is, all states in which it can end when it changes anything; None when they depend on the state before.
+        """
+        ...
+
+
 class Keyed:
     """What models of independent keys have in common."""
 
@@ -57,6 +69,9 @@ class Register(Keyed):
         if call.function == "read":
             return call.answered(state), state
         return True, call.arguments[0]
+
+    def states(self, call: Call) -> tuple[Any, ...] | None:
+        return (call.result if call.function == "read" else call.arguments[-1],)
 
 
 class CompareAndSet(Register):
@@ -87,6 +102,16 @@ class KeyValue(Keyed):
             case "append":
                 return True, call.arguments[0] if state is None else state + call.arguments[0]
         return True, None
+
+    def states(self, call: Call) -> tuple[Any, ...] | None:
+        match call.function:
+            case "get":
+                return (call.result,)
+            case "put":
+                return (call.arguments[0],)
+            case "delete":
+                return (None,)
+        return None
 
 
 class Counter(Keyed):

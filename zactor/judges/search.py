@@ -2,17 +2,20 @@
 
 The search of Wing and Gong (1993), remembering which calls were done in which state (Lowe 2017), without
 recursion, and in slices, so that several searches can take turns. Calls stand in chains, each in its order; a
-configuration is how far every chain has come, and the state. Three rules keep their number small:
+configuration is how far every chain has come, and the state. Four rules keep their number small:
 
 - A call that only reads is done as soon as it can be: in any order that begins here it can be moved to the front.
 - An optional call is left out where it changes nothing, and where the next call would be answered alike and lead to
   the same state without it. (Of all orders that exist, one with the fewest calls keeps this rule; and leaving a
   call out leads to a configuration that is looked at, too, so that what is remembered needs no mention of the rule.)
+- A state that a call still has to read, and that no call can bring back, is not left before. (Where the model knows
+  which states a call leads to; it makes clusters of a write and its reads, as in Gibbons and Korach 1997.)
 - Optional calls that do the same are one chain: of two, the one that may start first is used first.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -26,6 +29,10 @@ SLICE_STEPS = 1_000
 """Calls that a search looks at between two pauses."""
 
 _NOTHING = object()
+
+States = Callable[[Call], tuple[Any, ...] | None]
+"""Of a call that reads, the one state that it can have read; of another, all states that it can lead to from a
+different one. None when nobody knows."""
 
 
 class Item(NamedTuple):
@@ -77,6 +84,7 @@ class Search:
         step: Callable[[Any, Call], tuple[bool, Any]],
         *,
         ordered: bool,
+        states: States | None = None,
     ) -> None:
         self._chains = [(*chain, _AFTER_THE_LAST) for chain in chains]
         self._step = step
@@ -90,13 +98,30 @@ class Search:
         self._ends = [chain[0].end for chain in self._chains]
         self._weights = _weights(self._chains)
         self._code = 0
+        # By state, the calls left that have to read it, and those that can lead to it.
+        self._readers: Counter[Any] = Counter()
+        self._makers: Counter[Any] = Counter()
+        self._states = states
+        if states is None or not self._count(states):
+            self._states = None
+            self._readers.clear()
         # The state before the last call, if that was an optional one.
         self._before: Any = _NOTHING
         self._steps = 0
-        # The operation with the earliest end that had to be done next when the search had come furthest.
-        self.furthest = -1
+        # The call with the earliest end when the search had come furthest, and the state if that had to stay.
         self._horizon = -1
+        self._blocked: tuple[int, Any] = (-1, _NOTHING)
         self._path: list[tuple[int, Any, Any, list[tuple[int, Any]]]] = []
+
+    def _count(self, states: States) -> bool:
+        """Count who reads and makes each state. Returns whether that is known of all calls."""
+        for chain in self._chains:
+            for item in chain[:-1]:
+                found = states(item.call)
+                if found is None:
+                    return False
+                (self._readers if item.only_reads else self._makers).update(found)
+        return True
 
     def order(self) -> list[int]:
         """The operations of the order that was found, or of that which is being tried."""
@@ -106,6 +131,14 @@ class Search:
             ids.append(self._chains[lane][places[lane]].id)
             places[lane] += 1
         return ids
+
+    def blocked(self) -> list[int]:
+        """Operations at which a search failed, or stood longest: good ones to look at first."""
+        head, state = self._blocked
+        if state is _NOTHING or self._states is None:
+            return [head]
+        reads = [item for chain in self._chains for item in chain[:-1] if item.only_reads]
+        return [max((item.end, item.id) for item in reads if self._states(item.call) == (state,))[1], head]
 
     def run(self) -> Generator[int, None, bool]:
         """Search; yields now and then how many calls it looked at since, and returns whether there is an order.
@@ -145,15 +178,20 @@ class Search:
         self._code += by * self._weights[lane]
         if done.end != NEVER:
             self._left -= by
+        if self._states is not None:
+            counts = self._readers if done.only_reads else self._makers
+            for state in self._states(done.call) or ():
+                counts[state] -= by
         self._heads[lane], self._starts[lane], self._ends[lane] = head, head.start, head.end
 
     def _moves(self) -> list[tuple[int, Any]]:
         """Which chains may go on from here, and the state after it; the best guess is the last."""
         heads, ends, step, state, before = self._heads, self._ends, self._step, self._state, self._before
         horizon = min(ends)
+        stays = self._readers[state] > 0 and self._makers[state] == 0
         if horizon > self._horizon:
             self._horizon = horizon
-            self.furthest = heads[ends.index(horizon)].id
+            self._blocked = heads[ends.index(horizon)].id, state if stays else _NOTHING
         if not self._ordered:
             horizon = NEVER
         lanes = [lane for lane, start in enumerate(self._starts) if start < horizon]
@@ -171,7 +209,7 @@ class Search:
                 raise UserError(_blame(error, call, state)) from error
             if heads[lane].only_reads:
                 return [(lane, state)]
-            if after != state or ends[lane] != NEVER:
+            if not stays if after != state else ends[lane] != NEVER:
                 moves.append((lane, after))
         moves.reverse()
         return moves
