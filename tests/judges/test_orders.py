@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,9 +13,9 @@ from tests.judges.brute import in_real_time, is_ordered
 from tests.judges.making import SERVICES, simulate
 from tests.judges.written import MS_NS, drawn
 from zactor.errors import UserError
-from zactor.judges.history import History, Operation
+from zactor.judges.history import Call, History, Operation
 from zactor.judges.linearizability import LINEARIZABLE, SEQUENTIAL, Criterion, judge_order
-from zactor.judges.models import BUILT_IN
+from zactor.judges.models import BUILT_IN, Register
 from zactor.judges.verdict import Verdict, lines
 
 
@@ -192,6 +193,26 @@ def test_an_operation_that_the_model_does_not_know_is_named() -> None:
 def test_a_model_that_raises_is_blamed_with_operation_and_state() -> None:
     with pytest.raises(UserError, match=r"the model failed at 'append x 'b'' in state 1: TypeError"):
         word("a: [x put 1] [x append b] [x get = 1]", "kv")
+
+
+@pytest.mark.parametrize("model", ["register", "cas", "kv", "counter", "lock", "queue"])
+def test_an_operation_without_its_arguments_is_named(model: str) -> None:
+    function = {"kv": "put", "counter": "add", "lock": "acquire", "queue": "enqueue"}.get(model, "write")
+
+    with pytest.raises(UserError, match=rf"the model failed at '{function} x -> None'.*IndexError"):
+        word(f"a: [x {function}]", model)
+
+
+class Growing(Register):
+    """Its states cannot be remembered."""
+
+    def step(self, state: Any, call: Call) -> tuple[bool, Any]:
+        return True, [state]
+
+
+def test_a_state_that_cannot_be_remembered_is_named() -> None:
+    with pytest.raises(UserError, match=r"the model failed at 'write x 1' in state None: TypeError: unhashable type"):
+        judge_order(drawn("a: [x write 1]"), Growing(), LINEARIZABLE)
 
 
 def test_nothing_at_all_is_in_order() -> None:

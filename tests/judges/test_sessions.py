@@ -121,6 +121,11 @@ def test_other_operations_than_reads_and_writes_are_refused() -> None:
         judge_sessions(drawn("a: [x cas 1 2 = yes]"), GUARANTEES)
 
 
+def test_a_write_without_its_value_is_refused() -> None:
+    with pytest.raises(UserError, match="operation 0 is 'write x -> None': expected the value as its argument"):
+        judge_sessions(drawn("a: [x write]"), GUARANTEES)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_what_is_linearizable_keeps_every_guarantee(seed: int) -> None:
     operations = simulate(random.Random(seed), SERVICES["register"], clients=5, count=100, keys="xyz")

@@ -75,7 +75,10 @@ class Search:
     """One search; `run` is its progress.
 
     When it is `ordered`, what ends before another starts is done before it; else only chains hold an order.
+    `steps` are the calls that it has looked at.
     """
+
+    steps = 0
 
     def __init__(
         self,
@@ -107,7 +110,6 @@ class Search:
             self._readers.clear()
         # The state before the last call, if that was an optional one.
         self._before: Any = _NOTHING
-        self._steps = 0
         # The call with the earliest end when the search had come furthest, and the state if that had to stay.
         self._horizon = -1
         self._blocked: tuple[int, Any] = (-1, _NOTHING)
@@ -117,7 +119,10 @@ class Search:
         """Count who reads and makes each state. Returns whether that is known of all calls."""
         for chain in self._chains:
             for item in chain[:-1]:
-                found = states(item.call)
+                try:
+                    found = states(item.call)
+                except Exception as error:
+                    raise UserError(_blame(error, item.call)) from error
                 if found is None:
                     return False
                 (self._readers if item.only_reads else self._makers).update(found)
@@ -140,23 +145,24 @@ class Search:
         reads = [item for chain in self._chains for item in chain[:-1] if item.only_reads]
         return [max((item.end, item.id) for item in reads if self._states(item.call) == (state,))[1], head]
 
-    def run(self) -> Generator[int, None, bool]:
-        """Search; yields now and then how many calls it looked at since, and returns whether there is an order.
-
-        Raises `UserError` when the model raises.
-        """
+    def run(self) -> Generator[None, None, bool]:
+        """Search, with pauses; returns whether there is an order. Raises `UserError` when the model raises."""
         seen: set[tuple[int, Any]] = set()
         path = self._path
         moves = self._moves() if self._left else []
+        pause = SLICE_STEPS
         while self._left:
-            if self._steps >= SLICE_STEPS:
-                yield self._steps
-                self._steps = 0
+            if self.steps >= pause:
+                yield
+                pause = self.steps + SLICE_STEPS
             if moves:
                 lane, state = moves.pop()
                 configuration = (self._code + self._weights[lane], state)
-                if configuration in seen:
-                    continue
+                try:
+                    if configuration in seen:
+                        continue
+                except TypeError as error:
+                    raise UserError(_blame(error, self._heads[lane].call, self._state)) from error
                 seen.add(configuration)
                 path.append((lane, self._state, self._before, moves))
                 self._before = self._state if self._ends[lane] == NEVER else _NOTHING
@@ -195,7 +201,7 @@ class Search:
         if not self._ordered:
             horizon = NEVER
         lanes = [lane for lane, start in enumerate(self._starts) if start < horizon]
-        self._steps += len(lanes)
+        self.steps += len(lanes)
         # What was answered first, probably happened first; what is optional comes last.
         lanes.sort(key=ends.__getitem__)
         moves = []
@@ -228,11 +234,12 @@ def _leads_to(outcome: tuple[bool, Any], state: Any) -> bool:
     return outcome[0] and bool(outcome[1] == state)
 
 
-def _blame(error: Exception, call: Call, state: Any) -> str:
+def _blame(error: Exception, call: Call, state: Any = _NOTHING) -> str:
+    """What to say of a model that raised."""
     if isinstance(error, UserError):
         return str(error)
-    text = f"the model failed at '{call}' in state {state!r}: {type(error).__name__}: {error}"
-    return f"{text}; is this the model of that history?"
+    place = "" if state is _NOTHING else f" in state {state!r}"
+    return f"the model failed at '{call}'{place}: {type(error).__name__}: {error}; is this the model of that history?"
 
 
 class Turns(NamedTuple):
@@ -246,13 +253,18 @@ class Turns(NamedTuple):
 def take_turns(searches: Mapping[Hashable, Search], steps_max: int) -> Turns:
     """Run searches a slice each in turn until one finds no order, all have found one, or so many steps were made."""
     waiting = {name: search.run() for name, search in searches.items()}
-    steps = 0
-    while waiting and steps < steps_max:
+    refuted = None
+    while waiting and refuted is None and _steps(searches) < steps_max:
         for name, run in list(waiting.items()):
             try:
-                steps += next(run)
+                next(run)
             except StopIteration as ended:
                 del waiting[name]
                 if not ended.value:
-                    return Turns(name, list(waiting), steps)
-    return Turns(None, list(waiting), steps)
+                    refuted = name
+                    break
+    return Turns(refuted, list(waiting), _steps(searches))
+
+
+def _steps(searches: Mapping[Hashable, Search]) -> int:
+    return sum(search.steps for search in searches.values())

@@ -41,6 +41,8 @@ def judge_sessions(operations: Sequence[Operation], guarantees: Collection[str])
         if operation.call.function not in _READS | _WRITES:
             known = ", ".join(sorted(_READS | _WRITES))
             raise UserError(f"sessions are judged by {known}; operation {operation.id} is '{operation.call}'")
+        if operation.call.function in ("write", "put") and not operation.call.arguments:
+            raise UserError(f"operation {operation.id} is '{operation.call}': expected the value as its argument")
     sources, doubtful = {}, 0
     for read in judged:
         if read.call.function in _READS and read.completed is not None:
