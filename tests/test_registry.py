@@ -168,6 +168,25 @@ def test_a_package_that_fails_takes_no_verbs_of_others_with_it(shelf: Path) -> N
 
 
 # --- files
+def test_models_and_invariants_are_announced_as_verbs_are(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_package(shelf, "bakery", "MODELS = {'bakery.shelf': 'nodes.bakery:Shelf'}\nclass Shelf: pass")
+    put_entry_point(monkeypatch, "zactor.invariants", "pastry.warm", "pastry_shop:warm")
+
+    assert registry.models() == {"bakery.shelf": "nodes.bakery:Shelf"}
+    assert registry.invariants()["pastry.warm"] == "pastry_shop:warm"
+    assert registry.load("nodes.bakery:Shelf", None).__name__ == "Shelf"
+
+
+def test_what_cannot_be_loaded_is_named(shelf: Path, tmp_path: Path) -> None:
+    put_package(shelf, "bakery", "")
+    (tmp_path / "shelf.py").write_text("from typing import Any\ndef warm(actors: Any) -> None: pass\n")
+
+    with pytest.raises(UserError, match=r"nodes.bakery:Shelf cannot be loaded: .*AttributeError"):
+        registry.load("nodes.bakery:Shelf", None)
+    with pytest.raises(UserError, match=r"there is no 'cold' in .*shelf.py. It has: warm."):
+        registry.load("./shelf.py:cold", tmp_path)
+
+
 def test_a_file_is_taken_relative_to_its_base_and_names_its_module_by_its_stem(tmp_path: Path) -> None:
     (tmp_path / "baker_one.py").write_text(KIND.format(name="Baker"))
 
