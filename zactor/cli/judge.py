@@ -35,7 +35,9 @@ def judge(
     steps: Annotated[int, typer.Option("--steps", metavar="COUNT", min=1, help="After which it gives up.")] = STEPS_MAX,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge a history: exit code 0 when it is ok, 3 for a violation, 1 when nobody knows.
+    """Judge a recorded history by a model.
+
+    The exit code is 0 when it is ok, 3 for a violation, 1 when nobody knows.
 
     Of a damaged one the lines before the damage are judged; without a violation in them the exit code is 2.
     """
