@@ -395,6 +395,8 @@ class Mailroom:
                 control(peer, target, sender, letter)
             except UNDECODABLE as problem:
                 self.stranger(_name_of(peer), "bad control", f"{kind}: {problem}")
+        if pieces < len(blobs):
+            self.stranger(_name_of(peer), "wrong parts", f"{len(blobs) - pieces} beside its frame are no letter's")
 
     def _take_alike(self, peer: Peer, letters: list[Letter], taken: int, names: list[str], size: int) -> int:
         """Take the letters that bring messages of one kind to one actor, as the one before: most of a full frame.

@@ -317,6 +317,18 @@ def test_pieces_for_a_message_that_has_none_cost_that_message_alone() -> None:
     assert_all_balanced(virtual)
 
 
+def test_pieces_that_no_letter_claims_are_counted() -> None:
+    virtual, front, back, outside = two("remote")
+    virtual.result(outside.ask(outside.to("store"), Image(name="a", pixels=b"", mask=b"")))
+    got(back).clear()
+
+    inject(front, back, [(Small(number=1), ())], [b"x", b"y"])
+    virtual.run()
+
+    assert got(back) == [Small(number=1)]
+    assert back.mailroom.strangers == {"wrong parts": 1}
+
+
 @pytest.mark.parametrize("pieces", [(), (b"1",), (b"1", b"2", b"3")])
 def test_an_answer_with_the_wrong_number_of_pieces_is_unhandled(pieces: tuple[bytes, ...]) -> None:
     virtual, front, back, outside = two("remote")
