@@ -29,7 +29,8 @@ from zactor.message import (
     frame,
 )
 from zactor.neighbours import CLIENTS_MAX
-from zactor.sim.virtual import WALL_NS, Virtual
+from zactor.sim.heap import WALL_NS
+from zactor.sim.virtual import Virtual
 
 
 class Greet(Message[str]):
