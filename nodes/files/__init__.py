@@ -6,6 +6,11 @@ from zactor.actor import Actor
 
 from .metadata import Metadata
 from .server import FileServer
+from .workload import FilesWorkload
 
-KINDS: dict[str, type[Actor]] = {"files.metadata": Metadata, "files.server": FileServer}
+KINDS: dict[str, type[Actor]] = {
+    "files.metadata": Metadata,
+    "files.server": FileServer,
+    "files.workload": FilesWorkload,
+}
 COMMANDS = {"fs": "nodes.files.cli:app"}

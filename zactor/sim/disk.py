@@ -9,7 +9,6 @@ oldest on, and tears the change after it at a random byte: so a file system that
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 from zactor.errors import DiskFailed, DiskFull
@@ -29,6 +28,8 @@ from zactor.world import (
     Write,
 )
 
+UNBOUNDED = 1 << 40
+
 Key = tuple[str, str]
 """A node's folder, and the name of a file in it."""
 
@@ -38,7 +39,7 @@ class MemoryDisk:
 
     def __init__(self) -> None:
         self.files: dict[Key, bytearray] = {}
-        self.capacity_bytes = 1 << 40
+        self.capacity_bytes = UNBOUNDED
 
     def free_bytes(self) -> int:
         """What can still be written."""
@@ -60,7 +61,7 @@ class MemoryDisk:
         return bytearray()
 
     def _grow(self, file: bytearray, size: int) -> None:
-        if size > len(file) and size - len(file) > self.free_bytes():
+        if size > len(file) and self.capacity_bytes < UNBOUNDED and size - len(file) > self.free_bytes():
             raise DiskFull(f"no room for {size - len(file)} bytes")
 
     def _append(self, operation: Append) -> int:
@@ -116,7 +117,7 @@ class MemoryDisk:
 
 
 class Content(bytearray):
-    """A file in the page cache, with what of it is durable and the changes since then: (offset, bytes) or a new size."""
+    """A file in the page cache, what of it is durable, and the changes since then: (offset, bytes) or (size, None)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -172,6 +173,10 @@ class Folder:
         self.settled += len(done)
 
 
+def _mark(written: Content | Folder) -> tuple[Content | Folder, int]:
+    return written, written.settled + len(written.changes)
+
+
 class Machine(MemoryDisk):
     """The disk of one process, over all its incarnations. `acted` counts what its faults did, by their class."""
 
@@ -180,24 +185,47 @@ class Machine(MemoryDisk):
         self._chance = chance
         self._acted = acted
         self._folders: dict[Key, Folder] = {}
-        self.fails_syncs = 0
-        self.misdirects = 0
+        self.failing_syncs = 0  # how many more will fail
+        self.misdirected_reads = 0
+        self.slowness = 1
 
     # --- what becomes durable
-    def begin_sync(self, operation: Sync | SyncFolder) -> Callable[[], None]:
-        """Note how far things are; what is returned makes that much durable. Raises `DiskFailed` if it shall."""
-        if self.fails_syncs:
-            self.fails_syncs -= 1
-            self._acted["fail_sync"] += 1
-            raise DiskFailed(f"{operation.folder}: the sync failed")
+    def attempt(self, operation: Operation) -> tuple[Any, BaseException | None]:
+        """Do it now: the result, or the error."""
+        try:
+            return self.perform(operation), None
+        except Exception as error:
+            return None, error
+
+    def mark(self, operation: Sync | SyncFolder) -> list[tuple[Content | Folder, int]]:
+        """How far that is written which a sync that begins now makes durable."""
         if isinstance(operation, SyncFolder):
-            folder = self._folder(operation.folder, operation.file)
-            count = folder.settled + len(folder.changes)
-            return lambda: folder.settle(count)
+            return [_mark(self._folder(operation.folder, operation.file))]
         files = [self.files.get((operation.folder, name)) for name in operation.files]
-        contents = [file for file in files if isinstance(file, Content)]
-        counts = [content.settled + len(content.changes) for content in contents]
-        return lambda: [content.settle(count) for content, count in zip(contents, counts, strict=True)] and None
+        return [_mark(file) for file in files if isinstance(file, Content)]
+
+    def settle(self, operation: Operation, marks: list[tuple[Content | Folder, int]]) -> DiskFailed | None:
+        """A sync ends: what it marked is durable, unless it fails."""
+        if self.failing_syncs:
+            self.failing_syncs -= 1
+            self._acted["fail_sync"] += 1
+            return DiskFailed(f"{operation.folder}: the sync failed")  # type: ignore[union-attr]
+        for written, count in marks:
+            written.settle(count)
+        return None
+
+    def span_ns(self, usual_ns: int) -> int:
+        """How long an operation takes that usually takes `usual_ns`."""
+        span_ns = usual_ns + self._chance.below(usual_ns + 1)
+        if self.slowness > 1:
+            self._acted["slow_disk"] += 1
+            span_ns *= self.slowness
+        return span_ns
+
+    def limit(self, room_bytes: int | None) -> None:
+        """Let no more than that be written from now on; None is no bound."""
+        used = self.capacity_bytes - self.free_bytes()
+        self.capacity_bytes = UNBOUNDED if room_bytes is None else used + room_bytes
 
     def lose_power(self) -> None:
         """Forget what was not synced: of names and of contents a part from the oldest on stays."""
@@ -274,8 +302,8 @@ class Machine(MemoryDisk):
 
     def _read(self, operation: Read) -> bytes:
         found = super()._read(operation)
-        if self.misdirects and found:
-            self.misdirects -= 1
+        if self.misdirected_reads and found:
+            self.misdirected_reads -= 1
             others = [
                 file for key, file in self.files.items() if key[0] == operation.folder and len(file) >= len(found)
             ]

@@ -14,11 +14,11 @@ from typing import Any
 
 from zactor.actor import Actor
 from zactor.cell import Wait
-from zactor.errors import ZactorError
 from zactor.kernel import Kernel
 from zactor.message import Message, Ref, Route
 from zactor.neighbours import Entry
 from zactor.sim.disk import MemoryDisk
+from zactor.sim.escapes import SimulationEscape
 from zactor.sim.heap import WALL_NS, Heap
 from zactor.world import Call, InThread, Operation
 
@@ -26,10 +26,6 @@ LATENCY_NS = 100_000
 DISK_NS = 20_000
 SYNC_NS = 200_000
 TURN_NS = 1_000
-
-
-class SimulationEscape(ZactorError):
-    """An actor reached for something that a simulation cannot give, such as a library's coroutine."""
 
 
 class Virtual(Heap):

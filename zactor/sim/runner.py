@@ -1,0 +1,324 @@
+"""One seed from its beginning to its verdict.
+
+The topology comes up; clients begin; faults come for a while, during which nothing wrong may be seen (safety). Then
+all is healed, and every client must get on within a stated time (liveness). What they saw is judged last.
+"""
+
+from __future__ import annotations
+
+import gc
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from zactor import registry
+from zactor.actor import Actor, describe
+from zactor.errors import UserError
+from zactor.judges.history import History
+from zactor.message import CLIENT_NUMBER
+from zactor.sim import swarm
+from zactor.sim.escapes import SimulationEscape, guarded
+from zactor.sim.heap import SECOND_NS
+from zactor.sim.launcher import Launcher
+from zactor.sim.nemesis import Nemesis
+from zactor.sim.world import Knobs, Log, Simulation
+from zactor.topology.model import Topology
+from zactor.topology.settings import typed_settings
+from zactor.topology.trials import FAULTS, Fault, Trial
+from zactor.workload import ANSWERED, BAD_ANSWER, FAILED, INVOKED, UNKNOWN, Workload
+
+Word = Literal["ok", "violation", "unknown", "stuck", "idle"]
+
+READY_NS = 60 * SECOND_NS
+STEP_NS = SECOND_NS // 10
+
+ENOUGH_S = 20
+ENOUGH_OPERATIONS = 200
+ENOUGH_CLASSES = 3
+ENOUGH_AFTER = 3
+"""What a seed needs to count (PROOF.md), and how many operations of each client must succeed after the healing."""
+
+EVENTS_MAX = 400_000
+"""Events in a tenth of a second of simulated time: more is a storm, in which nothing else gets on."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that decides a run besides the code: so it can be written down, changed, and run again."""
+
+    seed: int
+    knobs: Knobs
+    clients: tuple[int, ...]
+    faults: tuple[Fault, ...]
+    for_ns: int
+
+
+class Result(msgspec.Struct, kw_only=True):
+    """What became of a seed."""
+
+    seed: int
+    verdict: Word
+    because: str = ""
+    rule: str = ""  # the judge or the invariant that says so
+    trace: str = ""
+    events: int = 0
+    operations: int = 0
+    in_flight: int = 0
+    simulated_s: float = 0.0
+    faults: dict[str, int] = {}
+    acted: dict[str, int] = {}
+    marks: dict[str, int] = {}
+
+
+def plan_of(topology: Topology, seed: int) -> Plan:
+    """What a seed draws for a topology. A `nemesis` of the topology's own takes the place of the drawn faults."""
+    trial = trial_of(topology)
+    ground = Simulation(seed, Knobs(), 0)
+    chance = swarm.Chance(ground.stream("swarm"))
+    clients = chance.between(max(2, trial.clients - 1), trial.clients + 2)
+    nodes = [instance.name for process in topology.processes for instance in process.instances]
+    names = [f"@client-{number}" for number in range(clients)]
+    kinds = [kind for kind in FAULTS if kind not in ("refuse",) and (kind not in ("rot",) or trial.damage != 0)]
+    faults = topology.nemesis or swarm.draw_faults(ground.stream("faults"), nodes, names, trial.for_ns, kinds)
+    return Plan(
+        seed=seed,
+        knobs=swarm.draw_knobs(ground.stream("knobs")),
+        clients=tuple(range(clients)),
+        faults=faults,
+        for_ns=trial.for_ns,
+    )
+
+
+def trial_of(topology: Topology) -> Trial:
+    """What a topology says of its trials. Raises `UserError` when it says nothing."""
+    if topology.sim is None:
+        raise UserError(
+            f"{topology.file}: there is nothing to run: write sim: {{workload: KIND, judges: [NAME]}} into it"
+        )
+    return topology.sim
+
+
+def run(topology: Topology, plan: Plan, listen: Callable[[Log], None] | None = None) -> Result:
+    """Run a plan."""
+    enabled = gc.isenabled()
+    gc.disable()  # a Later that dies in a cycle is noticed whenever the collector comes by: no two runs alike
+    try:
+        with guarded():
+            return _Run(topology, plan, listen).run()
+    finally:
+        if enabled:
+            gc.enable()
+
+
+class _Over(Exception):  # noqa: N818 - it says that the run is
+    """The verdict is known before the end."""
+
+    def __init__(self, verdict: Word, because: str, rule: str = "") -> None:
+        super().__init__(because)
+        self.verdict: Word = verdict
+        self.because = because
+        self.rule = rule
+
+
+class _Run:
+    def __init__(self, topology: Topology, plan: Plan, listen: Callable[[Log], None] | None) -> None:
+        self._topology = topology
+        self._plan = plan
+        self._trial = trial_of(topology)
+        self._sim = sim = Simulation(plan.seed, plan.knobs, topology.peer_timeout_ns)
+        sim.listen.append(self._heard)
+        if listen is not None:
+            sim.listen.append(listen)
+        self._launcher = Launcher(sim, topology)
+        self._nemesis = Nemesis(sim, self._launcher, self._trial.damage)
+        self._nemesis.did = self._did
+        self.history = History(lambda: sim.now_ns, workload_kind(topology).model)
+        self._open: dict[tuple[str, int], int] = {}
+        self._answered: Counter[str] = Counter()
+        self._in_flight = 0
+        self._wrong: _Over | None = None
+        self._listener = listen
+
+    # --- the course of a run
+    def run(self) -> Result:
+        try:
+            self._course()
+            over = _Over("ok", "")
+        except _Over as end:
+            over = end
+        except SimulationEscape as escape:
+            over = _Over("violation", str(escape), "escape")
+        return self._result(over)
+
+    def _course(self) -> None:
+        sim, trial = self._sim, self._trial
+        self._launcher.start()
+        self._go_on(READY_NS, self._launcher.all_ready)
+        if not self._launcher.all_ready():
+            raise _Over("stuck", f"not ready after {READY_NS // SECOND_NS} s: {', '.join(self._launcher.missing())}")
+        names = [self._add_client(number) for number in self._plan.clients]
+        self._launcher.publish()
+        self._nemesis.schedule(self._plan.faults)
+        self._go_on(self._plan.for_ns)
+        self._nemesis.heal()
+        self._answered.clear()
+        self._go_on(trial.heal_ns, lambda: all(self._answered[name] >= ENOUGH_AFTER for name in names))
+        late = [name for name in names if self._answered[name] < ENOUGH_AFTER]
+        if late:
+            raise _Over("stuck", self._stuck(late), "progress")
+        self._judge()
+
+    def _add_client(self, number: int) -> str:
+        """A client, in a process of its own that the topology does not know."""
+        name = f"@client-{number}"
+        world = self._sim.boot(name, CLIENT_NUMBER, number + 1)
+        kind = workload_kind(self._topology)
+        given = typed_settings(kind, self._trial.settings) | {"number": number}
+        world.kernel.life.add(name, kind, given, links_of(kind, self._topology))
+        return name
+
+    def _go_on(self, span_ns: int, enough: Callable[[], bool] | None = None) -> None:
+        """Let time pass, a tenth of a second after the other, until something is wrong or there is enough."""
+        sim = self._sim
+        end_ns = sim.now_ns + span_ns
+        while sim.now_ns < end_ns and not (enough is not None and enough()):
+            before = sim.events
+            try:
+                sim.run_until(min(end_ns, sim.now_ns + STEP_NS))
+            except SimulationEscape:
+                raise
+            except Exception as error:
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                text = f"{type(error).__name__}: {error} ({place.filename}:{place.lineno})"
+                raise _Over("violation", f"zactor itself failed: {text}", "kernel") from error
+            if self._wrong is not None:
+                raise self._wrong
+            if sim.events - before > EVENTS_MAX:
+                raise _Over("stuck", f"{sim.events - before} events in 0.1 s; busiest: {self._busiest()}", "storm")
+
+    def _stuck(self, late: list[str]) -> str:
+        span_s = self._trial.heal_ns // SECOND_NS
+        missing = self._launcher.missing()
+        not_ready = f"; not ready: {', '.join(missing)}" if missing else ""
+        return f"{span_s} s after the healing {', '.join(late)} did not get on{not_ready}; busiest: {self._busiest()}"
+
+    def _busiest(self) -> str:
+        cells = [cell for world in self._sim.processes.values() if world.up for cell in world.kernel.cells.values()]
+        cells.sort(key=lambda cell: (-cell.handled, cell.name))
+        return ", ".join(f"{cell.name} ({cell.handled})" for cell in cells[:3])
+
+    # --- what is seen
+    def _heard(self, log: Log) -> None:
+        _, level, node, event, fields = log
+        history = self.history
+        if event == INVOKED:
+            call = history.invoke(node, fields["function"], *fields["arguments"], key=fields["key"])
+            self._open[node, fields["operation"]] = call
+        elif event in (ANSWERED, FAILED, UNKNOWN):
+            call = self._open.pop((node, fields["operation"]))
+            if event == ANSWERED:
+                self._answered[node] += 1
+                history.complete(call, fields["result"])
+            elif event == FAILED:
+                history.fail(call)
+            else:
+                history.unknown(call)
+        elif event == BAD_ANSWER:
+            self._accuse(f"{node}: {fields['because']}", "answer")
+        elif event == "handler_failed" and level == "error":
+            self._failed(node, fields)
+
+    def _failed(self, node: str, fields: dict[str, Any]) -> None:
+        """A handler raised: what is no failure that `zactor.errors` knows is a mistake in the code."""
+        kind = fields["error"].partition(": ")[2].partition(":")[0]
+        if node[:1] == "@" or kind in MISTAKES:
+            self._accuse(f"{fields['error']} (in {fields['where']} {fields['message']})", "mistake")
+
+    def _accuse(self, because: str, rule: str) -> None:
+        if self._wrong is None:
+            self._wrong = _Over("violation", because, rule)
+
+    def _did(self, fault: Fault, what: str) -> None:
+        if what == "done":
+            self._in_flight += len(self._open)
+        if self._listener is not None:
+            self._listener((self._sim.now_ns, "info", "nemesis", fault.do, {"what": what, "fault": str(fault)}))
+
+    # --- the verdict
+    def _judge(self) -> None:
+        pass
+
+    def _result(self, over: _Over) -> Result:
+        sim = self._sim
+        operations = self.history.operations()
+        finished = sum(operation.outcome == "ok" for operation in operations)
+        acted = {name: count for name, count in sorted(sim.acted.items()) if count}
+        faults = dict(sorted(self._nemesis.faults.items()))
+        verdict, because = over.verdict, over.because
+        if verdict == "ok":
+            idle = self._idle(finished, faults)
+            if idle:
+                verdict, because = "idle", idle
+        return Result(
+            seed=self._plan.seed,
+            verdict=verdict,
+            because=because,
+            rule=over.rule,
+            trace=sim.trace.hexdigest(),
+            events=sim.inputs(),
+            operations=finished,
+            in_flight=self._in_flight,
+            simulated_s=(sim.now_ns - SECOND_NS) / SECOND_NS,
+            faults=faults,
+            acted=acted,
+        )
+
+    def _idle(self, finished: int, faults: dict[str, int]) -> str:
+        """Why the seed does not count."""
+        if self._plan.for_ns < ENOUGH_S * SECOND_NS:
+            return f"{self._plan.for_ns / SECOND_NS:g} s of faults; a seed counts from {ENOUGH_S} s on"
+        if finished < ENOUGH_OPERATIONS:
+            return f"{finished} operations were finished; a seed counts from {ENOUGH_OPERATIONS} on"
+        if len(faults) < ENOUGH_CLASSES:
+            return f"{len(faults)} classes of faults acted; a seed counts from {ENOUGH_CLASSES} on"
+        return "" if self._in_flight else "no operation was in flight while a fault acted"
+
+
+MISTAKES = frozenset(
+    kind.__name__
+    for kind in (
+        AssertionError, AttributeError, IndexError, KeyError, NameError, RecursionError, RuntimeError, TypeError,
+        ValueError, ZeroDivisionError, NotImplementedError, UnboundLocalError,
+    )
+)  # fmt: skip
+
+
+def workload_kind(topology: Topology) -> type[Workload]:
+    """The class of a topology's workload. Raises `UserError`."""
+    name = trial_of(topology).workload
+    kind = registry.find(name, Path(topology.folder))
+    if not issubclass(kind, Workload):
+        raise UserError(f"sim.workload: {name} is a kind of nodes; expected one that is a zactor.workload.Workload")
+    return kind
+
+
+def links_of(kind: type[Actor], topology: Topology) -> dict[str, tuple[str, ...] | str]:
+    """The links of a workload: to the nodes that handle all that it sends by them. Raises `UserError`."""
+    found: dict[str, tuple[str, ...] | str] = {}
+    for role, link in describe(kind).links.items():
+        wanted = set(link.messages)
+        names = [
+            instance.name
+            for process in topology.processes
+            for instance in process.instances
+            if wanted <= set(describe(registry.find(instance.kind, Path(instance.folder))).messages.values())
+        ]
+        if not names and not link.optional:
+            sent = ", ".join(message.__name__ for message in link.messages)
+            raise UserError(f"sim.workload: nothing in this topology handles {sent}, which {kind.__name__} sends")
+        if names:
+            found[role] = tuple(names) if link.many else names[0]
+    return found
