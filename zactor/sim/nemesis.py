@@ -29,7 +29,9 @@ class Nemesis:
         self.faults: Counter[str] = Counter()
         self.spared: Counter[str] = Counter()
         self.did: Callable[[Fault, str], None] = lambda _fault, _what: None
-        self._homes = {each.name: name for name, member in launcher.members.items() for each in member.process.instances}
+        self._homes = {
+            each.name: name for name, member in launcher.members.items() for each in member.process.instances
+        }
 
     def schedule(self, faults: Sequence[Fault]) -> None:
         """Do them at their times, counted from now."""

@@ -113,7 +113,7 @@ def run(topology: Topology, plan: Plan, listen: Callable[[Log], None] | None = N
             gc.enable()
 
 
-class _Over(Exception):  # noqa: N818 - it says that the run is
+class _Over(Exception):
     """The verdict is known before the end."""
 
     def __init__(self, verdict: Word, because: str, rule: str = "") -> None:

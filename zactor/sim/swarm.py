@@ -49,7 +49,9 @@ def draw_knobs(stream: random.Random) -> Knobs:
     )
 
 
-def draw_faults(stream: random.Random, nodes: list[str], clients: list[str], span_ns: int, kinds: list[str]) -> tuple[Fault, ...]:
+def draw_faults(
+    stream: random.Random, nodes: list[str], clients: list[str], span_ns: int, kinds: list[str]
+) -> tuple[Fault, ...]:
     """A schedule for `span_ns`: some of these kinds, done to these nodes, and to the ways between all."""
     chance = Chance(stream)
     count = chance.between(min(CLASSES_MIN, len(kinds)), len(kinds))

@@ -259,7 +259,9 @@ class ProcessWorld:
             return
         queue = self._queues.setdefault(operation.folder, deque())
         if not queue and isinstance(operation, Append | Write) and len(operation.data) <= INLINE_BYTES:
-            sim.push(sim.now_ns + machine.span_ns(sim.knobs.disk_ns), self._complete, token, *machine.attempt(operation))
+            sim.push(
+                sim.now_ns + machine.span_ns(sim.knobs.disk_ns), self._complete, token, *machine.attempt(operation)
+            )
             return
         queue.append((token, operation))
         if len(queue) == 1:
