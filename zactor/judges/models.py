@@ -1,0 +1,147 @@
+"""What a system would do if it did one operation after the other: the specifications that histories are judged by.
+
+A model is a value without state of its own. `step` takes a state and a call and says whether the call can have
+been answered as it was, and the state after it. States are immutable and hashable: the search comes back to them,
+and remembers where it has been. A plugin brings its own (`MODELS` in its package, entry points, `./file.py:Model`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any, Protocol
+
+from zactor.judges.history import Call
+
+
+class Model(Protocol):
+    """A sequential specification.
+
+    `reads` are the functions that never change a state, `writes` all others that the model knows. `initial` is the
+    state before the first operation. Operations of different `partition` share no state, so that they can be
+    judged apart.
+    """
+
+    reads: frozenset[str]
+    writes: frozenset[str]
+    initial: Any
+
+    def step(self, state: Any, call: Call) -> tuple[bool, Any]:
+        """Whether the call can be answered so in this state, and the state after it.
+
+        A call whose answer is unknown fits every state (`call.answered` is always True); what it would have
+        done there is the next state.
+        """
+        ...
+
+    def partition(self, call: Call) -> Hashable:
+        """What the call touches, mostly its key."""
+        ...
+
+
+class Keyed:
+    """What models of independent keys have in common."""
+
+    def partition(self, call: Call) -> Hashable:
+        """Each key is on its own."""
+        return call.key
+
+
+class Register(Keyed):
+    """One value a key: `write value`, `read`. Nothing was written: None. Herlihy and Wing 1990, section 2."""
+
+    reads = frozenset({"read"})
+    writes = frozenset({"write"})
+    initial: Any = None
+
+    def step(self, state: Any, call: Call) -> tuple[bool, Any]:
+        if call.function == "read":
+            return call.answered(state), state
+        return True, call.arguments[0]
+
+
+class CompareAndSet(Register):
+    """A register with `cas expected value`, which answers whether it was as expected, and was set."""
+
+    writes = frozenset({"write", "cas"})
+
+    def step(self, state: Any, call: Call) -> tuple[bool, Any]:
+        if call.function != "cas":
+            return super().step(state, call)
+        expected, value = call.arguments
+        return call.answered(state == expected), value if state == expected else state
+
+
+class KeyValue(Keyed):
+    """`get`, `put value`, `delete` and `append value`, which adds to text, or to a list; a missing key is None."""
+
+    reads = frozenset({"get"})
+    writes = frozenset({"put", "append", "delete"})
+    initial: Any = None
+
+    def step(self, state: Any, call: Call) -> tuple[bool, Any]:
+        match call.function:
+            case "get":
+                return call.answered(state), state
+            case "put":
+                return True, call.arguments[0]
+            case "append":
+                return True, call.arguments[0] if state is None else state + call.arguments[0]
+        return True, None
+
+
+class Counter(Keyed):
+    """`add amount`, answered by nothing or by the sum after it, and `read`. Starts at 0."""
+
+    reads = frozenset({"read"})
+    writes = frozenset({"add"})
+    initial: Any = 0
+
+    def step(self, state: Any, call: Call) -> tuple[bool, Any]:
+        if call.function == "read":
+            return call.answered(state), state
+        after = state + call.arguments[0]
+        return call.result is None or call.answered(after), after
+
+
+class Lock(Keyed):
+    """A mutex with an owner: `acquire owner`, `release owner`.
+
+    Both answer whether they succeeded; None counts as yes. A lock that is held cannot be acquired, not even by its
+    owner, and only its owner can release it.
+    """
+
+    reads: frozenset[str] = frozenset()
+    writes = frozenset({"acquire", "release"})
+    initial: Any = None
+
+    def step(self, state: Any, call: Call) -> tuple[bool, Any]:
+        owner = call.arguments[0]
+        before, after = (None, owner) if call.function == "acquire" else (owner, None)
+        succeeds = state == before
+        return call.answered(succeeds) or (succeeds and call.result is None), after if succeeds else state
+
+
+class Queue(Keyed):
+    """First in, first out: `enqueue value`, `dequeue`, which answers None when the queue is empty."""
+
+    reads: frozenset[str] = frozenset()
+    writes = frozenset({"enqueue", "dequeue"})
+    initial: Any = ()
+
+    def step(self, state: Any, call: Call) -> tuple[bool, Any]:
+        if call.function == "enqueue":
+            return True, (*state, call.arguments[0])
+        if not state:
+            return call.answered(None), state
+        return call.answered(state[0]), state[1:]
+
+
+BUILT_IN: dict[str, Model] = {
+    "register": Register(),
+    "cas": CompareAndSet(),
+    "kv": KeyValue(),
+    "counter": Counter(),
+    "lock": Lock(),
+    "queue": Queue(),
+}
+"""The models that come with zactor, by the names that a history or a command gives."""
