@@ -15,7 +15,7 @@ from zactor.launchers.folders import AlreadyRunning, Home, Lock, command_name, h
 from zactor.topology.model import Topology
 from zactor.units import parse_duration
 
-OK, FAILED, USAGE, NOT_RUNNING, DEADLINE, INTERRUPTED = 0, 1, 2, 5, 124, 130
+OK, FAILED, USAGE, VIOLATION, NOT_RUNNING, DEADLINE, INTERRUPTED = 0, 1, 2, 3, 5, 124, 130
 
 TopologyOption = Annotated[
     str | None,

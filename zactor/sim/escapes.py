@@ -52,7 +52,7 @@ _NAMES: list[tuple[Any, tuple[str, ...], str]] = [
 
 
 def stand_in(operation: Call | InThread) -> tuple[Any, BaseException | None]:
-    """What `self.call` and `self.in_thread` give here: a thread's function runs at once, a library's coroutine cannot."""
+    """What `self.call` and `self.in_thread` give: a thread's function runs at once, a library's coroutine cannot."""
     name = getattr(operation.function, "__qualname__", repr(operation.function))
     if isinstance(operation, Call):
         return None, SimulationEscape(f"self.call({name}): the coroutine of a library cannot run in a simulation")

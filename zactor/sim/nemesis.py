@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from zactor.message import Message
 from zactor.sim.launcher import Launcher
 from zactor.sim.trace import FAULT
 from zactor.sim.world import ProcessWorld, Simulation
@@ -69,10 +68,9 @@ class Nemesis:
         names = self.processes(fault.nodes)
         sim.trace.value(sim.now_ns, 0, FAULT, str(fault))
         if fault.others:
-            pairs = self._pairs(fault, names)
-            done = self._shake(fault, pairs)
+            done = bool(self._shake(fault, self._pairs(fault, names)))
         else:
-            done = [name for name in names if not _is_client(name) and self._hit(fault, name)]
+            done = [name for name in names if not _is_client(name) and self._hit(fault, name)] != []
         if done:
             self.faults[kind] += 1
         self.did(fault, "done" if done else "spared")
@@ -134,7 +132,7 @@ class Nemesis:
             case "misdirect":
                 machine.misdirected_reads += fault.times
             case "rot":
-                return any([machine.rot() is not None for _ in range(fault.times)])
+                return [machine.rot() for _ in range(fault.times)] != [None] * fault.times
             case "step":
                 clock.offset_ns += fault.by_ns
             case "drift":
@@ -187,11 +185,3 @@ class Nemesis:
 
 def _is_client(name: str) -> bool:
     return name[:1] == "@"
-
-
-def wire_names() -> set[str]:
-    """The names of all kinds of messages that were imported."""
-    kinds = [Message]
-    for kind in kinds:
-        kinds += kind.__subclasses__()
-    return {kind.wire for kind in kinds[1:]}

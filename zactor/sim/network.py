@@ -30,8 +30,19 @@ LOOPBACK_NS = 50_000
 class Way:
     """From one process to another. A `plain` way has none of the faults that are set here."""
 
-    __slots__ = ("base_ns", "doubles", "extra_ns", "held", "jitter_ns", "last_ns", "loses", "plain", "refused", "reorders",
-                 "shut")  # fmt: skip
+    __slots__ = (
+        "base_ns",
+        "doubles",
+        "extra_ns",
+        "held",
+        "jitter_ns",
+        "last_ns",
+        "loses",
+        "plain",
+        "refused",
+        "reorders",
+        "shut",
+    )
 
     def __init__(self, base_ns: int, jitter_ns: int) -> None:
         self.base_ns = base_ns
@@ -126,7 +137,7 @@ class Network:
         route = Route.parse(to) if "#" in to else None
         if route is not None or to[:1] == "@":
             opener = self._sim.processes.get(to if route is None else route.process)
-            found = None if opener is None else opener.directions.get(world.process)
+            found: Direction | None = None if opener is None else opener.directions.get(world.process)
             if found is None or found.target is not world or (route and found.connection.token != route.token):
                 return None
             if route is None:
@@ -185,7 +196,7 @@ class Network:
 
     # --- faults
     def cut(self, source: str, target: str) -> bool:
-        """Break the connection that one process has to another: what is on it is lost. Returns whether there was one."""
+        """Break the connection that one process has to another: what is on it is lost. Returns whether it had one."""
         world = self._sim.processes.get(source)
         direction = None if world is None else world.directions.get(target)
         if world is None or direction is None or direction.connection.opener is not world:

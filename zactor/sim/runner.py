@@ -19,19 +19,26 @@ from zactor import registry
 from zactor.actor import Actor, describe
 from zactor.errors import UserError
 from zactor.judges.history import History
+from zactor.judges.linearizability import LINEARIZABLE, SEQUENTIAL, judge_order
+from zactor.judges.models import BUILT_IN
+from zactor.judges.verdict import lines
 from zactor.message import CLIENT_NUMBER
 from zactor.sim import swarm
 from zactor.sim.escapes import SimulationEscape, guarded
-from zactor.sim.heap import SECOND_NS
+from zactor.sim.heap import SECOND_NS, Chance
 from zactor.sim.launcher import Launcher
 from zactor.sim.nemesis import Nemesis
 from zactor.sim.world import Knobs, Log, Simulation
 from zactor.topology.model import Topology
+from zactor.topology.placement import with_replicas
 from zactor.topology.settings import typed_settings
 from zactor.topology.trials import FAULTS, Fault, Trial
 from zactor.workload import ANSWERED, BAD_ANSWER, FAILED, INVOKED, UNKNOWN, Workload
 
 Word = Literal["ok", "violation", "unknown", "stuck", "idle"]
+
+CRITERIA = {"linearizable": LINEARIZABLE, "sequential": SEQUENTIAL}
+"""The judges that a topology may name."""
 
 READY_NS = 60 * SECOND_NS
 STEP_NS = SECOND_NS // 10
@@ -52,6 +59,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     knobs: Knobs
     clients: tuple[int, ...]
+    replicas: dict[str, int]
     faults: tuple[Fault, ...]
     for_ns: int
 
@@ -77,8 +85,10 @@ def plan_of(topology: Topology, seed: int) -> Plan:
     """What a seed draws for a topology. A `nemesis` of the topology's own takes the place of the drawn faults."""
     trial = trial_of(topology)
     ground = Simulation(seed, Knobs(), 0)
-    chance = swarm.Chance(ground.stream("swarm"))
+    chance = Chance(ground.stream("swarm"))
     clients = chance.between(max(2, trial.clients - 1), trial.clients + 2)
+    replicas = {name: chance.between(*bounds) for name, bounds in trial.replicas.items()}
+    topology = with_replicas(topology, replicas)
     nodes = [instance.name for process in topology.processes for instance in process.instances]
     names = [f"@client-{number}" for number in range(clients)]
     kinds = [kind for kind in FAULTS if kind not in ("refuse",) and (kind not in ("rot",) or trial.damage != 0)]
@@ -87,6 +97,7 @@ def plan_of(topology: Topology, seed: int) -> Plan:
         seed=seed,
         knobs=swarm.draw_knobs(ground.stream("knobs")),
         clients=tuple(range(clients)),
+        replicas=replicas,
         faults=faults,
         for_ns=trial.for_ns,
     )
@@ -101,13 +112,26 @@ def trial_of(topology: Topology) -> Trial:
     return topology.sim
 
 
+def check(topology: Topology) -> None:
+    """Raise `UserError` for what would make every seed useless: judges, models and links that there are not."""
+    trial = trial_of(topology)
+    kind = workload_kind(topology)
+    links_of(kind, topology)
+    if kind.model not in BUILT_IN:
+        raise UserError(f"{kind.__name__}.model: there is no model {kind.model!r}; there are {', '.join(BUILT_IN)}")
+    for name in trial.judges:
+        if name not in CRITERIA:
+            hint = registry.did_you_mean(name, CRITERIA) or f" There are: {', '.join(CRITERIA)}."
+            raise UserError(f"sim.judges: there is no judge {name!r}.{hint}")
+
+
 def run(topology: Topology, plan: Plan, listen: Callable[[Log], None] | None = None) -> Result:
     """Run a plan."""
     enabled = gc.isenabled()
     gc.disable()  # a Later that dies in a cycle is noticed whenever the collector comes by: no two runs alike
     try:
         with guarded():
-            return _Run(topology, plan, listen).run()
+            return _Run(with_replicas(topology, plan.replicas), plan, listen).run()
     finally:
         if enabled:
             gc.enable()
@@ -154,7 +178,7 @@ class _Run:
         return self._result(over)
 
     def _course(self) -> None:
-        sim, trial = self._sim, self._trial
+        trial = self._trial
         self._launcher.start()
         self._go_on(READY_NS, self._launcher.all_ready)
         if not self._launcher.all_ready():
@@ -249,7 +273,11 @@ class _Run:
 
     # --- the verdict
     def _judge(self) -> None:
-        pass
+        model = BUILT_IN[workload_kind(self._topology).model]
+        for name in self._trial.judges:
+            verdict = judge_order(self.history.operations(), model, CRITERIA[name])
+            if verdict.word != "ok":
+                raise _Over(verdict.word, "\n".join(lines(verdict)), name)
 
     def _result(self, over: _Over) -> Result:
         sim = self._sim

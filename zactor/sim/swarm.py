@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import random
 
-import msgspec
-
 from zactor.sim.heap import MILLISECOND_NS, SECOND_NS, Chance
 from zactor.sim.world import Knobs
 from zactor.topology.trials import FAULTS, Fault
@@ -22,18 +20,10 @@ CLASSES_MIN = 4
 
 FAULTS_MAX = 400
 
-GAPS_NS = tuple(span * MILLISECOND_NS for span in (100, 250, 600, 1500))
-LATENCIES_NS = (50_000, 200_000, 1_000_000, 10_000_000, 40_000_000)
+GAPS_NS = tuple(span * MILLISECOND_NS for span in (250, 600, 1500, 3000))
+LATENCIES_NS = (50_000, 200_000, 1_000_000, 5_000_000, 15_000_000)
 SYNCS_NS = (200_000, 1_000_000, 5_000_000, 20_000_000)
 TURNS_NS = (2_000, 20_000, 200_000)
-
-
-class Draw(msgspec.Struct, frozen=True):
-    """What was drawn for a seed."""
-
-    knobs: Knobs
-    clients: int
-    faults: tuple[Fault, ...]
 
 
 def draw_knobs(stream: random.Random) -> Knobs:

@@ -189,7 +189,7 @@ class ProcessWorld:
             self.kernel.disconnected(source, "its connection has ended")
 
     def use_book(self, nodes: dict[str, str], entries: dict[str, Entry]) -> None:
-        """The launcher's book: connections to other incarnations than before end, and the first one starts the nodes."""
+        """The launcher's book: connections to incarnations that are gone end, and the first one starts the nodes."""
         if self._is_away(self.use_book, nodes, entries):
             return
         known = {process: entry.incarnation for process, entry in entries.items() if entry.reachable}

@@ -82,7 +82,8 @@ class TrialReader:
             node = self._nodes.get(name)
             if node is None or node.replicas is None:
                 known = [each.name for each in self._nodes.values() if each.replicas is not None]
-                hint = did_you_mean(name, known) or f" Those with replicas are: {', '.join(known) or 'none'}."
+                listed = ", ".join(known) if known else "none"
+                hint = did_you_mean(name, known) or f" Those with replicas are: {listed}."
                 self._report.add(
                     tree.keys[name], join(path, name), f"there is no node {word(name)} with replicas.", hint
                 )
@@ -101,9 +102,7 @@ class TrialReader:
     def _damage(self, tree: Tree, path: str) -> int | None:
         if tree.value == "unbounded":
             return None
-        if type(tree.value) is not int or tree.value < 0:
-            self._report.add(tree.at, path, f"expected a number of nodes or unbounded, found {word(tree.value)}")
-        return tree.value if isinstance(tree.value, int) else 0
+        return self._number(tree, path, 0, REPLICA_COUNT_MAX)
 
     # --- nemesis
     def nemesis(self, tree: Tree) -> tuple[Fault, ...]:
@@ -206,10 +205,11 @@ class TrialReader:
         return tuple(self._text(each, join(path, index)) for index, each in enumerate(tree.value))
 
     def _number(self, tree: Tree, path: str, first: int, last: int) -> int:
-        if type(tree.value) is not int or not first <= tree.value <= last:
-            self._expected(tree.at, path, f"a number from {first} to {last}", tree.value)
+        number: Any = tree.value
+        if type(number) is not int or not first <= number <= last:
+            self._expected(tree.at, path, f"a number from {first} to {last}", number)
             return first
-        return tree.value
+        return number
 
     def _percent(self, tree: Tree, path: str) -> int:
         text = str(tree.value)

@@ -15,7 +15,7 @@ Aim = Literal["node", "between"]
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """A kind of fault: whether it is done to nodes or to the ways between them, and the words that it needs and takes."""
+    """A kind of fault: whether it is done to nodes or to the ways between them, and which words it needs and takes."""
 
     aim: Aim
     needs: tuple[str, ...] = ()
