@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +23,7 @@ from zactor.sim import runner
 from zactor.sim.bundle import Bundle, is_bundle, read_bundle
 from zactor.sim.runner import Plan, Result
 from zactor.sim.shrink import shrink
+from zactor.sim.world import Log
 from zactor.topology.model import Topology
 from zactor.topology.read import load
 
@@ -86,10 +88,10 @@ def _results(topology: Topology, numbers: range, jobs: int, limit_s: float | Non
         rest = iter(numbers)
         while True:
             while len(waiting) < 2 * jobs and (end_s is None or time.monotonic() <= end_s):
-                number = next(rest, None)
-                if number is None:
+                numbers_left = list(islice(rest, 1))
+                if not numbers_left:
                     break
-                waiting.append(pool.submit(_one, topology.file, number))
+                waiting.append(pool.submit(_one, topology.file, numbers_left[0]))
             if not waiting:
                 return
             yield waiting.pop(0).result()
@@ -106,7 +108,7 @@ def _stories(topology: Topology, numbers: range) -> Iterator[Result]:
         yield runner.run(topology, runner.plan_of(topology, number), _tell)
 
 
-def _tell(log: runner.Log) -> None:
+def _tell(log: Log) -> None:
     """One line of a story."""
     at_ns, _, node, event, fields = log
     plain = {name: value for name, value in fields.items() if name not in ("hlc", "message_id", "cause", "traceback")}

@@ -174,7 +174,10 @@ class Nemesis:
                 case "lose" | "double" | "reorder":
                     name = f"{fault.do}s"
                     setattr(way, name, fault.rate)
-                    self._later(fault, self._restore, way, name, 0)
+                    if fault.do == "lose":
+                        self._later(fault, network.lose_no_more, source, target)
+                    else:
+                        self._later(fault, self._restore, way, name, 0)
             way.judge()
         return pairs
 

@@ -6,7 +6,8 @@ its way when a process dies or the connection is cut is lost; whoever took frame
 The opener does not: it goes on by a new connection of the same name, and only after `disconnect` by one of another
 token. What is sent into a partition waits there, as in the buffers of TCP.
 
-Adversarial ways lose, double and reorder frames as no ZeroMQ does; the kernel must find that out by their numbers.
+Adversarial ways lose, double and reorder frames as no ZeroMQ does; the kernel must find that out by their numbers. When
+a way that has lost frames gets better, its connection ends: the last frame of all would be missed by nobody.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Way:
         "base_ns",
         "doubles",
         "extra_ns",
+        "has_lost",
         "held",
         "jitter_ns",
         "last_ns",
@@ -53,6 +55,7 @@ class Way:
         self.held: list[Any] = []  # what waits for its opening: (direction, lane, frame, blobs) or (direction, None)
         self.extra_ns = 0
         self.loses = self.doubles = self.reorders = 0  # in a hundred
+        self.has_lost = False
         self.refused: tuple[bytes, ...] = ()  # kinds of messages that do not pass
 
     def judge(self) -> None:
@@ -237,10 +240,22 @@ class Network:
             else:
                 self._pass(direction, lane, frame, blobs)
 
+    def lose_no_more(self, source: str, target: str) -> None:
+        """Frames that were lost were lost with their connection, in the end: no other loss goes unnoticed for ever."""
+        way = self.way(source, target)
+        way.loses = 0
+        way.judge()
+        if way.has_lost:
+            way.has_lost = False
+            self.cut(source, target)
+            if target[:1] == "@":
+                self.cut(target, source)
+
     def heal(self) -> None:
         """Take all faults back."""
         for (source, target), way in self._ways.items():
-            way.extra_ns = way.loses = way.doubles = way.reorders = 0
+            self.lose_no_more(source, target)
+            way.extra_ns = way.doubles = way.reorders = 0
             way.refused = ()
             while way.shut:
                 self.open(source, target)
@@ -258,6 +273,7 @@ class Network:
             return
         if way.loses and chance.percent(way.loses):
             self._acted["lose"] += 1
+            way.has_lost = True
             return
         self._pass(direction, lane, frame, blobs)
         if way.doubles and chance.percent(way.doubles):
