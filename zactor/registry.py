@@ -16,6 +16,7 @@ import difflib
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 import os
 import pkgutil
 import sys
@@ -34,6 +35,8 @@ T = TypeVar("T")
 SHIPPED = "nodes"
 KINDS_GROUP = "zactor.nodes"
 COMMANDS_GROUP = "zactor.commands"
+MODELS_GROUP = "zactor.models"
+INVARIANTS_GROUP = "zactor.invariants"
 
 WORD_LENGTH_MAX = 64
 """Characters of a word for which a near one is looked for: a longer one is no slip of the fingers."""
@@ -48,7 +51,7 @@ def find(kind: str, base: Path | None) -> type[Actor]:
     Raises `UserError` for a kind that nobody brings (with the nearest name, or else the list of all), for a
     file that cannot be taken, and for code that fails, with its file and line.
     """
-    if ".py:" in kind or kind.startswith((".", "/")):
+    if _is_file(kind):
         found, folder = _from_file(kind, base)
     else:
         found, folder = _from_plugins(kind), None
@@ -67,19 +70,26 @@ def broken() -> dict[str, str]:
 
 
 def commands() -> dict[str, str]:
-    """The groups of verbs that kinds bring: name to `module:attribute` of a typer app, not imported yet.
+    """The groups of verbs that kinds bring: name to `module:attribute` of a typer app, not imported yet."""
+    return _announced("COMMANDS", COMMANDS_GROUP)
 
-    Groups that ship with zactor win over those of other distributions. A package that cannot be imported has
-    none; `broken` says why.
-    """
-    found: dict[str, str] = {}
-    unusable = broken()
-    for plugin in _shipped():
-        if plugin not in unusable:
-            found |= getattr(importlib.import_module(f"{SHIPPED}.{plugin}"), "COMMANDS", {})
-    for entry_point in importlib.metadata.entry_points(group=COMMANDS_GROUP):
-        found.setdefault(entry_point.name, entry_point.value)
-    return found
+
+def models() -> dict[str, str]:
+    """The models for judging histories that kinds bring: full name to `module:attribute`, not imported yet."""
+    return _announced("MODELS", MODELS_GROUP)
+
+
+def invariants() -> dict[str, str]:
+    """The invariants that kinds bring: full name to `module:attribute`, not imported yet."""
+    return _announced("INVARIANTS", INVARIANTS_GROUP)
+
+
+def load(where: str, base: Path | None) -> Any:
+    """What `module:attribute` means, or `./file.py:name` relative to a folder. Raises `UserError`."""
+    if _is_file(where):
+        return _in_file(where, base, "class")[0]
+    module, _, attribute = where.partition(":")
+    return _guarded(f"{where} cannot be loaded", None, lambda: getattr(importlib.import_module(module), attribute))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -91,6 +101,21 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 # --- packages below `nodes`, and installed distributions
+def _announced(table: str, group: str) -> dict[str, str]:
+    """What packages name in a table, and other distributions in a group of entry points; the shipped ones win.
+
+    A package that cannot be imported has none; `broken` says why.
+    """
+    found: dict[str, str] = {}
+    unusable = broken()
+    for plugin in _shipped():
+        if plugin not in unusable:
+            found |= getattr(importlib.import_module(f"{SHIPPED}.{plugin}"), table, {})
+    for entry_point in importlib.metadata.entry_points(group=group):
+        found.setdefault(entry_point.name, entry_point.value)
+    return found
+
+
 def _shipped() -> list[str]:
     package = importlib.import_module(SHIPPED)
     return [module.name for module in pkgutil.iter_modules(package.__path__) if module.ispkg]
@@ -146,24 +171,36 @@ def _from_plugins(kind: str) -> type[Actor]:
 
 
 # --- files
+def _is_file(name: str) -> bool:
+    return ".py:" in name or name.startswith((".", "/"))
+
+
 def _from_file(kind: str, base: Path | None) -> tuple[type[Actor], Path]:
     """The class in a file, and the file's folder."""
-    file, colon, name = kind.rpartition(":")
+    found, path = _in_file(kind, base, "Actor", _is_kind)
+    if not _is_kind(found):
+        raise UserError(f"{kind.rpartition(':')[2]!r} in {path} is no subclass of Actor")
+    assert isinstance(found, type)
+    return found, path.parent
+
+
+def _in_file(
+    reference: str, base: Path | None, what: str, wanted: Callable[[Any], bool] = inspect.isclass
+) -> tuple[Any, Path]:
+    """What a file has under a name, and the file; who misspells it is shown what the file has that is wanted."""
+    file, colon, name = reference.rpartition(":")
     if not colon or not file.endswith(".py") or not name:
-        raise UserError(f"{kind!r} names no class in a file; expected the form ./greeter.py:Greeter")
+        raise UserError(f"{reference!r} names no class in a file; expected the form ./greeter.py:Greeter")
     if base is None:
-        raise UserError(f"{kind!r} is relative to a topology's folder, and here is none")
+        raise UserError(f"{reference!r} is relative to a topology's folder, and here is none")
     path = Path(os.path.abspath(base / file))
     module = _load(path)
     found = getattr(module, name, None)
     if found is None:
-        here = [word for word, value in vars(module).items() if _is_kind(value)]
-        listed = f" It has: {', '.join(sorted(here)) or 'no Actor'}."
+        here = [word for word, value in vars(module).items() if wanted(value)]
+        listed = f" It has: {', '.join(sorted(here)) or f'no {what}'}."
         raise UserError(f"there is no {name!r} in {path}.{did_you_mean(name, here) or listed}")
-    if not _is_kind(found):
-        raise UserError(f"{name!r} in {path} is no subclass of Actor")
-    assert isinstance(found, type)
-    return found, path.parent
+    return found, path
 
 
 def _load(path: Path) -> ModuleType:

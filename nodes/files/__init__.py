@@ -13,4 +13,8 @@ KINDS: dict[str, type[Actor]] = {
     "files.server": FileServer,
     "files.workload": FilesWorkload,
 }
+INVARIANTS = {
+    "files.chunks_are_sealed": "nodes.files.invariants:chunks_are_sealed",
+    "files.ids_are_given_once": "nodes.files.invariants:ids_are_given_once",
+}
 COMMANDS = {"fs": "nodes.files.cli:app"}

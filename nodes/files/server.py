@@ -110,6 +110,14 @@ class FileServer(Actor):
             await self._keep_volume()
         self.log.info("chunks_found", sealed=len(self._sealed), partial=len(self._partials), bytes=self._used)
 
+    def sealed_size(self, chunk: int) -> int | None:
+        """Bytes of the file of a sealed chunk; None when there is none."""
+        return self._sealed.get(chunk)
+
+    def last_chunk(self) -> int:
+        """The highest id of a chunk here; 0 when there is none."""
+        return max((*self._sealed, *self._partials), default=0)
+
     # --- writing
     @on(interleave=True)
     async def write_chunk(self, message: WriteChunk) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from io import BytesIO
 
-from zactor.errors import ActorFailed, ActorStopped, AskTimeout, ConnectionLost, Failure, Overloaded
+from zactor.errors import ActorFailed, ActorStopped, AskTimeout, ConnectionLost, Corrupt, Failure, Overloaded
 from zactor.message import Ref
 from zactor.workload import Workload
 
@@ -19,6 +19,9 @@ MAYBE = (ConnectionLost, AskTimeout, ActorFailed, ActorStopped, Overloaded)
 """Failures after which it may have happened all the same."""
 
 CLIENTS_MAX = 64
+LOOKS, LOOK_S = 10, 0.5
+"""How often a file is looked at again that cannot be read."""
+
 LARGE = 300_000
 """Bytes of which a large file has at least: more than one piece."""
 
@@ -77,6 +80,9 @@ class FilesWorkload(Workload):
             await users.get(path, sink)
         except NotFound:
             self.answered(operation, None)
+        except Corrupt as error:
+            self.failed(operation, error)
+            await self._look_again(users, path, str(error))
         except Failure as error:
             self.failed(operation, error)
         else:
@@ -84,6 +90,21 @@ class FilesWorkload(Workload):
             if content != content_of(len(content)):
                 self.bad_answer(f"{path}: {len(content)} bytes that nobody put")
             self.answered(operation, len(content))
+
+    async def _look_again(self, users: FilesClient, path: str, because: str) -> None:
+        """A disk may err once; a file that stays unreadable is lost."""
+        for _ in range(LOOKS):
+            await self.sleep(LOOK_S)
+            try:
+                await users.get(path, BytesIO())
+            except Corrupt as error:
+                if str(error) != because:
+                    return
+            except Failure:
+                return
+            else:
+                return
+        self.bad_answer(f"{path} is lost: {because}")
 
     async def _list(self, users: FilesClient) -> None:
         """One answer says of every file whether it is there, and which one."""

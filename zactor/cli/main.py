@@ -28,6 +28,7 @@ _VERBS = {
     "kinds": "know",
     "logs": "runs",
     "sim": "sim",
+    "judge": "judge",
 }
 
 

@@ -10,9 +10,12 @@ history from which they were simply removed would not: without its write, every 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from typing import TypeVar
 
 from zactor.judges.history import Operation
 from zactor.judges.search import NEVER
+
+T = TypeVar("T")
 
 Try = Callable[[Collection[int]], list[int] | None]
 """Looks for an order when everything is demanded of those with these ids and nothing of the others.
@@ -27,12 +30,17 @@ def smallest(operations: Sequence[Operation], last: int, attempt: Try) -> tuple[
     `last` is the id of the operation behind which no order leads.
     """
     kept = _enough(_nearest(operations, last), attempt)
+    needed = set(reduced(kept, lambda some: attempt(some) is None))
+    return tuple(operation for operation in operations if operation.id in needed)
+
+
+def reduced(kept: list[T], shows_it: Callable[[list[T]], bool]) -> list[T]:
+    """A part that still shows it, of which nothing can be left out. What `kept` shows, more would show, too."""
     size = len(kept)
     while size > 1:
         size = (size + 1) // 2
-        kept = _without_chunks(kept, size, lambda some: attempt(some) is None)
-    needed = set(kept)
-    return tuple(operation for operation in operations if operation.id in needed)
+        kept = _without_chunks(kept, size, shows_it)
+    return kept
 
 
 def _nearest(operations: Sequence[Operation], last: int) -> list[int]:
@@ -61,7 +69,7 @@ def _enough(nearest: Sequence[int], attempt: Try) -> list[int]:
     return kept
 
 
-def _without_chunks(kept: list[int], size: int, shows_it: Callable[[list[int]], bool]) -> list[int]:
+def _without_chunks(kept: list[T], size: int, shows_it: Callable[[list[T]], bool]) -> list[T]:
     """Leave out chunks of that size as long as one can be left out."""
     index = 0
     while index < len(kept):

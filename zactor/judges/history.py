@@ -222,7 +222,7 @@ def read(lines: Iterable[bytes], name: str) -> Recorded:
     for number, line in enumerate(rest, start=2):
         problem = _take(story, line)
         if problem is not None:
-            damage = f"{name}:{number}: {problem}; what stands before this line can be judged, and nothing after it"
+            damage = f"{name}:{number}: {problem}"
             break
     return Recorded(header.model, list(story.operations.values()), story.events, damage)
 

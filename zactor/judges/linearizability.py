@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from zactor.errors import UserError
 from zactor.judges.counterexample import smallest
 from zactor.judges.history import Call, Operation
 from zactor.judges.models import Model
@@ -52,7 +53,15 @@ SEQUENTIAL = Criterion("sequentially consistent", real_time=False)
 def judge_order(
     operations: Sequence[Operation], model: Model, criterion: Criterion, steps_max: int = STEPS_MAX
 ) -> Verdict:
-    """Look for the orders that the criterion demands. Raises `UserError` when the model raises."""
+    """Look for the orders that the criterion demands.
+
+    Raises `UserError` when the model does not know an operation, or raises.
+    """
+    for operation in operations:
+        if operation.call.function not in model.reads | model.writes:
+            known = ", ".join(sorted(model.reads | model.writes))
+            found = f"operation {operation.id} is '{operation.call}'"
+            raise UserError(f"{type(model).__name__} knows {known}; {found}: is this the model of that history?")
     if criterion != LINEARIZABLE:
         # The stronger one is found sooner.
         verdict = judge_order(operations, model, LINEARIZABLE, steps_max // 4)
@@ -124,14 +133,15 @@ class _Case:
         for operation in operations:
             free = demanded is not None and operation.id not in demanded
             optional = free or operation.completed is None
-            if optional and operation.call.function in self._model.reads:
+            only_reads = operation.call.function in self._model.reads
+            if optional and only_reads:
                 continue  # it shows nothing and changes nothing
             call = operation.call
             if free and call.known:
                 call = msgspec.structs.replace(call, result=None, known=False)
             start = -1 if free else rank[self._start(operation)]
             end = NEVER if optional else rank[_end(operation)]
-            items.append((operation.client, Item(operation.id, call, start, end)))
+            items.append((operation.client, Item(operation.id, call, start, end, only_reads)))
         items.sort(key=lambda each: each[1].start)
         return items
 

@@ -4,8 +4,7 @@ The search of Wing and Gong (1993), remembering which calls were done in which s
 recursion, and in slices, so that several searches can take turns. Calls stand in chains, each in its order; a
 configuration is how far every chain has come, and the state. Three rules keep their number small:
 
-- A call that can be answered now and leaves the state as it is, is done at once: in any order that begins here it
-  can be moved to the front.
+- A call that only reads is done as soon as it can be: in any order that begins here it can be moved to the front.
 - An optional call is left out where it changes nothing, and where the next call would be answered alike and lead to
   the same state without it. (Of all orders that exist, one with the fewest calls keeps this rule; and leaving a
   call out leads to a configuration that is looked at, too, so that what is remembered needs no mention of the rule.)
@@ -32,13 +31,15 @@ _NOTHING = object()
 class Item(NamedTuple):
     """A call, by the id of its operation, and from when until when it can take effect.
 
-    What has no end is optional. No two starts or ends are the same, but -1 for starts and `NEVER` for ends.
+    What has no end is optional; what only reads changes no state, wherever it is done. No two starts or ends are the
+    same, but -1 for starts and `NEVER` for ends.
     """
 
     id: int
     call: Call
     start: int
     end: int
+    only_reads: bool = False
 
 
 _AFTER_THE_LAST = Item(-1, Call(""), NEVER, NEVER)
@@ -84,7 +85,7 @@ class Search:
         self._left = sum(item.end != NEVER for chain in chains for item in chain)
         # How far each chain has come, and all of that as one number.
         self._places = [0] * len(chains)
-        self._calls = [chain[0].call for chain in self._chains]
+        self._heads = [chain[0] for chain in self._chains]
         self._starts = [chain[0].start for chain in self._chains]
         self._ends = [chain[0].end for chain in self._chains]
         self._weights = _weights(self._chains)
@@ -113,7 +114,7 @@ class Search:
         """
         seen: set[tuple[int, Any]] = set()
         path = self._path
-        moves = self._moves()
+        moves = self._moves() if self._left else []
         while self._left:
             if self._steps >= SLICE_STEPS:
                 yield self._steps
@@ -144,15 +145,15 @@ class Search:
         self._code += by * self._weights[lane]
         if done.end != NEVER:
             self._left -= by
-        self._calls[lane], self._starts[lane], self._ends[lane] = head.call, head.start, head.end
+        self._heads[lane], self._starts[lane], self._ends[lane] = head, head.start, head.end
 
     def _moves(self) -> list[tuple[int, Any]]:
         """Which chains may go on from here, and the state after it; the best guess is the last."""
-        calls, ends, step, state, before = self._calls, self._ends, self._step, self._state, self._before
-        horizon = min(ends, default=NEVER)
+        heads, ends, step, state, before = self._heads, self._ends, self._step, self._state, self._before
+        horizon = min(ends)
         if horizon > self._horizon:
             self._horizon = horizon
-            self.furthest = self._chains[ends.index(horizon)][self._places[ends.index(horizon)]].id
+            self.furthest = heads[ends.index(horizon)].id
         if not self._ordered:
             horizon = NEVER
         lanes = [lane for lane, start in enumerate(self._starts) if start < horizon]
@@ -161,17 +162,17 @@ class Search:
         lanes.sort(key=ends.__getitem__)
         moves = []
         for lane in lanes:
-            call = calls[lane]
+            call = heads[lane].call
             try:
                 fits, after = step(state, call)
                 if not fits or (before is not _NOTHING and _leads_to(step(before, call), after)):
                     continue
             except Exception as error:
                 raise UserError(_blame(error, call, state)) from error
-            if after != state:
+            if heads[lane].only_reads:
+                return [(lane, state)]
+            if after != state or ends[lane] != NEVER:
                 moves.append((lane, after))
-            elif ends[lane] != NEVER:
-                return [(lane, after)]
         moves.reverse()
         return moves
 

@@ -182,7 +182,7 @@ class Machine(MemoryDisk):
 
     def __init__(self, chance: Chance, acted: Counter[str]) -> None:
         super().__init__()
-        self._chance = chance
+        self.chance = chance
         self._acted = acted
         self._folders: dict[Key, Folder] = {}
         self.failing_syncs = 0  # how many more will fail
@@ -216,7 +216,7 @@ class Machine(MemoryDisk):
 
     def span_ns(self, usual_ns: int) -> int:
         """How long an operation takes that usually takes `usual_ns`."""
-        span_ns = usual_ns + self._chance.below(usual_ns + 1)
+        span_ns = usual_ns + self.chance.below(usual_ns + 1)
         if self.slowness > 1:
             self._acted["slow_disk"] += 1
             span_ns *= self.slowness
@@ -232,13 +232,13 @@ class Machine(MemoryDisk):
         names = 0
         survivors: dict[Key, bytearray] = {}
         for folder in self._folders.values():
-            kept = self._chance.below(len(folder.changes) + 1)
+            kept = self.chance.below(len(folder.changes) + 1)
             names += len(folder.changes) - kept
             folder.settle(folder.settled + kept)
             folder.changes = []
             survivors |= folder.durable
         self.files = survivors
-        size = sum(file.lose(self._chance) for file in survivors.values() if isinstance(file, Content))
+        size = sum(file.lose(self.chance) for file in survivors.values() if isinstance(file, Content))
         if size:
             self._acted["unsynced_bytes_lost"] += 1
         if names:
@@ -249,9 +249,9 @@ class Machine(MemoryDisk):
         found = [key for key, file in self.files.items() if file and pattern in key[1]]
         if not found:
             return None
-        key = self._chance.pick(sorted(found))
+        key = self.chance.pick(sorted(found))
         file = self.files[key]
-        bit = self._chance.below(8 * len(file))
+        bit = self.chance.below(8 * len(file))
         for copy in (file, file.durable if isinstance(file, Content) else bytearray()):
             if bit >> 3 < len(copy):
                 copy[bit >> 3] ^= 1 << (bit & 7)
@@ -307,8 +307,8 @@ class Machine(MemoryDisk):
             others = [
                 file for key, file in self.files.items() if key[0] == operation.folder and len(file) >= len(found)
             ]
-            other = self._chance.pick(others)
-            offset = self._chance.below(len(other) - len(found) + 1)
+            other = self.chance.pick(others)
+            offset = self.chance.below(len(other) - len(found) + 1)
             self._acted["misdirect"] += 1
             return bytes(other[offset : offset + len(found)])
         return found

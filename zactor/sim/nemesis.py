@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from zactor.sim.launcher import Launcher
 from zactor.sim.trace import FAULT
@@ -114,9 +115,10 @@ class Nemesis:
         match fault.do:
             case "kill" | "power" | "blink":
                 assert world is not None
-                self._launcher.kill(world, f"nemesis: {fault.do}")
-                if fault.do != "kill":
-                    machine.lose_power()
+                if fault.writing:
+                    world.strike = partial(self._strike, fault, process, world)
+                else:
+                    self._strike(fault, process, world)
             case "pause":
                 assert world is not None
                 world.pause()
@@ -138,6 +140,13 @@ class Nemesis:
             case "drift":
                 clock.drift(sim.now_ns, 1000 * fault.ppm)
         return True
+
+    def _strike(self, fault: Fault, process: str, world: ProcessWorld) -> None:
+        if not world.up or not self._may_end(process, 1):
+            return
+        self._launcher.kill(world, f"nemesis: {fault.do}")
+        if fault.do != "kill":
+            self._sim.machines[process].lose_power()
 
     def _later(self, fault: Fault, event: Callable[..., object], *values: object) -> None:
         self._sim.push(self._sim.now_ns + fault.for_ns, self._undo, event, values)

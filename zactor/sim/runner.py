@@ -19,8 +19,8 @@ from zactor import registry
 from zactor.actor import Actor, describe
 from zactor.errors import UserError
 from zactor.judges.history import History
-from zactor.judges.linearizability import LINEARIZABLE, SEQUENTIAL, judge_order
-from zactor.judges.models import BUILT_IN
+from zactor.judges.invariants import Invariant, broken
+from zactor.judges.judge import judge_named, model_named
 from zactor.judges.verdict import lines
 from zactor.message import CLIENT_NUMBER
 from zactor.sim import swarm
@@ -28,7 +28,7 @@ from zactor.sim.escapes import SimulationEscape, guarded
 from zactor.sim.heap import SECOND_NS, Chance
 from zactor.sim.launcher import Launcher
 from zactor.sim.nemesis import Nemesis
-from zactor.sim.world import Knobs, Log, Simulation
+from zactor.sim.world import Knobs, Log, ProcessWorld, Simulation
 from zactor.topology.model import Topology
 from zactor.topology.placement import with_replicas
 from zactor.topology.settings import typed_settings
@@ -36,9 +36,6 @@ from zactor.topology.trials import FAULTS, Fault, Trial
 from zactor.workload import ANSWERED, BAD_ANSWER, FAILED, INVOKED, UNKNOWN, Workload
 
 Word = Literal["ok", "violation", "unknown", "stuck", "idle"]
-
-CRITERIA = {"linearizable": LINEARIZABLE, "sequential": SEQUENTIAL}
-"""The judges that a topology may name."""
 
 READY_NS = 60 * SECOND_NS
 STEP_NS = SECOND_NS // 10
@@ -117,12 +114,11 @@ def check(topology: Topology) -> None:
     trial = trial_of(topology)
     kind = workload_kind(topology)
     links_of(kind, topology)
-    if kind.model not in BUILT_IN:
-        raise UserError(f"{kind.__name__}.model: there is no model {kind.model!r}; there are {', '.join(BUILT_IN)}")
+    model_named(kind.model, Path(topology.folder))
+    invariants = invariants_of(topology)
     for name in trial.judges:
-        if name not in CRITERIA:
-            hint = registry.did_you_mean(name, CRITERIA) or f" There are: {', '.join(CRITERIA)}."
-            raise UserError(f"sim.judges: there is no judge {name!r}.{hint}")
+        if name not in invariants:
+            judge_named(name)
 
 
 def run(topology: Topology, plan: Plan, listen: Callable[[Log], None] | None = None) -> Result:
@@ -163,6 +159,9 @@ class _Run:
         self._open: dict[tuple[str, int], int] = {}
         self._answered: Counter[str] = Counter()
         self._in_flight = 0
+        self._invariants = invariants_of(topology)
+        if self._invariants:
+            sim.after = self._look
         self._wrong: _Over | None = None
         self._listener = listen
 
@@ -255,6 +254,23 @@ class _Run:
         elif event == "handler_failed" and level == "error":
             self._failed(node, fields)
 
+    def _look(self, world: ProcessWorld) -> None:
+        """After each pass: do the invariants hold?"""
+        if world.process[:1] != "@" and self._wrong is None:
+            found = broken(self._invariants, self._actors())
+            if found is not None:
+                self._accuse(found[1], found[0])
+
+    def _actors(self) -> dict[str, Actor]:
+        """The actors that are ready, by their names."""
+        return {
+            name: cell.actor
+            for world in self._sim.processes.values()
+            if world.up and world.process[:1] != "@"
+            for name, cell in world.kernel.cells.items()
+            if cell.state == "ready" and cell.actor is not None
+        }
+
     def _failed(self, node: str, fields: dict[str, Any]) -> None:
         """A handler raised: what is no failure that `zactor.errors` knows is a mistake in the code."""
         kind = fields["error"].partition(": ")[2].partition(":")[0]
@@ -273,9 +289,11 @@ class _Run:
 
     # --- the verdict
     def _judge(self) -> None:
-        model = BUILT_IN[workload_kind(self._topology).model]
+        model = model_named(workload_kind(self._topology).model, Path(self._topology.folder))
         for name in self._trial.judges:
-            verdict = judge_order(self.history.operations(), model, CRITERIA[name])
+            if name in self._invariants:
+                continue
+            verdict = judge_named(name)(self.history.operations(), model)
             if verdict.word != "ok":
                 raise _Over(verdict.word, "\n".join(lines(verdict)), name)
 
@@ -319,7 +337,7 @@ MISTAKES = frozenset(
     kind.__name__
     for kind in (
         AssertionError, AttributeError, IndexError, KeyError, NameError, RecursionError, RuntimeError, TypeError,
-        ValueError, ZeroDivisionError, NotImplementedError, UnboundLocalError,
+        ValueError, ZeroDivisionError, NotImplementedError, UnboundLocalError, FileNotFoundError, OSError,
     )
 )  # fmt: skip
 
@@ -331,6 +349,13 @@ def workload_kind(topology: Topology) -> type[Workload]:
     if not issubclass(kind, Workload):
         raise UserError(f"sim.workload: {name} is a kind of nodes; expected one that is a zactor.workload.Workload")
     return kind
+
+
+def invariants_of(topology: Topology) -> dict[str, Invariant]:
+    """The invariants among the judges that a topology names. Raises `UserError`."""
+    known = registry.invariants()
+    names = [name for name in trial_of(topology).judges if name in known or ".py:" in name]
+    return {name: registry.load(known.get(name, name), Path(topology.folder)) for name in names}
 
 
 def links_of(kind: type[Actor], topology: Topology) -> dict[str, tuple[str, ...] | str]:

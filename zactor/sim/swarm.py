@@ -69,6 +69,7 @@ def _fault(chance: Chance, kind: str, at_ns: int, nodes: list[str], clients: lis
         do=kind,
         nodes=tuple(victims),
         for_ns=for_ns,
+        writing="writing" in about.takes and chance.percent(60),
         times=chance.between(1, 3) if "times" in about.takes else 1,
         by_ns=chance.between(-2 * SECOND_NS, 2 * SECOND_NS) if kind == "step" else 0,
         ppm=chance.between(-500, 500) if kind == "drift" else 0,

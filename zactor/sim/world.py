@@ -124,6 +124,7 @@ class ProcessWorld:
         self._clock = sim.clocks[process]
         self._trace = sim.trace
         self._turn_ns = sim.knobs.turn_ns
+        self.strike: Callable[[], None] | None = None  # to come during the next sync
         self._busy_ns = 0
         self._alarm = 0
         self._cancelled: set[int] = set()
@@ -269,13 +270,21 @@ class ProcessWorld:
 
     def _sync(self, token: int, operation: Sync) -> None:
         span_ns = self._machine.span_ns(self.sim.knobs.sync_ns)
+        self._struck(span_ns)
         self.sim.push(self.sim.now_ns + span_ns, self._finish_sync, token, operation, self._machine.mark(operation))
+
+    def _struck(self, span_ns: int) -> None:
+        """An end that waited for a sync comes at any moment of it, or not long after."""
+        strike, self.strike = self.strike, None
+        if strike is not None:
+            self.sim.push(self.sim.now_ns + self._machine.chance.below(3 * span_ns), strike)
 
     def _start_next(self, operation: Any) -> None:
         knobs, mark = self.sim.knobs, None
         span_ns = knobs.disk_ns
         if isinstance(operation, SyncFolder):
             span_ns, mark = knobs.sync_ns, self._machine.mark(operation)
+            self._struck(span_ns)
         self.sim.push(self.sim.now_ns + self._machine.span_ns(span_ns), self._finish_next, operation.folder, mark)
 
     def _finish_next(self, folder: str, mark: Any) -> None:

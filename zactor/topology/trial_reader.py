@@ -43,7 +43,6 @@ class TrialReader:
         readers: dict[str, tuple[str, Reader]] = {
             "workload": ("workload", self._text),
             "judges": ("judges", self._texts),
-            "invariants": ("invariants", self._texts),
             "clients": ("clients", lambda each, path: self._number(each, path, 1, CLIENTS_MAX)),
             "for": ("for_ns", self._duration),
             "heal": ("heal_ns", self._duration),
@@ -138,6 +137,7 @@ class TrialReader:
             "times": ("times", lambda each, where: self._number(each, where, 1, TIMES_MAX)),
             "ppm": ("ppm", lambda each, where: self._number(each, where, -PPM_MAX, PPM_MAX)),
             "one_way": ("one_way", self._truth),
+            "writing": ("writing", self._truth),
             "messages": ("messages", self._texts),
         }
         aim = kind.aim

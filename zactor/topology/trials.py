@@ -24,8 +24,8 @@ class Kind(msgspec.Struct, frozen=True):
 
 FAULTS: dict[str, Kind] = {
     # processes
-    "kill": Kind("node"),
-    "power": Kind("node"),
+    "kill": Kind("node", (), ("writing",)),
+    "power": Kind("node", (), ("writing",)),
     "blink": Kind("node"),
     "pause": Kind("node", ("for",)),
     # the network
@@ -47,7 +47,8 @@ FAULTS: dict[str, Kind] = {
     "drift": Kind("node", ("ppm",)),
 }
 """`partition` holds what is sent, `cut` breaks connections, `refuse` breaks them at some kinds of messages; `lose`,
-`double` and `reorder` do to frames what ZeroMQ never does. `blink` is `power` for all at once."""
+`double` and `reorder` do to frames what ZeroMQ never does. With `writing` an end waits for
+the next sync. `blink` is `power` for all at once."""
 
 DAMAGE = frozenset({"rot"})
 """Faults that destroy what was durable: no protocol survives them without another copy."""
@@ -65,6 +66,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     others: tuple[str, ...] = ()
     for_ns: int = 0
     one_way: bool = False
+    writing: bool = False
     messages: tuple[str, ...] = ()
     rate: int = 0
     by_ns: int = 0
@@ -75,6 +77,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         words = [f"{self.at_ns / SECOND_NS:.3f} s", self.do, " ".join(self.nodes)]
         if self.others:
             words += ["->" if self.one_way else "<->", " ".join(self.others)]
+        words += ["while writing"] * self.writing
         if self.for_ns:
             words.append(f"for {self.for_ns / SECOND_NS:.3f} s")
         if self.by_ns:
@@ -87,13 +90,14 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """What the simulator runs and judges: clients of `workload`, under faults for `for_ns`, then healed.
 
+    `judges` are judges of histories and invariants.
+
     `replicas` are ranges from which the number of a node's replicas is drawn. `damage` is how many nodes may lose
     what is durable; None is no bound.
     """
 
     workload: str
     judges: tuple[str, ...] = ()
-    invariants: tuple[str, ...] = ()
     clients: int = 4
     settings: dict[str, Any] = {}
     for_ns: int = 20 * SECOND_NS
