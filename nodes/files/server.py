@@ -161,6 +161,9 @@ class FileServer(Actor):
         partial.sealing = True
         try:
             await self.disk.append(partial_file(chunk), footer)
+            if self._partials.get(chunk) is not partial:
+                # The footer found room, a piece that was being written when the seal was asked for did not.
+                raise MissingChunk(f"{self._name(chunk)} was dropped while it was being written")
             await self.disk.synced()
             # Durable before it is named: a crash leaves a whole chunk under this name, or none.
             await self.disk.rename(partial_file(chunk), sealed_file(chunk))

@@ -255,10 +255,10 @@ class ProcessWorld:
         if isinstance(operation, Call | InThread):
             sim.push(sim.now_ns + sim.knobs.disk_ns, self._complete, token, *stand_in(operation))
             return
-        if isinstance(operation, Sync):
+        queue = self._queues.setdefault(operation.folder, deque())
+        if not queue and isinstance(operation, Sync):
             self._sync(token, operation)
             return
-        queue = self._queues.setdefault(operation.folder, deque())
         if not queue and isinstance(operation, Append | Write) and len(operation.data) <= INLINE_BYTES:
             sim.push(
                 sim.now_ns + machine.span_ns(sim.knobs.disk_ns), self._complete, token, *machine.attempt(operation)
@@ -268,7 +268,7 @@ class ProcessWorld:
         if len(queue) == 1:
             self._start_next(operation)
 
-    def _sync(self, token: int, operation: Sync) -> None:
+    def _sync(self, token: int, operation: Any) -> None:
         span_ns = self._machine.span_ns(self.sim.knobs.sync_ns)
         self._struck(span_ns)
         self.sim.push(self.sim.now_ns + span_ns, self._finish_sync, token, operation, self._machine.mark(operation))
@@ -292,12 +292,16 @@ class ProcessWorld:
             return
         queue = self._queues[folder]
         token, operation = queue.popleft()
+        if mark is None:
+            done = self._machine.attempt(operation)
+        while queue and isinstance(queue[0][1], Sync):  # it begins in its turn, and nobody waits for its end
+            self._sync(*queue.popleft())
         if queue:
             self._start_next(queue[0][1])
         if mark is not None:
             self._finish_sync(token, operation, mark)
         else:
-            self._complete(token, *self._machine.attempt(operation))
+            self._complete(token, *done)
 
     def _finish_sync(self, token: int, operation: Operation, mark: Any) -> None:
         if not self._is_away(self._finish_sync, token, operation, mark):
