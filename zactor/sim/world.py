@@ -124,6 +124,7 @@ class ProcessWorld:
         self._clock = sim.clocks[process]
         self._trace = sim.trace
         self._turn_ns = sim.knobs.turn_ns
+        self._written_ns: dict[str, int] = {}  # when the last write that happened at once ends, by folder
         self.strike: Callable[[], None] | None = None  # to come during the next sync
         self._busy_ns = 0
         self._alarm = 0
@@ -260,9 +261,10 @@ class ProcessWorld:
             self._sync(token, operation)
             return
         if not queue and isinstance(operation, Append | Write) and len(operation.data) <= INLINE_BYTES:
-            sim.push(
-                sim.now_ns + machine.span_ns(sim.knobs.disk_ns), self._complete, token, *machine.attempt(operation)
-            )
+            # Its folder's operations are done in their order, and end in it.
+            at_ns = max(sim.now_ns + machine.span_ns(sim.knobs.disk_ns), self._written_ns.get(operation.folder, 0))
+            self._written_ns[operation.folder] = at_ns
+            sim.push(at_ns, self._complete, token, *machine.attempt(operation))
             return
         queue.append((token, operation))
         if len(queue) == 1:
@@ -285,7 +287,8 @@ class ProcessWorld:
         if isinstance(operation, SyncFolder):
             span_ns, mark = knobs.sync_ns, self._machine.mark(operation)
             self._struck(span_ns)
-        self.sim.push(self.sim.now_ns + self._machine.span_ns(span_ns), self._finish_next, operation.folder, mark)
+        at_ns = max(self.sim.now_ns + self._machine.span_ns(span_ns), self._written_ns.get(operation.folder, 0))
+        self.sim.push(at_ns, self._finish_next, operation.folder, mark)
 
     def _finish_next(self, folder: str, mark: Any) -> None:
         if self._is_away(self._finish_next, folder, mark):
