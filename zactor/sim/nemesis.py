@@ -122,6 +122,7 @@ class Nemesis:
             case "pause":
                 assert world is not None
                 world.pause()
+                self._sim.push(self._sim.now_ns + self._sim.peer_timeout_ns, self._silenced, world, world.paused_ns)
                 self._later(fault, self._resume, world)
             case "slow_disk":
                 machine.slowness = 10 * fault.times
@@ -153,6 +154,10 @@ class Nemesis:
 
     def _undo(self, event: Callable[..., object], values: tuple[object, ...]) -> None:
         event(*values)
+
+    def _silenced(self, world: ProcessWorld, since_ns: int) -> None:
+        if world.up and world.missed is not None and world.paused_ns == since_ns:
+            self._sim.network.silenced(world.process)
 
     def _resume(self, world: ProcessWorld) -> None:
         if world.up and world.missed is not None:

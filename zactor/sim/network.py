@@ -4,7 +4,7 @@ A **way** leads from one process to another and has a latency. A **connection** 
 incarnation of another and carries frames on three lanes: whole, in order on each lane, until it ends. What is on
 its way when a process dies or the connection is cut is lost; whoever took frames by a connection hears of its end.
 The opener does not: it goes on by a new connection of the same name, and only after `disconnect` by one of another
-token. What is sent into a partition waits there, as in the buffers of TCP.
+token. What is sent into a partition waits, as in the buffers of TCP, until ZeroMQ's heartbeats end the connection.
 
 Adversarial ways lose, double and reorder frames as no ZeroMQ does; the kernel must find that out by their numbers. When
 a way that has lost frames gets better, its connection ends: the last frame of all would be missed by nobody.
@@ -44,6 +44,7 @@ class Way:
         "refused",
         "reorders",
         "shut",
+        "since_ns",
     )
 
     def __init__(self, base_ns: int, jitter_ns: int) -> None:
@@ -56,6 +57,7 @@ class Way:
         self.extra_ns = 0
         self.loses = self.doubles = self.reorders = 0  # in a hundred
         self.has_lost = False
+        self.since_ns = 0  # when it was shut
         self.refused: tuple[bytes, ...] = ()  # kinds of messages that do not pass
 
     def judge(self) -> None:
@@ -225,6 +227,23 @@ class Network:
         way = self.way(source, target)
         way.shut += 1
         way.judge()
+        if way.shut == 1:
+            way.since_ns = self._sim.now_ns
+            self._sim.push(way.since_ns + self._sim.peer_timeout_ns, self._silence, source, target, way.since_ns)
+
+    def _silence(self, source: str, target: str, since_ns: int) -> None:
+        """Nothing has passed for so long that ZeroMQ's own heartbeats end the connections, and try new ones."""
+        way = self.way(source, target)
+        if way.shut and way.since_ns == since_ns:
+            self.cut(source, target)
+            self.cut(target, source)
+            self._sim.push(self._sim.now_ns + self._sim.peer_timeout_ns, self._silence, source, target, since_ns)
+
+    def silenced(self, process: str) -> None:
+        """A process has said nothing for that long: the others end their connections with it."""
+        for other in list(self._sim.processes):
+            self.cut(other, process)
+            self.cut(process, other)
 
     def open(self, source: str, target: str) -> None:
         """Take one `shut` back. What waited goes on, in its order."""

@@ -117,6 +117,7 @@ class ProcessWorld:
         self.incarnation = incarnation
         self.up = True
         self.missed: list[tuple[Callable[..., object], tuple[Any, ...]]] | None = None  # while it is paused
+        self.paused_ns = 0  # since when
         self.directions: dict[str, Any] = {}  # to other processes; see `network`
         self.incarnations: dict[str, int] = {}  # of those that can be reached, as its book says
         self.started = False
@@ -154,6 +155,7 @@ class ProcessWorld:
         """Run nothing, as on SIGSTOP."""
         if self.missed is None:
             self.missed = []
+            self.paused_ns = self.sim.now_ns
 
     def resume(self) -> None:
         """Go on: what came meanwhile comes now, in its order."""
