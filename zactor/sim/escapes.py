@@ -63,15 +63,16 @@ def stand_in(operation: Call | InThread) -> tuple[Any, BaseException | None]:
 
 
 @contextmanager
-def guarded() -> Iterator[None]:
-    """Raise `SimulationEscape` where an actor reaches past its door."""
+def guarded() -> Iterator[list[str]]:
+    """Raise `SimulationEscape` where an actor reaches past its door; each is in the list, should the actor catch it."""
+    escapes: list[str] = []
     replaced: list[tuple[Any, str, Any]] = []
     guards: dict[int, Any] = {}
     for owner, names, instead in _NAMES:
         for name in names:
             if hasattr(owner, name):
                 original = getattr(owner, name)
-                guard = _guard(f"{owner.__name__}.{name}", original, instead)
+                guard = _guard(f"{owner.__name__}.{name}", original, instead, escapes)
                 guards[id(original)] = guard
                 replaced.append((owner, name, original))
                 setattr(owner, name, guard)
@@ -83,17 +84,18 @@ def guarded() -> Iterator[None]:
                 replaced.append((module, name, value))
                 setattr(module, name, guards[id(value)])
     try:
-        yield
+        yield escapes
     finally:
         for owner, name, original in replaced:
             setattr(owner, name, original)
 
 
-def _guard(name: str, original: Callable[..., Any], instead: str) -> Any:
+def _guard(name: str, original: Callable[..., Any], instead: str, escapes: list[str]) -> Any:
     def guard(*values: Any, **named: Any) -> Any:
         place = _culprit(sys._getframe(1))
         if place is not None:
-            raise SimulationEscape(f"{place}: {name}: an actor cannot use it in a simulation; use {instead}")
+            escapes.append(f"{place}: {name}: an actor cannot use it in a simulation; use {instead}")
+            raise SimulationEscape(escapes[-1])
         return original(*values, **named)
 
     assert isinstance(guard, FunctionType)

@@ -24,7 +24,7 @@ from zactor.judges.judge import judge_named, model_named
 from zactor.judges.verdict import lines
 from zactor.message import CLIENT_NUMBER
 from zactor.sim import swarm
-from zactor.sim.escapes import SimulationEscape, guarded
+from zactor.sim.escapes import guarded
 from zactor.sim.heap import SECOND_NS, Chance
 from zactor.sim.launcher import Launcher
 from zactor.sim.nemesis import Nemesis
@@ -46,8 +46,8 @@ ENOUGH_CLASSES = 3
 ENOUGH_AFTER = 3
 """What a seed needs to count (PROOF.md), and how many operations of each client must succeed after the healing."""
 
-EVENTS_MAX = 400_000
-"""Events in a tenth of a second of simulated time: more is a storm, in which nothing else gets on."""
+INPUTS_MAX = 200_000
+"""Inputs of actors in a tenth of a second of simulated time: more is a storm, in which nothing else gets on."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,8 +126,8 @@ def run(topology: Topology, plan: Plan, listen: Callable[[Log], None] | None = N
     enabled = gc.isenabled()
     gc.disable()  # a Later that dies in a cycle is noticed whenever the collector comes by: no two runs alike
     try:
-        with guarded():
-            return _Run(with_replicas(topology, plan.replicas), plan, listen).run()
+        with guarded() as escapes:
+            return _Run(with_replicas(topology, plan.replicas), plan, listen, escapes).run()
     finally:
         if enabled:
             gc.enable()
@@ -144,7 +144,9 @@ class _Over(Exception):
 
 
 class _Run:
-    def __init__(self, topology: Topology, plan: Plan, listen: Callable[[Log], None] | None) -> None:
+    def __init__(
+        self, topology: Topology, plan: Plan, listen: Callable[[Log], None] | None, escapes: list[str]
+    ) -> None:
         self._topology = topology
         self._plan = plan
         self._trial = trial_of(topology)
@@ -164,6 +166,7 @@ class _Run:
             sim.after = self._look
         self._wrong: _Over | None = None
         self._listener = listen
+        self._escapes = escapes
 
     # --- the course of a run
     def run(self) -> Result:
@@ -172,8 +175,6 @@ class _Run:
             over = _Over("ok", "")
         except _Over as end:
             over = end
-        except SimulationEscape as escape:
-            over = _Over("violation", str(escape), "escape")
         return self._result(over)
 
     def _course(self) -> None:
@@ -208,19 +209,21 @@ class _Run:
         sim = self._sim
         end_ns = sim.now_ns + span_ns
         while sim.now_ns < end_ns and not (enough is not None and enough()):
-            before = sim.events
+            before = sim.inputs()
             try:
-                sim.run_until(min(end_ns, sim.now_ns + STEP_NS))
-            except SimulationEscape:
+                sim.run_until(min(end_ns, sim.now_ns + STEP_NS), lambda: sim.inputs() - before > INPUTS_MAX)  # noqa: B023
+            except UserError:
                 raise
             except Exception as error:
                 place = traceback.extract_tb(error.__traceback__)[-1]
                 text = f"{type(error).__name__}: {error} ({place.filename}:{place.lineno})"
                 raise _Over("violation", f"zactor itself failed: {text}", "kernel") from error
+            if self._escapes:
+                raise _Over("violation", self._escapes[0], "escape")
             if self._wrong is not None:
                 raise self._wrong
-            if sim.events - before > EVENTS_MAX:
-                raise _Over("stuck", f"{sim.events - before} events in 0.1 s; busiest: {self._busiest()}", "storm")
+            if sim.inputs() - before > INPUTS_MAX:
+                raise _Over("stuck", f"more than {INPUTS_MAX} events in 0.1 s; busiest: {self._busiest()}", "storm")
 
     def _stuck(self, late: list[str]) -> str:
         span_s = self._trial.heal_ns // SECOND_NS
