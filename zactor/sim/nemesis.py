@@ -77,7 +77,10 @@ class Nemesis:
         self.did(fault, "done" if done else "spared")
 
     def _pairs(self, fault: Fault, names: list[str]) -> list[tuple[str, str]]:
-        others = [name for name in self.processes(fault.others) if name not in names]
+        others = self.processes(fault.others)
+        if "*" in fault.nodes:  # all others than those of the other side
+            names = [name for name in names if name not in others]
+        others = [name for name in others if name not in names]
         pairs = [(name, other) for name in names for other in others]
         return pairs if fault.one_way else pairs + [(other, name) for name, other in pairs]
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import zactor
 from nodes.files import KINDS
 
+INVARIANTS = "nodes.files.invariants"
 ROOT = Path(zactor.__file__).parents[1]
 
 
@@ -137,6 +138,7 @@ def in_place(mutant: Mutant) -> Iterator[None]:
     name = mutant.file.removesuffix(".py").replace("/", ".")
     text = (ROOT / mutant.file).read_text()
     assert text.count(mutant.before) == 1, f"{mutant.name}: the code has changed"
+    sys.modules.pop(INVARIANTS, None)  # they know the classes of the kinds: they are imported again
     try:
         _execute(name, text.replace(mutant.before, mutant.after))
         for other in ("nodes.files.server", "nodes.files.metadata"):
@@ -146,8 +148,9 @@ def in_place(mutant: Mutant) -> Iterator[None]:
         KINDS["files.metadata"] = sys.modules["nodes.files.metadata"].Metadata
         yield
     finally:
+        sys.modules.pop(INVARIANTS, None)
         KINDS.update(kinds)
-        sys.modules.update(modules)
+        sys.modules.update({name: module for name, module in modules.items() if name != INVARIANTS})
         for module in (name, "nodes.files.server", "nodes.files.metadata"):
             package, _, attribute = module.rpartition(".")
             setattr(sys.modules[package], attribute, modules[module])
