@@ -18,6 +18,7 @@ from zactor.topology.model import Topology
 from zactor.topology.read import read
 from zactor.workload import Workload
 
+
 class Write(Message[None]):
     value: int
 

@@ -208,9 +208,9 @@ def test_a_failure_in_a_file_runs_again_with_the_same_trace(tmp_path: Path) -> N
     plan = runner.plan_of(trial, 2)
     result = runner.run(trial, plan)
     path = tmp_path / "sim" / "seed-2.json"
-    Bundle(
-        version="1", file=str(TRIAL), text=TRIAL.read_text(), plan=plan, result=result, command="zactor sim"
-    ).write(path)
+    Bundle(version="1", file=str(TRIAL), text=TRIAL.read_text(), plan=plan, result=result, command="zactor sim").write(
+        path
+    )
 
     bundle = read_bundle(path)
 

@@ -61,8 +61,10 @@ class MemoryDisk:
         return bytearray()
 
     def _grow(self, file: bytearray, size: int) -> None:
-        if size > len(file) and self.capacity_bytes < UNBOUNDED and size - len(file) > self.free_bytes():
-            raise DiskFull(f"no room for {size - len(file)} bytes")
+        more = size - len(file)
+        # The free bytes are counted only where they matter: that takes a look at every file.
+        if more > self.capacity_bytes or (self.capacity_bytes < UNBOUNDED and more > max(0, self.free_bytes())):
+            raise DiskFull(f"no room for {more} bytes")
 
     def _append(self, operation: Append) -> int:
         file = self._file(operation)
