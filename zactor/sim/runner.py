@@ -158,8 +158,9 @@ class _Run:
         self._nemesis = Nemesis(sim, self._launcher, self._trial.damage)
         self._nemesis.did = self._did
         self.history = History(lambda: sim.now_ns, workload_kind(topology).model)
-        self._open: dict[tuple[str, int], int] = {}
+        self._open: dict[tuple[str, int], tuple[int, str]] = {}
         self._answered: Counter[str] = Counter()
+        self._functions: set[str] = set()  # what was asked and answered: all of it must work after the healing
         self._in_flight = 0
         self._invariants = invariants_of(topology)
         if self._invariants:
@@ -189,8 +190,13 @@ class _Run:
         self._go_on(self._plan.for_ns)
         self._nemesis.heal()
         self._answered.clear()
-        self._go_on(trial.heal_ns, lambda: all(self._answered[name] >= ENOUGH_AFTER for name in names))
+        known, self._functions = self._functions, set()
+        self._go_on(
+            trial.heal_ns,
+            lambda: all(self._answered[name] >= ENOUGH_AFTER for name in names) and known <= self._functions,
+        )
         late = [name for name in names if self._answered[name] < ENOUGH_AFTER]
+        late += [f"any {function}" for function in sorted(known - self._functions)]
         if late:
             raise _Over("stuck", self._stuck(late), "progress")
         self._judge()
@@ -242,10 +248,11 @@ class _Run:
         history = self.history
         if event == INVOKED:
             call = history.invoke(node, fields["function"], *fields["arguments"], key=fields["key"])
-            self._open[node, fields["operation"]] = call
+            self._open[node, fields["operation"]] = (call, fields["function"])
         elif event in (ANSWERED, FAILED, UNKNOWN):
-            call = self._open.pop((node, fields["operation"]))
+            call, function = self._open.pop((node, fields["operation"]))
             if event == ANSWERED:
+                self._functions.add(function)
                 self._answered[node] += 1
                 history.complete(call, fields["result"])
             elif event == FAILED:
