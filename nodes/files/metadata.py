@@ -190,10 +190,15 @@ class Metadata(Actor):
     def _next_id(self) -> int:
         """For a chunk or a put: never given before, since the epoch never was."""
         self._given += 1
-        return self._last_id()
+        return self.last_id()
 
-    def _last_id(self) -> int:
+    def last_id(self) -> int:
+        """The id that was given last, to a chunk or a put."""
         return self._names.epoch << EPOCH_SHIFT | self._given
+
+    def files(self) -> Iterable[tuple[str, Entry]]:
+        """All files, by their paths."""
+        return self._names.items()
 
     def _expiry_ns(self) -> int:
         return self.now_ns() + self.lease
@@ -295,7 +300,7 @@ class Metadata(Actor):
     def _is_garbage(self, chunk: int) -> bool:
         if self._names.has_chunk(chunk) or chunk in self._held:
             return False
-        if chunk > self._last_id():
+        if chunk > self.last_id():
             # Given by a later start than this journal knows of: it is an old copy, and the chunk not ours to drop.
             self.log.error("chunk_never_given", chunk=f"{chunk:016x}", epoch=self._names.epoch)
             return False

@@ -9,6 +9,7 @@ metadata server's boot count, which each start writes to the journal, is its upp
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import msgspec
@@ -93,6 +94,10 @@ class Namespace:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def items(self) -> Iterable[tuple[str, Entry]]:
+        """All files, by their paths."""
+        return self._entries.items()
 
     # --- changes
     def check(self, change: Change) -> None:

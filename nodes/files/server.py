@@ -110,6 +110,14 @@ class FileServer(Actor):
             await self._keep_volume()
         self.log.info("chunks_found", sealed=len(self._sealed), partial=len(self._partials), bytes=self._used)
 
+    def sealed_size(self, chunk: int) -> int | None:
+        """Bytes of the file of a sealed chunk; None when there is none."""
+        return self._sealed.get(chunk)
+
+    def last_chunk(self) -> int:
+        """The highest id of a chunk here; 0 when there is none."""
+        return max((*self._sealed, *self._partials), default=0)
+
     # --- writing
     @on(interleave=True)
     async def write_chunk(self, message: WriteChunk) -> None:
@@ -153,6 +161,9 @@ class FileServer(Actor):
         partial.sealing = True
         try:
             await self.disk.append(partial_file(chunk), footer)
+            if self._partials.get(chunk) is not partial:
+                # The footer found room, a piece that was being written when the seal was asked for did not.
+                raise MissingChunk(f"{self._name(chunk)} was dropped while it was being written")
             await self.disk.synced()
             # Durable before it is named: a crash leaves a whole chunk under this name, or none.
             await self.disk.rename(partial_file(chunk), sealed_file(chunk))

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 from tests.conformance.stage import PATIENCE_S, Program
 from zactor.cell import Wait
 from zactor.kernel import Kernel
-from zactor.live.host import add_instance
 from zactor.message import Message, Ref
 from zactor.sim.virtual import Outside, Virtual
+from zactor.topology.instances import add_instance
 from zactor.topology.model import Process, Topology
 from zactor.wire import Inspect
 

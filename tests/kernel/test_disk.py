@@ -11,7 +11,9 @@ from zactor.actor import Actor, on
 from zactor.errors import ActorFailed, DiskFailed, DiskFull
 from zactor.kernel import Kernel
 from zactor.message import Envelope, Message, Ref
-from zactor.sim.virtual import DISK_NS, SYNC_NS, MemoryDisk, SimulationEscape, Virtual
+from zactor.sim.disk import MemoryDisk
+from zactor.sim.escapes import SimulationEscape
+from zactor.sim.virtual import DISK_NS, SYNC_NS, Virtual
 from zactor.supervision import Supervision
 from zactor.world import Operation, Sync
 

@@ -18,7 +18,8 @@ from zactor.hlc import AHEAD_NS_MAX
 from zactor.kernel import Kernel
 from zactor.message import Message, Ref, encode
 from zactor.neighbours import CLIENTS_MAX
-from zactor.sim.virtual import WALL_NS, Virtual
+from zactor.sim.heap import WALL_NS
+from zactor.sim.virtual import Virtual
 from zactor.wire import CONTROL, EMPTY, LANES, PROTOCOL_VERSION, Batch, decode_frame, frame
 
 

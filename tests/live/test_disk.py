@@ -17,7 +17,7 @@ import pytest
 from tests.live.running import eventually_in_loop
 from zactor.errors import DiskFailed, DiskFull
 from zactor.live.disk import INLINE_BYTES, OPEN_FILES, Disk
-from zactor.sim.virtual import MemoryDisk
+from zactor.sim.disk import MemoryDisk
 from zactor.world import (
     Append,
     DiskOperation,

@@ -27,6 +27,7 @@ _VERBS = {
     "send": "nodes",
     "kinds": "know",
     "logs": "runs",
+    "sim": "sim",
     "judge": "judge",
 }
 

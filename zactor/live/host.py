@@ -12,14 +12,11 @@ from typing import Any
 
 import msgspec
 
-from zactor import registry
-from zactor.actor import describe
 from zactor.errors import UserError
-from zactor.life import Life
 from zactor.live.world import Book, LiveWorld
 from zactor.message import MESSAGE_SIZE_MAX
+from zactor.topology.instances import add_instance
 from zactor.topology.model import Instance
-from zactor.topology.settings import typed_settings
 
 STATE_FORMAT = 1
 """Of what nodes keep in their state folders; a newer one is refused."""
@@ -197,19 +194,6 @@ class Host:
         await self.world.leave(STOP_S)
         kernel.world.log("info", "", "books", kernel.books() | {"dead_letters": dict(kernel.dead)})
         await self.world.close()
-
-
-def add_instance(life: Life, instance: Instance) -> None:
-    """Create a node of a topology. Raises UserError for a kind or a setting that is wrong."""
-    kind = registry.find(instance.kind, Path(instance.folder))
-    roles = describe(kind).links
-    life.add(
-        instance.name,
-        kind,
-        typed_settings(kind, instance.settings),
-        {role: names if roles[role].many else names[0] for role, names in instance.links.items() if names},
-        None if instance.restart is None else instance.restart.supervision(),
-    )
 
 
 def calm_collector() -> None:

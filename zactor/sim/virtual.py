@@ -7,8 +7,6 @@ ping-pong for ever at one instant. The same programs give the same events, alway
 
 from __future__ import annotations
 
-import hashlib
-import heapq
 import random
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -16,39 +14,22 @@ from typing import Any
 
 from zactor.actor import Actor
 from zactor.cell import Wait
-from zactor.errors import DiskFull, ZactorError
 from zactor.kernel import Kernel
 from zactor.message import Message, Ref
 from zactor.neighbours import Entry
+from zactor.sim.disk import MemoryDisk
+from zactor.sim.escapes import SimulationEscape
+from zactor.sim.heap import WALL_NS, Heap
 from zactor.wire import Route
-from zactor.world import (
-    Append,
-    Call,
-    FreeBytes,
-    InThread,
-    List,
-    Operation,
-    Read,
-    Remove,
-    Rename,
-    Size,
-    Truncate,
-    Write,
-)
+from zactor.world import Call, InThread, Operation
 
 LATENCY_NS = 100_000
 DISK_NS = 20_000
 SYNC_NS = 200_000
 TURN_NS = 1_000
-START_NS = 1_000_000_000
-WALL_NS = 1_700_000_000_000_000_000
 
 
-class SimulationEscape(ZactorError):
-    """An actor reached for something that a simulation cannot give, such as a library's coroutine."""
-
-
-class Virtual:
+class Virtual(Heap):
     """The world that several processes share. Run it with `run` or `result`; look at it at any time.
 
     With `peer_timeout_ns` processes send heartbeats, and notice who is silent for so long; then there is always
@@ -56,10 +37,8 @@ class Virtual:
     """
 
     def __init__(self, seed: int = 1, peer_timeout_ns: int = 0) -> None:
-        self.seed = seed
+        super().__init__(seed)
         self.peer_timeout_ns = peer_timeout_ns
-        self.now_ns = START_NS
-        self.events = 0
         self.processes: dict[str, VirtualWorld] = {}
         self.disk = MemoryDisk()
         self.logs: list[tuple[str, str, str, dict[str, Any]]] = []
@@ -67,8 +46,6 @@ class Virtual:
         self.stand_ins: dict[Callable[..., Coroutine[Any, Any, Any]], Callable[..., Any]] = {}
         self._numbers: dict[str, int] = {}
         self._paused: dict[str, list[Callable[[], None]]] = {}  # what happened to a process meanwhile
-        self._order = 0
-        self._heap: list[tuple[int, int, Callable[[], None]]] = []
 
     def add(self, process: str, incarnation: int = 1) -> Kernel:
         """A new process, known to all others. Add its nodes, then call `start`."""
@@ -130,14 +107,9 @@ class Virtual:
         assert isinstance(actor, Outside)
         return actor
 
-    def push(self, at_ns: int, event: Callable[[], None]) -> None:
-        """Call `event` at that time."""
-        self._order += 1
-        heapq.heappush(self._heap, (at_ns, self._order, event))
-
     def push_for(self, process: str, at_ns: int, event: Callable[[], None]) -> None:
         """The same for what a process notices: while it is paused, it does not."""
-        self.push(at_ns, lambda: self._happen(process, event))
+        self.push(at_ns, self._happen, process, event)
 
     def _happen(self, process: str, event: Callable[[], None]) -> None:
         missed = self._paused.get(process)
@@ -154,14 +126,10 @@ class Virtual:
     ) -> None:
         """Run until nothing is left to do, `seconds` have passed, or `until` is true."""
         end_ns = None if seconds is None else self.now_ns + int(seconds * 1e9)
-        while self._heap and not (until is not None and until()):
-            at_ns, _, event = self._heap[0]
+        while (at_ns := self.next_ns()) is not None and not (until is not None and until()):
             if end_ns is not None and at_ns > end_ns:
                 break
-            heapq.heappop(self._heap)
-            self.now_ns = max(self.now_ns, at_ns)
-            event()
-            self.events += 1
+            self.step()
             assert self.events < events_max, "the system does not come to rest"
         if end_ns is not None and not (until is not None and until()):
             self.now_ns = max(self.now_ns, end_ns)
@@ -175,11 +143,6 @@ class Virtual:
         if wait.error is not None:
             raise wait.error
         return wait.value
-
-    def stream(self, purpose: str) -> random.Random:
-        """A stream of chance of its own for each purpose, the same for the same seed."""
-        digest = hashlib.blake2b(f"{self.seed}/{purpose}".encode(), digest_size=8).digest()
-        return random.Random(int.from_bytes(digest, "big"))  # noqa: S311 - it must repeat, not be secret
 
 
 class Outside(Actor):
@@ -252,7 +215,7 @@ class VirtualWorld:
             if target.up and self.virtual.processes.get(target.process) is target:
                 target.kernel.receive(source, frame, blobs)
 
-        self.virtual.push_for(process, self.virtual.now_ns + LATENCY_NS, arrive)
+        self.virtual.push_for(target.process, self.virtual.now_ns + LATENCY_NS, arrive)
         return True
 
     def disconnect(self, process: str) -> None:
@@ -289,78 +252,3 @@ class VirtualWorld:
 
     def log(self, level: str, node: str, event: str, fields: dict[str, Any]) -> None:
         self.virtual.logs.append((level, node, event, fields))
-
-
-class MemoryDisk:
-    """Files of all nodes, by folder and name. `capacity_bytes` bounds what they hold together."""
-
-    def __init__(self) -> None:
-        self.files: dict[tuple[str, str], bytearray] = {}
-        self.capacity_bytes = 1 << 40
-
-    def free_bytes(self) -> int:
-        """What can still be written."""
-        return self.capacity_bytes - sum(map(len, self.files.values()))
-
-    def perform(self, operation: Operation) -> Any:
-        """Do it now; the result, or an error of `zactor.errors`."""
-        method = getattr(self, f"_{type(operation).__name__.lower()}", None)
-        return None if method is None else method(operation)
-
-    def _file(self, operation: Any) -> bytearray:
-        return self.files.setdefault((operation.folder, operation.file), bytearray())
-
-    def _grow(self, file: bytearray, size: int) -> None:
-        if size > len(file) and size - len(file) > self.free_bytes():
-            raise DiskFull(f"no room for {size - len(file)} bytes")
-
-    def _append(self, operation: Append) -> int:
-        file = self._file(operation)
-        offset = len(file)
-        self._grow(file, offset + len(operation.data))
-        file += operation.data
-        return offset
-
-    def _write(self, operation: Write) -> None:
-        file = self._file(operation)
-        if not operation.data:
-            return  # as with files, nothing written makes nothing longer
-        end = operation.offset + len(operation.data)
-        self._grow(file, end)
-        file.extend(bytes(max(0, operation.offset - len(file))))
-        file[operation.offset : end] = operation.data
-
-    def _read(self, operation: Read) -> bytes:
-        file = self.files.get((operation.folder, operation.file), bytearray())
-        end = len(file) if operation.size < 0 else operation.offset + operation.size
-        return bytes(file[operation.offset : end])
-
-    def _truncate(self, operation: Truncate) -> None:
-        file = self._file(operation)
-        del file[operation.size :]
-        file.extend(bytes(operation.size - len(file)))
-
-    def _size(self, operation: Size) -> int | None:
-        file = self.files.get((operation.folder, operation.file))
-        return None if file is None else len(file)
-
-    def _rename(self, operation: Rename) -> None:
-        file = self.files.pop((operation.folder, operation.file), None)
-        if file is None:
-            raise FileNotFoundError(operation.file)
-        self.files[operation.folder, operation.to] = file
-
-    def _remove(self, operation: Remove) -> bool:
-        return self.files.pop((operation.folder, operation.file), None) is not None
-
-    def _list(self, operation: List) -> tuple[str, ...]:
-        prefix = operation.file + "/" if operation.file else ""
-        names = (
-            file[len(prefix) :].partition("/")[0]
-            for folder, file in self.files
-            if folder == operation.folder and file.startswith(prefix)
-        )
-        return tuple(sorted(set(names)))
-
-    def _freebytes(self, _operation: FreeBytes) -> int:
-        return self.free_bytes()

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from zactor.supervision import SECOND_NS, Supervision
+from zactor.topology.trials import Fault, Trial
 
 PROCESS_COUNT_MAX = 1_000
 """Processes of a topology. Their numbers have ten bits of each message's id, and clients have the last."""
@@ -99,3 +100,5 @@ class Topology(msgspec.Struct, frozen=True):
     processes: tuple[Process, ...]
     try_: tuple[str, ...]
     peer_timeout_ns: int = PEER_TIMEOUT_NS
+    sim: Trial | None = None
+    nemesis: tuple[Fault, ...] = ()

@@ -78,6 +78,24 @@ def place_inline(nodes: dict[str, Node], folder: str) -> tuple[Process, ...]:
     return (Process(INLINE, 1, TRANSPORTS[0], tuple(_instances(nodes, folder))),)
 
 
+def with_replicas(topology: Topology, counts: dict[str, int]) -> Topology:
+    """The same topology with other numbers of replicas: those that are new have a process each."""
+    nodes = {
+        name: msgspec.structs.replace(node, replicas=counts[name]) if name in counts else node
+        for name, node in topology.nodes.items()
+    }
+    homes = {each.name: process.name for process in topology.processes for each in process.instances}
+    transports = {process.name: process.transport for process in topology.processes}
+    groups = [Group(process.name, process.transport, ()) for process in topology.processes]
+    placed = place(nodes, groups, homes, topology.folder)
+    processes = [process for process in placed if process.instances]
+    numbered = tuple(
+        msgspec.structs.replace(process, number=number, transport=transports.get(process.name, TRANSPORTS[0]))
+        for number, process in enumerate(processes, 1)
+    )
+    return msgspec.structs.replace(topology, nodes=nodes, processes=numbered)
+
+
 def is_inline(topology: Topology) -> bool:
     """Whether everything of it was put into one process."""
     return [process.name for process in topology.processes] == [INLINE]

@@ -31,6 +31,7 @@ from zactor.topology.model import (
 )
 from zactor.topology.placement import Group
 from zactor.topology.source import Tree
+from zactor.topology.trial_reader import TrialReader
 from zactor.units import DURATION_FORMS, format_duration, format_size, parse_duration
 
 FILE_SIZE_MAX = 1 << 20
@@ -41,6 +42,8 @@ RESTART_COUNT_MAX = 1_000
 
 PEER_TIMEOUT_MIN_NS, PEER_TIMEOUT_MAX_NS = parse_duration("100ms"), parse_duration("1h")
 """Below this a busy machine would count as dead; above it nobody waits any more."""
+
+KEYS = ("name", "nodes", "processes", "peer_timeout", "sim", "nemesis", "try")
 
 W = TypeVar("W", bound=str)
 
@@ -55,7 +58,11 @@ def load(path: Path, *, inline: bool = False) -> Topology:
     The kinds that it names are imported. Raises `TopologyError` with all that is wrong, and a plain `UserError`
     when the file is missing, cannot be read, is no UTF-8 or exceeds `FILE_SIZE_MAX`.
     """
-    text = _text(path)
+    return read(_text(path), path, inline=inline)
+
+
+def read(text: str, path: Path, *, inline: bool = False) -> Topology:
+    """As `load`, for a text that stands or stood in that file."""
     report = Report(str(path), text)
     tree = source.parse(text, report)
     if tree is None:
@@ -70,13 +77,24 @@ def load(path: Path, *, inline: bool = False) -> Topology:
     homes = placement.check_groups(written.groups, counted, tree, report)
     if not inline:
         placement.check_count(written.groups, written.nodes, homes, tree, report)
+    trials = TrialReader(report, counted, written.nodes, folder)
+    nemesis = trials.nemesis(written.nemesis) if written.nemesis is not None else ()
+    trial = trials.trial(written.sim) if written.sim is not None else None
     report.raise_if_any()
     if inline:
         processes = placement.place_inline(written.nodes, str(folder))
     else:
         processes = placement.place(written.nodes, written.groups, homes, str(folder))
     return Topology(
-        written.name, str(path), str(folder), written.nodes, processes, written.try_, written.peer_timeout_ns
+        name=written.name,
+        file=str(path),
+        folder=str(folder),
+        nodes=written.nodes,
+        processes=processes,
+        try_=written.try_,
+        peer_timeout_ns=written.peer_timeout_ns,
+        sim=trial,
+        nemesis=nemesis,
     )
 
 
@@ -108,6 +126,8 @@ class _Written(msgspec.Struct, frozen=True):
     groups: list[Group]
     try_: tuple[str, ...]
     peer_timeout_ns: int
+    sim: Tree | None
+    nemesis: Tree | None
 
 
 class _Reader:
@@ -118,7 +138,7 @@ class _Reader:
         self._uncounted: set[str] = set()
 
     def topology(self, tree: Tree) -> _Written:
-        entries = self._mapping(tree, "", ["name", "nodes", "processes", "peer_timeout", "try"], ["name", "nodes"])
+        entries = self._mapping(tree, "", KEYS, ["name", "nodes"])
         name = ""
         nodes: dict[str, Node] = {}
         groups: list[Group] = []
@@ -136,7 +156,9 @@ class _Reader:
             peer_timeout_ns = self._peer_timeout(entries["peer_timeout"])
         if "try" in entries:
             try_ = self._strings(entries["try"], "try")
-        return _Written(name, nodes, self._uncounted, groups, try_, peer_timeout_ns)
+        return _Written(
+            name, nodes, self._uncounted, groups, try_, peer_timeout_ns, entries.get("sim"), entries.get("nemesis")
+        )
 
     def _nodes(self, tree: Tree) -> dict[str, Node]:
         nodes: dict[str, Node] = {}

@@ -14,7 +14,8 @@ from nodes.files.metadata import Metadata
 from nodes.files.server import FileServer
 from zactor.actor import Actor, on
 from zactor.message import Message, Ref
-from zactor.sim.virtual import SYNC_NS, MemoryDisk, Virtual
+from zactor.sim.disk import MemoryDisk
+from zactor.sim.virtual import SYNC_NS, Virtual
 from zactor.world import Operation, Sync, SyncFolder
 
 ASK_S = 3600.0

@@ -368,6 +368,18 @@ def test_a_server_without_room_is_passed_over(make_system: Callable[..., Any]) -
         system.put("/last", content_of(256_000))
 
 
+def test_a_seal_does_not_go_on_when_its_footer_finds_the_room_that_its_piece_did_not(system: Any) -> None:
+    # Found by seed 4 of configs/files-trial.yaml: the server failed, and with it all that it was doing.
+    system.disk.capacity_bytes = system.disk.capacity_bytes - system.disk.free_bytes() + 100
+
+    with pytest.raises(NoRoom, match=r"store/\d is full: no room for 700 bytes"):
+        system.put("/a", b"x" * 700)
+
+    system.run(1.0)
+    assert system.events("handler_failed") == []
+    assert system.chunk_files() == []
+
+
 def test_a_full_disk_under_the_metadata_server_refuses_a_commit_and_stays_consistent(system: Any) -> None:
     system.put("/a", content_of(1000))
     token = system.ask(Begin(path="/b"), "metadata").token

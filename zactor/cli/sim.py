@@ -1,0 +1,233 @@
+"""`sim`: run a topology under seeds, with everything that can go wrong, and say what did."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from zactor.cli.common import FAILED, OK, VIOLATION, DirOption, JsonOption, home_for, print_json, say, seconds, shown
+from zactor.errors import UserError
+from zactor.launchers.folders import command_name
+from zactor.sim import runner
+from zactor.sim.bundle import Bundle, is_bundle, read_bundle
+from zactor.sim.runner import Plan, Result
+from zactor.sim.shrink import shrink
+from zactor.sim.world import Log
+from zactor.topology.model import Topology
+from zactor.topology.read import load
+
+app = typer.Typer()
+
+DEFAULT_FILE = Path("topology.yaml")
+SEEDS_MAX = 1 << 63
+
+_RANGE = re.compile(r"([0-9]+)(?:\.\.([0-9]+))?")
+
+
+@app.command()
+def sim(
+    file: Annotated[Path, typer.Argument(metavar="FILE|BUNDLE", help="The topology, or a failure.")] = DEFAULT_FILE,
+    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Only this seed.")] = None,
+    seeds: Annotated[str, typer.Option("--seeds", metavar="A..B", help="These seeds, both ends included.")] = "1..20",
+    jobs: Annotated[int, typer.Option("-j", metavar="N", help="Seeds at a time, each in a process.")] = 1,
+    budget: Annotated[
+        str, typer.Option("--for", metavar="DURATION", help="Begin no seed after so long, such as 60s.")
+    ] = "",
+    smaller: Annotated[
+        bool, typer.Option("--shrink", help="Of the first failure, find the smallest that fails so.")
+    ] = False,
+    story: Annotated[bool, typer.Option("--story", help="Show what happens, a line an event.")] = False,
+    as_json: JsonOption = False,
+    folder: DirOption = None,
+) -> None:
+    """Simulate a topology: its workload under faults, a verdict a seed. Exit 3 when something wrong was seen."""
+    if is_bundle(file):
+        raise typer.Exit(_again(file, smaller=smaller, story=story, as_json=as_json))
+    numbers = range(seed, seed + 1) if seed is not None else _range(seeds)
+    topology = load(file)
+    runner.check(topology)
+    campaign = Campaign(topology, folder, smaller=smaller, as_json=as_json)
+    limit_s = seconds(budget) if budget else None
+    results = _stories(topology, numbers) if story else _results(topology, numbers, jobs, limit_s)
+    for result in results:
+        campaign.add(result)
+    raise typer.Exit(campaign.end())
+
+
+def _range(text: str) -> range:
+    matched = _RANGE.fullmatch(text)
+    if matched is None:
+        raise UserError(f"--seeds {text}: expected a range such as 1..20")
+    first, last = int(matched[1]), int(matched[2] or matched[1])
+    if last < first:
+        raise UserError(f"--seeds {text}: the range is empty; write the lower number first: {last}..{first}")
+    return range(first, last + 1)
+
+
+def _results(topology: Topology, numbers: range, jobs: int, limit_s: float | None) -> Iterator[Result]:
+    end_s = None if limit_s is None else time.monotonic() + limit_s
+    if jobs <= 1:
+        for number in numbers:
+            if end_s is not None and time.monotonic() > end_s:
+                return
+            yield runner.run(topology, runner.plan_of(topology, number))
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        waiting: list[Any] = []
+        rest = iter(numbers)
+        while True:
+            while len(waiting) < 2 * jobs and (end_s is None or time.monotonic() <= end_s):
+                numbers_left = list(islice(rest, 1))
+                if not numbers_left:
+                    break
+                waiting.append(pool.submit(_one, topology.file, numbers_left[0]))
+            if not waiting:
+                return
+            yield waiting.pop(0).result()
+
+
+def _one(file: str, number: int) -> Result:
+    """A seed in a process of its own."""
+    topology = load(Path(file))
+    return runner.run(topology, runner.plan_of(topology, number))
+
+
+def _stories(topology: Topology, numbers: range) -> Iterator[Result]:
+    for number in numbers:
+        yield runner.run(topology, runner.plan_of(topology, number), _tell)
+
+
+def _tell(log: Log) -> None:
+    """One line of a story."""
+    at_ns, _, node, event, fields = log
+    plain = {name: value for name, value in fields.items() if name not in ("hlc", "message_id", "cause", "traceback")}
+    words = " ".join(f"{name}={value}" for name, value in plain.items())
+    sys.stdout.write(f"{at_ns / 1e9:10.6f}  {node:<12} {event} {words}\n")
+
+
+class Campaign:
+    """Shows results as they come, keeps failures as bundles, and sums up."""
+
+    def __init__(self, topology: Topology, folder: Path | None, *, smaller: bool, as_json: bool) -> None:
+        self._topology = topology
+        self._bundles = home_for(topology, folder).folder / "sim"
+        self._smaller = smaller
+        self._as_json = as_json
+        self._results: list[Result] = []
+
+    def add(self, result: Result) -> None:
+        """Show one."""
+        self._results.append(result)
+        if self._as_json:
+            print_json(result)
+        else:
+            sys.stdout.write(f"{line_of(result)}\n")
+            sys.stdout.flush()
+        if result.verdict in ("violation", "stuck"):
+            plan = runner.plan_of(self._topology, result.seed)
+            if self._smaller:
+                plan, result = _shrunk(self._topology, plan, result, quiet=self._as_json)
+                self._smaller = False
+            path = keep(self._topology, plan, result, self._bundles)
+            say(f"seed {result.seed}: run it again with: {command_name()} sim {shown(path)}")
+
+    def end(self) -> int:
+        """Sum up; the exit code."""
+        words = Counter(result.verdict for result in self._results)
+        if not self._as_json and len(self._results) > 1:
+            for line in summary(self._results):
+                sys.stdout.write(f"{line}\n")
+        if words["violation"] or words["stuck"]:
+            return VIOLATION
+        return OK if words["ok"] == len(self._results) and self._results else FAILED
+
+
+def line_of(result: Result) -> str:
+    """A result for people."""
+    head = f"seed {result.seed:<4} {result.verdict:<9} {result.trace[:8]}  {result.events:>6} events"
+    head += (
+        f"  {result.operations:>5} operations  {sum(result.faults.values()):>3} faults of {len(result.faults)} classes"
+    )
+    return f"{head}\n  {result.rule or result.verdict}: {result.because}" if result.because else head
+
+
+def summary(results: list[Result]) -> Iterator[str]:
+    """A campaign for people."""
+    words = Counter(result.verdict for result in results)
+    yield f"{len(results)} seeds: {', '.join(f'{count} {word}' for word, count in words.items())}"
+    operations = [result.operations for result in results]
+    in_flight = [result.in_flight for result in results]
+    yield f"operations: median {statistics.median(operations):g}, lowest {min(operations)}"
+    yield f"in flight when a fault came: median {statistics.median(in_flight):g}, lowest {min(in_flight)}"
+    yield f"faults: {_sum(result.faults for result in results)}"
+    yield f"acted: {_sum(result.acted for result in results)}"
+    marks = _sum(result.marks for result in results)
+    if marks:
+        yield f"marks: {marks}"
+
+
+def _sum(counts: Iterable[dict[str, int]]) -> str:
+    total: Counter[str] = Counter()
+    for each in counts:
+        total.update(each)
+    return ", ".join(f"{name} {count}" for name, count in sorted(total.items()))
+
+
+def _shrunk(topology: Topology, plan: Plan, result: Result, *, quiet: bool) -> tuple[Plan, Result]:
+    found = shrink(topology, plan, result)
+    if not quiet:
+        before, after = len(plan.faults), len(found.plan.faults)
+        clients = f"{len(plan.clients)} to {len(found.plan.clients)} clients"
+        sys.stdout.write(f"  shrunk from {before} to {after} faults and from {clients} in {found.runs} runs:\n")
+        for fault in found.plan.faults:
+            sys.stdout.write(f"    {fault}\n")
+        sys.stdout.write(f"  {found.result.rule}: {found.result.because}\n")
+    return found.plan, found.result
+
+
+def keep(topology: Topology, plan: Plan, result: Result, folder: Path) -> Path:
+    """Write a failure down. Returns its file."""
+    from importlib.metadata import version
+
+    path = folder / f"seed-{result.seed}.json"
+    bundle = Bundle(
+        version=version("zactor"),
+        file=topology.file,
+        text=Path(topology.file).read_text(),
+        plan=plan,
+        result=result,
+        command=f"{command_name()} sim {shown(path)}",
+    )
+    bundle.write(path)
+    return path
+
+
+def _again(path: Path, *, smaller: bool, story: bool, as_json: bool) -> int:
+    """Run a failure again."""
+    bundle = read_bundle(path)
+    topology = bundle.topology(path.parent)
+    runner.check(topology)
+    result = runner.run(topology, bundle.plan, _tell if story else None)
+    if as_json:
+        print_json(result)
+    else:
+        sys.stdout.write(f"{line_of(result)}\n")
+    if result.trace != bundle.result.trace:
+        say(f"the trace differs from that of {shown(path)}: the code, its settings or a model have changed since then")
+    if smaller and result.verdict in ("violation", "stuck"):
+        plan, found = _shrunk(topology, bundle.plan, result, quiet=as_json)
+        Bundle(
+            version=bundle.version, file=bundle.file, text=bundle.text, plan=plan, result=found, command=bundle.command
+        ).write(path)
+    return VIOLATION if result.verdict in ("violation", "stuck") else OK if result.verdict == "ok" else FAILED

@@ -1,0 +1,118 @@
+"""What an actor must not reach for: clocks, chance, threads, sockets and files other than those of its own door.
+
+While `guarded` is entered they are replaced by functions that look who called. Code of Python's library counts as
+whoever called it, so `uuid.uuid4()` is found in the actor; zactor itself may do as it likes. Names that a module
+took over with `from time import time` are replaced, too. `datetime.now()` is not seen here: it cannot be replaced.
+"""
+
+from __future__ import annotations
+
+import builtins
+import io
+import os
+import random
+import socket
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, FunctionType
+from typing import Any
+
+from zactor.errors import ZactorError
+from zactor.world import Call, InThread
+
+
+class SimulationEscape(ZactorError):
+    """An actor reached for something that a simulation cannot give. The text names its file and line."""
+
+
+_OWN = str(Path(__file__).resolve().parents[1]) + os.sep
+_LIBRARIES = tuple(
+    str(Path(sysconfig.get_path(name)).resolve()) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")
+)
+
+_CLOCK = "self.now_ns() and self.sleep(...)"
+_CHANCE = "self.rng"
+_NAMES: list[tuple[Any, tuple[str, ...], str]] = [
+    (time, ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "sleep"), _CLOCK),
+    (random, tuple(name for name in random.__all__ if hasattr(getattr(random, name), "__self__")), _CHANCE),
+    (os, ("urandom", "getrandom"), _CHANCE),
+    (os, ("open",), "self.disk"),
+    (threading.Thread, ("start",), "self.in_thread(function, ...)"),
+    (subprocess.Popen, ("__init__",), "self.in_thread(function, ...)"),
+    (socket.socket, ("__init__",), "messages"),
+    (builtins, ("open",), "self.disk"),
+    (io, ("open",), "self.disk"),
+]
+
+
+def stand_in(operation: Call | InThread) -> tuple[Any, BaseException | None]:
+    """What `self.call` and `self.in_thread` give: a thread's function runs at once, a library's coroutine cannot."""
+    name = getattr(operation.function, "__qualname__", repr(operation.function))
+    if isinstance(operation, Call):
+        return None, SimulationEscape(f"self.call({name}): the coroutine of a library cannot run in a simulation")
+    try:
+        return operation.function(*operation.values), None
+    except Exception as error:
+        return None, error
+
+
+@contextmanager
+def guarded() -> Iterator[list[str]]:
+    """Raise `SimulationEscape` where an actor reaches past its door; each is in the list, should the actor catch it."""
+    escapes: list[str] = []
+    replaced: list[tuple[Any, str, Any]] = []
+    guards: dict[int, Any] = {}
+    for owner, names, instead in _NAMES:
+        for name in names:
+            if hasattr(owner, name):
+                original = getattr(owner, name)
+                guard = _guard(f"{owner.__name__}.{name}", original, instead, escapes)
+                guards[id(original)] = guard
+                replaced.append((owner, name, original))
+                setattr(owner, name, guard)
+    for module in list(sys.modules.values()):
+        if not _is_foreign(getattr(module, "__file__", None) or _OWN):
+            continue
+        for name, value in list(vars(module).items()):
+            if id(value) in guards:
+                replaced.append((module, name, value))
+                setattr(module, name, guards[id(value)])
+    try:
+        yield escapes
+    finally:
+        for owner, name, original in replaced:
+            setattr(owner, name, original)
+
+
+def _guard(name: str, original: Callable[..., Any], instead: str, escapes: list[str]) -> Any:
+    def guard(*values: Any, **named: Any) -> Any:
+        place = _culprit(sys._getframe(1))
+        if place is not None:
+            escapes.append(f"{place}: {name}: an actor cannot use it in a simulation; use {instead}")
+            raise SimulationEscape(escapes[-1])
+        return original(*values, **named)
+
+    assert isinstance(guard, FunctionType)
+    return guard
+
+
+def _culprit(frame: FrameType | None) -> str | None:
+    """Where somebody else's code called, over Python's library or not; None when zactor itself did."""
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if _is_foreign(file):
+            return f"{file}:{frame.f_lineno}"
+        if file.startswith(_OWN):
+            return None
+        frame = frame.f_back
+    return None
+
+
+def _is_foreign(file: str) -> bool:
+    return not file.startswith((_OWN, "<frozen", *_LIBRARIES))

@@ -1,0 +1,56 @@
+"""What happened, as one number: a hash over all that reached an actor or left a mark, in its order.
+
+Two runs of the same seed have the same trace, whatever PYTHONHASHSEED and whichever Python; where they differ,
+something reached an actor that the simulator does not hold in its hands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+_HEAD = struct.Struct("<QHHQ").pack
+_encode = msgspec.msgpack.Encoder(enc_hook=repr, order="deterministic").encode
+
+FRAME, PASS, TIMER, DISK, LOG, FAULT, BOOK = range(7)
+
+UNSTABLE = frozenset({"traceback"})
+"""Fields of log events that differ between versions of Python."""
+
+
+class Trace:
+    """Add what happened, with the time and the number of the process that it happened to."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._update = self._hash.update
+
+    def frame(self, now_ns: int, number: int, lane: int, frame: bytes, blobs: Sequence[bytes]) -> None:
+        """A frame arrived."""
+        self._update(_HEAD(now_ns, number, FRAME, lane))
+        self._update(frame)
+        for blob in blobs:
+            self._update(blob)
+
+    def mark(self, now_ns: int, number: int, kind: int, count: int) -> None:
+        """A timer rang, or a pass ended after so many messages."""
+        self._update(_HEAD(now_ns, number, kind, count))
+
+    def value(self, now_ns: int, number: int, kind: int, value: Any) -> None:
+        """Anything else that can be encoded, such as an operation of the disk."""
+        self._update(_HEAD(now_ns, number, kind, 0))
+        self._update(_encode(value))
+
+    def log(self, now_ns: int, number: int, event: str, node: str, fields: Mapping[str, Any]) -> None:
+        """A log event."""
+        if not UNSTABLE.isdisjoint(fields):
+            fields = {name: value for name, value in fields.items() if name not in UNSTABLE}
+        self.value(now_ns, number, LOG, (event, node, fields))
+
+    def hexdigest(self) -> str:
+        """The number so far."""
+        return self._hash.hexdigest()
