@@ -33,7 +33,7 @@ _hello = decoder(tuple[str, str, str, int, str])
 _goaway = decoder(tuple[str, bool])
 _down = decoder(tuple[str, bool])
 _bye = decoder(tuple[int, int])
-_text = decoder(str)
+_welcome = decoder(tuple[str, int])
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -58,6 +58,7 @@ class Neighbours:
         self._downs: dict[tuple[str, str], bool] = {}  # (watcher, watched): told Down, for good or not, and not yet Up
         self._early: dict[str, tuple[str, Frame]] = {}  # HELLO of an incarnation that our book does not know yet
         self._leaving = False
+        self._lives = 0  # of clients: one that was forgotten, and greets us again, begins another in its old session
         self.peers: dict[str, Peer] = {}
         self.sources: dict[str, tuple[Peer, Lane]] = {}  # the connections by which frames may come
         self.lost_messages: Counter[str] = Counter()  # at most so many, by process
@@ -180,11 +181,12 @@ class Neighbours:
             if kind == "$goaway" and is_answer and not route.token:  # it came by the connection that we opened
                 self._on_goaway(peer, frame.letters[0])
                 return True
-            if kind == "$welcome" and source in peer.sources:
-                return True  # to the second of two HELLOs
-            is_meant = (
-                not route.token if kind == "$goaway" else kind == "$welcome" and self._shows_key(frame.letters[0])
-            )
+            life = self._life_in(frame.letters[0]) if kind == "$welcome" else None
+            if life is not None and source in peer.sources:  # to the second of two HELLOs
+                if life != peer.life and peer.state == "open":
+                    self.lost(peer, f"{peer.process} had lost its connection to us")
+                return True
+            is_meant = not route.token if kind == "$goaway" else life is not None
             if is_meant and frame.session < peer.session:
                 return True  # to a HELLO that is ours no more
         self._kernel.mailroom.stranger(source, "frame out of place", f"{kind}, which nobody awaits")
@@ -237,12 +239,13 @@ class Neighbours:
             return None
         peer = self.peers[process] = Peer(process, incarnation)
         peer.session = frame.session
+        self._lives += 1
+        peer.life = self._lives
         return peer
 
     def _take_hello(self, source: str, frame: Frame, peer: Peer) -> bool:
         """HELLO of somebody known: agree on the session, and welcome it."""
-        is_client = peer.process.startswith("@")
-        if frame.session < peer.session and not is_client:
+        if frame.session < peer.session and not peer.is_client:
             if peer.state == "closed":
                 self.greet(peer.process)
             else:
@@ -251,7 +254,7 @@ class Neighbours:
         if frame.session > peer.session:
             if peer.welcomed or peer.state == "open":
                 self.lost(peer, f"{peer.process} opened a new connection", again=False)
-                if is_client:
+                if peer.is_client:
                     self.peers[peer.process] = peer
                     peer.gone = None
             peer.session = frame.session
@@ -264,8 +267,9 @@ class Neighbours:
         peer.welcomed = True
         peer.heard_ns = self._kernel.world.now_ns()
         self._introduce(source, peer, CONTROL)
-        self._say(peer.process, peer.session, "$welcome", self._key)
-        if is_client:
+        to = source if peer.is_client else peer.process
+        self._say(to, peer.session, "$welcome", (self._key, peer.life))
+        if peer.is_client:
             peer.state = "open"
             self._kernel.mailroom.touch(peer)
         else:
@@ -306,15 +310,19 @@ class Neighbours:
         """A client that was cut off for a while, and forgotten, shall greet us again."""
         self._say(source, 0, "$forgotten", None)
 
-    def _shows_key(self, letter: Letter) -> bool:
+    def _life_in(self, letter: Letter) -> int | None:
+        """Which of the lives of this session a WELCOME is of, or None if it does not show our key."""
         try:
-            return bool(_text(letter.body) == self._key)
+            key, life = _welcome(letter.body)
         except UNDECODABLE:
-            return False
+            return None
+        return life if key == self._key else None
 
     def _on_welcome(self, source: str, peer: Peer, letter: Letter) -> bool:
-        if not self._shows_key(letter):
+        life = self._life_in(letter)
+        if life is None:
             return False
+        peer.life = life
         peer.state = "open"
         peer.welcomed = True
         peer.heard_ns = self._kernel.world.now_ns()

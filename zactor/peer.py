@@ -197,6 +197,7 @@ class Peer:
         "lanes",
         "late_ns",
         "left",
+        "life",
         "mail",
         "owed",
         "owed_bytes",
@@ -213,6 +214,7 @@ class Peer:
         self.is_client = process[:1] == "@"
         self.incarnation = incarnation
         self.session = 1
+        self.life = 0  # which of the lives of the session, as the side says that answers clients
         self.state = "closed"
         self.gone: str | None = None  # why it will not come back
         self.left = False  # a node has moved to another process: where refs lead is looked up for each message

@@ -738,12 +738,30 @@ def test_nobody_forges_a_goaway(token: str) -> None:
     assert virtual.result(outside.ask(outside.to("far"), Item(number=8))) == 8
 
 
-def test_nobody_forges_a_welcome_without_the_key() -> None:
+def test_a_client_that_was_lost_and_greets_again_in_its_old_session_begins_a_new_one() -> None:
+    """What comes late of the first life would else take the numbers of the second, and its answers would be dropped."""
+    virtual = Virtual()
+    back, client = virtual.add("back"), virtual.add("@client")
+    back.life.add("far", Receiver)
+    virtual.start()
+    outside = virtual.outside("@client")
+    assert virtual.result(outside.ask(outside.to("far"), Item(number=1))) == 1
+    back.neighbours.lost(back.neighbours.peers["@client"], "it was silent", again=False)
+
+    client.neighbours.say_hello(client.neighbours.peers["back"])
+    virtual.run()
+
+    assert client.neighbours.peers["back"].session == 2
+    assert virtual.result(outside.ask(outside.to("far"), Item(number=2))) == 2
+
+
+@pytest.mark.parametrize("body", ["guessed", ("guessed", 0), None])
+def test_nobody_forges_a_welcome_without_the_key(body: Any) -> None:
     virtual, front, back, _ = two()
     back.neighbours._key = front.neighbours._key = "secret"
     lose(back)
     batch = Batch()
-    batch.add("$welcome", "", "", 0, 0, 0, 0, "guessed")
+    batch.add("$welcome", "", "", 0, 0, 0, 0, body)
 
     assert not back.receive(stranger(), frame(peer(back).session, 0, (0, 0, 0), batch.close()))
 

@@ -208,7 +208,8 @@ class VirtualWorld:
         target = self.virtual.processes.get(process if route is None else route.process)
         if target is None or not target.up:
             return True  # nobody takes it, as with a socket whose peer is gone
-        token = "" if route is not None else "virtual"  # an answer comes back by the connection that the other opened
+        # An answer, and all that a client gets, comes back by the connection that the other opened.
+        token = "" if route is not None or process[:1] == "@" else "virtual"
         source = str(Route(self.process, self.incarnation, lane, token))
 
         def arrive() -> None:
