@@ -40,7 +40,7 @@ DISCARDED_BYTES = 1 << 20
 DISCARDS_MAX = 16
 """What has come by a connection that is shut is thrown away: at a time, and so many times."""
 
-EVENTS = (
+WATCHED = (
     zmq.EVENT_ACCEPTED
     | zmq.EVENT_DISCONNECTED
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
@@ -66,10 +66,9 @@ class Monitor:
 
     def drain(self) -> None:
         """Tell all events that there are."""
-        with contextlib.suppress(zmq.Again):
-            while not self._socket.closed:
-                event, _endpoint = self._socket.recv_multipart(zmq.NOBLOCK)
-                self._on_event(*_event.unpack(event))
+        while not self._socket.closed and int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
+            event, _endpoint = self._socket.recv_multipart(zmq.NOBLOCK)
+            self._on_event(*_event.unpack(event))
 
     def close(self) -> None:
         """Before the watched socket is closed."""
@@ -98,7 +97,7 @@ class Doorkeeper:
         self._descriptors: dict[bytes, int] = {}
         self._refused: dict[bytes, int] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._monitor = Monitor(inbox, EVENTS, self._on_event)
+        self._monitor = Monitor(inbox, WATCHED, self._on_event)
 
     def _on_event(self, event: int, value: int) -> None:
         if event == zmq.EVENT_DISCONNECTED:

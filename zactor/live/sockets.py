@@ -234,6 +234,9 @@ class Sockets:
             while True:
                 identity = Bare.recv(inbox, NOBLOCK)
                 source = self._sources.get(identity)
+                if source == SHUT_OUT:
+                    self._drop(inbox, identity)
+                    continue  # there is an end to it soon
                 if source is None:
                     self._take_first(inbox, identity)
                 else:
@@ -254,13 +257,13 @@ class Sockets:
         """Take what follows an identity."""
         frame = Bare.recv(inbox)
         blobs = _blobs(inbox)
-        if source == SHUT_OUT:
-            self._drop(identity)
-        elif not self._welcome(source, frame, blobs):
+        if not self._welcome(source, frame, blobs):
             self._refused(identity, source)
 
-    def _drop(self, identity: bytes) -> None:
+    def _drop(self, inbox: Socket, identity: bytes) -> None:
         """It was shut out: what it had said besides is counted, and not even looked at."""
+        while Bare.get(inbox, MORE):
+            Bare.recv(inbox)
         self._stranger(identity.decode("ascii", "backslashreplace"), "poured on", "it was shut out")
 
     def _refused(self, identity: bytes, source: str) -> None:
@@ -281,18 +284,18 @@ class Sockets:
     def _take_first(self, inbox: Socket, identity: bytes) -> None:
         """The same, for the first message of an identity: who it is, and by which connection it came."""
         part = inbox.recv(copy=False)
-        frame = part.bytes
-        blobs = _blobs(inbox) if part.more else ()
         assert self._doorkeeper is not None
         is_here = self._doorkeeper.met(identity, int(part.get(zmq.SRCFD)))
+        if not is_here and identity in self._outcasts:
+            self._drop(inbox, identity)
+            return
+        frame = part.bytes
+        blobs = _blobs(inbox) if part.more else ()
         source = identity.decode("ascii", "backslashreplace")
         if source.endswith("#"):
             source += "?"  # an empty token is that of our own connections
         if not is_here:  # what it left behind: nobody would tell us when to forget it
-            if identity in self._outcasts:
-                self._drop(identity)
-            else:
-                self._welcome(source, frame, blobs)
+            self._welcome(source, frame, blobs)
             return
         self._sources[identity] = source
         self._identities[source] = identity
