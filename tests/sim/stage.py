@@ -112,6 +112,7 @@ sim:
   workload: ./stage.py:Client
   clients: 3
   judges: [linearizable]
+  sometimes: {sometimes}
   for: {span}
   heal: 20s
   damage: {damage}
@@ -126,10 +127,15 @@ MANY = (
 
 
 def topology(
-    faults: str = MANY, span: str = "20s", register: str = "", client: str = "", damage: str = "0"
+    faults: str = MANY,
+    span: str = "20s",
+    register: str = "",
+    client: str = "",
+    damage: str = "0",
+    sometimes: str = "[]",
 ) -> Topology:
     """The topology with this schedule and these settings."""
-    text = TEXT.format(faults=faults, span=span, register=register, client=client, damage=damage)
+    text = TEXT.format(faults=faults, span=span, register=register, client=client, damage=damage, sometimes=sometimes)
     return read(text, Path(__file__).parent / "trial.yaml")
 
 

@@ -31,6 +31,8 @@ app = typer.Typer()
 
 DEFAULT_FILE = Path("topology.yaml")
 SEEDS_MAX = 1 << 63
+MANY_SEEDS = 100
+"""From so many on, a campaign fails in which something that happens `sometimes` never did."""
 
 _RANGE = re.compile(r"([0-9]+)(?:\.\.([0-9]+))?")
 
@@ -150,6 +152,8 @@ class Campaign:
                 sys.stdout.write(f"{line}\n")
         if words["violation"] or words["stuck"]:
             return VIOLATION
+        if len(self._results) >= MANY_SEEDS and never_seen(self._results):
+            return FAILED
         return OK if words["ok"] == len(self._results) and self._results else FAILED
 
 
@@ -174,7 +178,15 @@ def summary(results: list[Result]) -> Iterator[str]:
     yield f"acted: {_sum(result.acted for result in results)}"
     marks = _sum(result.marks for result in results)
     if marks:
-        yield f"marks: {marks}"
+        yield f"sometimes: {marks}"
+    never = never_seen(results)
+    if never:
+        yield f"never: {', '.join(never)}"
+
+
+def never_seen(results: list[Result]) -> list[str]:
+    """What was to happen sometimes, and did not in any of these."""
+    return sorted({name for result in results for name in result.marks if not any(r.marks.get(name) for r in results)})
 
 
 def _sum(counts: Iterable[dict[str, int]]) -> str:

@@ -168,6 +168,9 @@ class _Run:
         self._wrong: _Over | None = None
         self._listener = listen
         self._escapes = escapes
+        self._marks: Counter[str] = Counter(dict.fromkeys(self._trial.sometimes, 0))
+        if self._marks:
+            sim.listen.append(self._mark)
 
     # --- the course of a run
     def run(self) -> Result:
@@ -297,6 +300,11 @@ class _Run:
         if self._listener is not None:
             self._listener((self._sim.now_ns, "info", "nemesis", fault.do, {"what": what, "fault": str(fault)}))
 
+    def _mark(self, log: Log) -> None:
+        event = log[3]
+        if event in self._marks:
+            self._marks[event] += 1
+
     # --- the verdict
     def _judge(self) -> None:
         model = model_named(workload_kind(self._topology).model, Path(self._topology.folder))
@@ -330,6 +338,7 @@ class _Run:
             simulated_s=(sim.now_ns - SECOND_NS) / SECOND_NS,
             faults=faults,
             acted=acted,
+            marks=dict(self._marks),
         )
 
     def _idle(self, finished: int, faults: dict[str, int]) -> str:

@@ -43,6 +43,7 @@ class TrialReader:
         readers: dict[str, tuple[str, Reader]] = {
             "workload": ("workload", self._text),
             "judges": ("judges", self._texts),
+            "sometimes": ("sometimes", self._texts),
             "clients": ("clients", lambda each, path: self._number(each, path, 1, CLIENTS_MAX)),
             "for": ("for_ns", self._duration),
             "heal": ("heal_ns", self._duration),

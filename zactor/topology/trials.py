@@ -90,7 +90,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """What the simulator runs and judges: clients of `workload`, under faults for `for_ns`, then healed.
 
-    `judges` are judges of histories and invariants.
+    `judges` are judges of histories and invariants; `sometimes` are log events that a campaign of some size must see.
 
     `replicas` are ranges from which the number of a node's replicas is drawn. `damage` is how many nodes may lose
     what is durable; None is no bound.
@@ -98,6 +98,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
     workload: str
     judges: tuple[str, ...] = ()
+    sometimes: tuple[str, ...] = ()
     clients: int = 4
     settings: dict[str, Any] = {}
     for_ns: int = 20 * SECOND_NS
