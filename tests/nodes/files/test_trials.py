@@ -23,6 +23,17 @@ def test_a_seed_finds_nothing_wrong(seed: int) -> None:
     assert (result.verdict, result.because) == ("ok", "")
 
 
+def test_damage_beyond_what_copies_can_mend_is_reported_as_loss() -> None:
+    """So the faults are real: one copy of a file cannot outlive a disk that rots."""
+    topology = load(TRIAL)
+    assert topology.sim is not None
+    unbounded = msgspec.structs.replace(topology, sim=msgspec.structs.replace(topology.sim, damage=None))
+
+    seeds = (run(unbounded, plan_of(unbounded, seed)) for seed in range(1, 50))
+
+    assert any("is lost" in result.because for result in seeds if result.verdict == "violation")
+
+
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mistake_is_found_under_faults_and_not_without_them(mutant: Mutant) -> None:
     topology = load(TRIAL)
