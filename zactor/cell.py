@@ -124,6 +124,7 @@ class Cell:
     __slots__ = (
         "actor",
         "bytes",
+        "came",
         "capacity",
         "children",
         "disk",
@@ -148,6 +149,7 @@ class Cell:
         "paused",
         "policy",
         "queued",
+        "recorded",
         "reference",
         "restarts",
         "spawned",
@@ -179,6 +181,8 @@ class Cell:
         self.limit = 0
         self.capacity = kind.mailbox_size
         self.bytes = 0
+        self.came = 0  # mail from other processes that was ever put into the mailbox
+        self.recorded: Any = True  # what the tap keeps of it; False: it is not to be recorded
         self.queued = False
         self.held = True  # mail waits: not ready yet, or a handler awaits
         self.tasks: list[Task] | None = None
