@@ -16,6 +16,7 @@ import os
 import struct
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -174,8 +175,8 @@ class Recording:
         return self.records[0][1]
 
 
-def read(path: Path) -> Recording:
-    """All that is readable of a file. Raises `UserError` for one that is no recording, or a newer one."""
+def read(path: Path, *, head_only: bool = False) -> Recording:
+    """All that is readable of a file, or the head alone. Raises `UserError` for what is no recording, or a newer one."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -189,6 +190,9 @@ def read(path: Path) -> Recording:
         if ordinal != previous + 1:
             recording.damage.append(f"offset {start}: segment {ordinal} follows segment {previous}")
         previous = ordinal
+        if head_only:
+            recording.records += islice(_records(content, start + _START.size, end, recording.damage), 1)
+            break
         recording.records += _records(content, start + _START.size, end, recording.damage)
     if not recording.records or recording.records[0][1][0] != HEAD:
         raise UserError(f"{path}: nothing in it can be read: {'; '.join(recording.damage) or 'it is empty'}")

@@ -34,6 +34,11 @@ When = Literal["failure", "always", "never"]
 WHENS: tuple[When, ...] = ("failure", "always", "never")
 
 
+Record = Literal["ring", "full", "off"]
+RECORDS: tuple[Record, ...] = ("ring", "full", "off")
+"""What is kept of what feeds a node: the last of it, all of it, or nothing."""
+
+
 class Restart(msgspec.Struct, frozen=True, kw_only=True):
     """What a topology says about restarts; what it leaves out is as in `Supervision`."""
 
@@ -57,6 +62,7 @@ class Node(msgspec.Struct, frozen=True):
     settings: dict[str, Any]
     links: dict[str, tuple[str, ...]]
     restart: Restart | None
+    record: Record = RECORDS[0]
 
     def instances(self) -> list[str]:
         """The names of its instances: `store/0`, `store/1`, or only `greeter`."""
@@ -75,6 +81,7 @@ class Instance(msgspec.Struct, frozen=True):
     settings: dict[str, Any]
     links: dict[str, tuple[str, ...]]
     restart: Restart | None
+    record: Record = RECORDS[0]
 
 
 class Process(msgspec.Struct, frozen=True):
