@@ -6,9 +6,9 @@ import argparse
 import asyncio
 import sys
 
-from tests.bench import harness, kernel
+from tests.bench import harness, kernel, logs
 
-BENCHES = {"kernel": kernel.BENCH}
+BENCHES = {"kernel": kernel.BENCH, "logs": logs.BENCH}
 
 EXIT_MISSED = 1
 EXIT_USAGE = 2

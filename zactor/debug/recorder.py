@@ -41,6 +41,9 @@ from zactor.message import Opaque, bulk_fields, encode, split
 CHECKPOINT_ITEMS_MAX = 10_000
 """Values in the state of an actor: to write down a larger one would take longer than a turn."""
 
+CHECKPOINT_MAIL_MAX = 256
+"""Messages that wait, beyond which its checkpoint does, too: they are written with it."""
+
 CHECKPOINTS_SHARE = 4
 """At most a quarter of a segment is checkpoints."""
 
@@ -69,6 +72,7 @@ class Recorder:
         self._sequence = 0  # as the turn began
         self._count = 0  # messages that the turn was offered
         self._remote: Any = False  # which of them came from other processes: all, none, or a list
+        self._begun = False
         self._rolled = False  # whether a segment has begun that has no checkpoints yet
         self._wanted: set[Cell] = set()
         self._room = 0  # bytes that checkpoints may still take of this segment
@@ -274,7 +278,8 @@ class Recorder:
     def _begin_segment(self) -> None:
         """HEAD, format, process, incarnation, and what `about` says."""
         self._sink.append(encode((HEAD, FORMAT, self._kernel.process, self._kernel.incarnation, self._about())))
-        self._rolled = not self._sink.full
+        self._rolled = not self._sink.full and self._begun  # what the first segment begins with is the beginning
+        self._begun = True
         self._wanted = set()
         self._room = self._sink.payload_max * 2 // CHECKPOINTS_SHARE
 
@@ -283,7 +288,7 @@ class Recorder:
         actor, disk = cell.actor, cell.disk
         if actor is None or cell.state != "ready" or cell.tasks or cell.laters or cell.outstanding or cell.inputs:
             return
-        if disk is not None and (disk.under_way or disk.wanted):
+        if len(cell.mailbox) > CHECKPOINT_MAIL_MAX or (disk is not None and (disk.under_way or disk.wanted)):
             return
         self._wanted.discard(cell)
         track = cell.recorded if cell.recorded.__class__ is Track else self._track(cell)

@@ -133,11 +133,11 @@ class Story:
         self, module: str, kind: str, generation: int, spawned: int, state: Any, chance: Any, rows: list[Any]
     ) -> None:
         self.seen = True
-        if not self.overwritten:
-            return  # it goes on from where we are
-        self._begin_here()
-        self.start = Start(module, kind, generation, spawned, state, chance)
+        self._deal()
         self._box = deque(_fed(row) for row in rows)
+        if self.overwritten:  # else it goes on from where we are
+            self._begin_here()
+            self.start = Start(module, kind, generation, spawned, state, chance)
 
     def _begin_here(self) -> None:
         self.overwritten = False
