@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 import crc32c
+import msgspec
 from msgspec import Raw
 
 from zactor import hlc
@@ -43,6 +44,7 @@ from zactor.life import Life
 from zactor.mailroom import PROCESS_BYTES, Mailroom
 from zactor.message import (
     CHAIN_LENGTH_MAX,
+    LETTER_BYTES,
     Envelope,
     Message,
     Opaque,
@@ -56,7 +58,7 @@ from zactor.message import (
 )
 from zactor.neighbours import Neighbours
 from zactor.waits import Waits
-from zactor.world import World
+from zactor.world import Call, InThread, Operation, World
 
 TURN_NS = 2_000_000
 """An actor's turn and a pass of the queue end after this long, so that nobody waits for a busy neighbour."""
@@ -81,8 +83,11 @@ class Tap(Protocol):
     def taken(self, cell: Cell, count: int) -> None:
         """It took so many of them."""
 
+    def settled(self, cell: Cell, count: int) -> int:
+        """It will be fed so many of its inputs: what it waited for, and news of its disk. Returns `count`."""
+
     def input(self, cell: Cell, kind: str, *values: Any) -> None:
-        """Something else feeds an actor: boot, start, timer, settle, synced, cancel, child, stop.
+        """Something else feeds an actor: boot, start, timer, cancel, child, stop.
 
         Five are answers to what it does: full, unsent, timer_cancelled, spawned and chance.
         """
@@ -513,7 +518,12 @@ class Kernel:
 
     def _urgent(self, cell: Cell, budget: int) -> int:
         """Answers and completions first, then timers and notices. Returns what is left of the turn."""
+        shown = 0
         while cell.inputs and budget:
+            if self.tap is not None:
+                if not shown:
+                    shown = self.tap.settled(cell, min(len(cell.inputs), budget))
+                shown -= 1
             budget -= 1
             wait, value, error = cell.inputs.popleft()
             cell.handled += 1
@@ -541,8 +551,6 @@ class Kernel:
         return budget
 
     def _synced(self, cell: Cell, write_id: int | None, error: BaseException | None) -> None:
-        if self.tap is not None:
-            self.tap.input(cell, "synced", write_id, error, cell.disk and cell.disk.synced_cause)
         if isinstance(error, Exception):
             self._disk_failed(cell, error)
             return
@@ -564,8 +572,6 @@ class Kernel:
             self.life.failed(cell, NOTHING, problem, "on_disk_failed")
 
     def _resume(self, cell: Cell, wait: Wait, value: Any, error: BaseException | None) -> None:
-        if self.tap is not None:
-            self.tap.input(cell, "settle", wait, value, error)
         wait.done, wait.value, wait.error = True, value, error
         task = wait.task
         if task is not None:
@@ -738,6 +744,11 @@ class Kernel:
         assert self.tap is not None
         self.tap.output(cell, kind, digest_of(values))
 
+    def operation(self, cell: Cell, number: int, operation: Operation) -> None:
+        """The same for an operation that an actor begins."""
+        assert self.tap is not None
+        self.tap.output(cell, "operation", operation_digest(number, operation))
+
     def rng(self, cell: Cell) -> random.Random:
         """An actor's own stream of chance."""
         if cell.stream is None:
@@ -770,6 +781,16 @@ def digest_of(values: Any) -> int:
         return crc32c.crc32c(encode(values))
     except Exception:  # what cannot be encoded is known by its text
         return crc32c.crc32c(repr(values).encode())
+
+
+def operation_digest(number: int, operation: Any, checksum: Callable[[bytes], int] = crc32c.crc32c) -> int:
+    """The same for an operation: many bytes stand there as their checksum, and functions as their names."""
+    data = getattr(operation, "data", b"")
+    if len(data) > LETTER_BYTES:
+        operation = msgspec.structs.replace(operation, data=checksum(data).to_bytes(4, "big"))
+    elif isinstance(operation, Call | InThread):
+        operation = operation.function.__qualname__, operation.values
+    return digest_of((number, type(operation).__name__, operation))
 
 
 def _without_ask(mail: Mail) -> Mail:

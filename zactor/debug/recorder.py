@@ -27,6 +27,7 @@ from zactor.debug.recording import (
     OUTPUTS,
     RECEIVED,
     SENT,
+    SETTLED,
     TAKEN,
     Sink,
     Unfrozen,
@@ -149,6 +150,27 @@ class Recorder:
         if count != self._count:
             self._write(encode((TAKEN, cell.name, count)))
 
+    def settled(self, cell: Cell, count: int) -> int:
+        """SETTLED, name, turn, rows: an id whose answer stands in a frame, or what `_settle` or `_synced` says."""
+        if cell.recorded is not False:
+            assert cell.inputs is not None
+            rows = [
+                wait.id
+                if wait is not None and error is None and wait.target is not None and wait.target.cell is None
+                else self._settle(cell, wait, value, error)
+                for wait, value, error in islice(cell.inputs, count)
+            ]
+            when = self._when()
+            try:
+                payload = encode((SETTLED, cell.name, when, rows))
+                if len(payload) > self._sink.payload_max:
+                    raise Unfrozen
+            except Exception:  # an answer from within that cannot travel, or many large ones
+                rows = [_safe(row, self._sink.payload_max >> 8) for row in rows]
+                payload = encode((SETTLED, cell.name, when, rows))
+            self._write(payload)
+        return count
+
     def input(self, cell: Cell, kind: str, *values: Any) -> None:
         """INPUT, name, turn, kind, values: see the methods of that name."""
         if cell.recorded is False:
@@ -246,18 +268,18 @@ class Recorder:
         """Cause, root, sender, wire name and body of a timer or notice."""
         return [mail.cause, mail.root, sender_name(mail), mail.message.wire, mail.message]
 
-    def _settle(self, _cell: Cell, wait: Wait, value: Any, error: BaseException | None) -> list[Any]:
-        """Id, how, what: an error, an answer that stands in a frame, one with its pieces of bulk, or a value."""
+    def _settle(self, cell: Cell, wait: Wait | None, value: Any, error: BaseException | None) -> tuple[Any, ...]:
+        """Id, how, what: an error, an answer with its pieces of bulk, or a value."""
+        if wait is None:
+            return self._synced(cell, value, error)
         if error is not None:
-            return [wait.id, "error", freeze(error)]
+            return wait.id, "error", freeze(error)
         if wait.target is None:
-            return [wait.id, "value", self._value(value)]
-        if wait.target.cell is None:
-            return [wait.id, "reply", None]
+            return wait.id, "value", value if value.__class__ is int else self._value(value)
         if value.__class__ is Opaque:
-            return [wait.id, "opaque", (value.name, value.body), [keep(blob, self._sink.full) for blob in value.blobs]]
+            return wait.id, "opaque", (value.name, value.body), [keep(blob, self._sink.full) for blob in value.blobs]
         body, blobs = split(value)
-        return [wait.id, "answer", body, [keep(blob, self._sink.full) for blob in blobs]]
+        return wait.id, "answer", body, [keep(blob, self._sink.full) for blob in blobs]
 
     def _value(self, value: Any) -> Any:
         try:
@@ -265,10 +287,11 @@ class Recorder:
         except Unfrozen as problem:
             return unkept(problem)
 
-    def _synced(self, _cell: Cell, write_id: int | None, error: BaseException | None, cause: Mail | None) -> list[Any]:
-        """The write, an error, and id, cause and root of the message during which it was asked for."""
-        numbers = (0, 0, 0) if cause is None else (cause.id, cause.cause, cause.root)
-        return [write_id, freeze(error), *numbers]
+    def _synced(self, cell: Cell, write_id: int | None, error: BaseException | None) -> tuple[Any, ...]:
+        """None, the write, an error, and id, cause and root of the message during which it was asked for."""
+        assert cell.disk is not None
+        cause = cell.disk.synced_cause
+        return None, write_id, freeze(error), cause.id, cause.cause, cause.root
 
     def _chance(self, _cell: Cell, stream: random.Random) -> list[Any]:
         """The state of an actor's stream of chance, before its first use."""

@@ -29,7 +29,7 @@ from zactor.message import Ref, encode
 FORMAT = 1
 MAGIC = b"zactrec\x01"
 
-HEAD, RECEIVED, SENT, MAIL, TAKEN, INPUT, OUTPUTS, DROPPED, CHECKPOINT = range(9)
+HEAD, RECEIVED, SENT, MAIL, TAKEN, SETTLED, INPUT, OUTPUTS, DROPPED, CHECKPOINT = range(10)
 """Kinds of records; what follows stands where the recorder writes them."""
 
 RING_BYTES = 64 << 20
@@ -47,6 +47,9 @@ FREE_BYTES_MIN = 256 << 20
 
 _START = struct.Struct("<8sQQ")
 _ENTRY = struct.Struct("<II")
+
+_pack_entry = _ENTRY.pack_into
+_checksum = crc32c.crc32c
 
 Payload = list[Any]
 
@@ -112,15 +115,16 @@ class Mapped:
 
     def append(self, payload: bytes) -> None:
         """Keep a record. Raises `DiskFull` when there is no room for the next segment."""
-        start = self._at + 8
-        end = start + len(payload)
+        size = len(payload)
+        at = self._at
+        end = at + 8 + size
         if end > self._end:
             self._begin_segment()
             self.append(payload)
             return
         # The size comes last: a process that dies within this leaves the end where it was.
-        self._map[start:end] = payload
-        _ENTRY.pack_into(self._map, start - 8, len(payload), crc32c.crc32c(payload))
+        self._map[at + 8 : end] = payload
+        _pack_entry(self._map, at, size, _checksum(payload))
         self._at = end
 
     def _begin_segment(self) -> None:

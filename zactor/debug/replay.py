@@ -25,7 +25,7 @@ from zactor.cell import NOTHING
 from zactor.debug.recording import Lost, Recording, Unfrozen, Unkept, checksum_of, find_class, thaw
 from zactor.debug.story import ANSWERS, Fed, Known, Story, Turn
 from zactor.errors import ActorFailed, Failure, UserError
-from zactor.kernel import Kernel, digest_of
+from zactor.kernel import Kernel, digest_of, operation_digest
 from zactor.message import (
     UNDECODABLE,
     Opaque,
@@ -222,6 +222,7 @@ class Replay:
         kernel.mailroom.deliver = self._deliver
         kernel.mailroom.answer = self._answer
         kernel.output = self._output
+        kernel.operation = self._operation
         kernel.life._spawn = lambda cell: Ref(cell.name)
         kernel.waits.cancel_timer = lambda _cell, _token: self._told("timer_cancelled")[0]
         create, dropped = kernel.life._create, kernel.dropped
@@ -253,6 +254,9 @@ class Replay:
         pass
 
     mail = taken = output = received = sent = dropped = flush = turn
+
+    def settled(self, _cell: Cell, count: int) -> int:
+        return count
 
     # --- running
     def run(self) -> Outcome:
@@ -507,14 +511,20 @@ class Replay:
             raise Differs(output, _shown(known), f"{failure.wire}: {failure}")
         self._compared += 1
 
+    def _operation(self, _cell: Cell, number: int, operation: Operation) -> None:
+        self._compare_digest("operation", operation_digest(number, operation, checksum_of), operation)
+
     def _output(self, _cell: Cell, kind: str, values: Any) -> None:
+        self._compare_digest(kind, digest_of(values), values)
+
+    def _compare_digest(self, kind: str, found: int, values: Any) -> None:
         outputs = self._story.outputs
         if self._outputs >= len(outputs):
             self._unknown += 1
             return
         what, digest = outputs[self._outputs]
         self._outputs += 1
-        if (what, digest) != (kind, digest_of(values)):
+        if (what, digest) != (kind, found):
             raise Differs(f"output {self._outputs}", f"{what}, digest {digest:08x}", f"{kind} {_text(values)}")
         self._compared += 1
 

@@ -20,6 +20,7 @@ from zactor.debug.recording import (
     OUTPUTS,
     RECEIVED,
     SENT,
+    SETTLED,
     TAKEN,
     Lost,
     Recording,
@@ -118,6 +119,8 @@ class Story:
             self._sent(record[2], record[3])
         elif kind == MAIL:
             self._mail(*record[1:])
+        elif kind == SETTLED:
+            self._settled(*record[1:])
         elif kind == INPUT:
             self._input(*record[1:])
         elif kind == TAKEN and record[1] == self.name and self._offered is not None:
@@ -206,8 +209,6 @@ class Story:
     def _input(self, name: str, when: list[int] | None, kind: str, values: list[Any]) -> None:
         turn = self._turn(name, when, kind in NESTED)
         if turn is None:
-            if kind == "settle":
-                self._settled(name, *values)
             return
         if kind == "boot":
             if self.overwritten:
@@ -216,7 +217,23 @@ class Story:
             self.given = values
         turn.inputs.append((kind, values))
 
-    def _settled(self, to: str, number: int, how: str, value: Any, blobs: Iterable[bytes] = ()) -> None:
+    def _settled(self, name: str, when: list[int] | None, rows: list[Any]) -> None:
+        turn = self._turn(name, when, False)
+        for row in rows:
+            if turn is not None:
+                self._fed_input(turn, row)
+            elif row.__class__ is list and row[0] is not None:
+                self._their_answer(name, *row)
+
+    def _fed_input(self, turn: Turn, row: Any) -> None:
+        if row.__class__ is int:
+            turn.inputs.append(("settle", [row, "reply", None]))
+        elif isinstance(row, Lost):
+            turn.inputs.append(("settle", [row]))
+        else:
+            turn.inputs.append(("synced", row[1:]) if row[0] is None else ("settle", row))
+
+    def _their_answer(self, to: str, number: int, how: str, value: Any, blobs: Iterable[bytes] = ()) -> None:
         """An ask of another actor was answered, perhaps by this one."""
         if how == "answer":
             self._answered(number, Known(to, "", _body(value), tuple(blobs)))
