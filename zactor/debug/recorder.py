@@ -77,6 +77,11 @@ class Recorder:
         self._rolled = False  # whether a segment has begun that has no checkpoints yet
         self._wanted: set[Cell] = set()
         self._room = 0  # bytes that checkpoints may still take of this segment
+        self._tellers: dict[str, Callable[..., list[Any]]] = {
+            "boot": self._boot,
+            "timer": self._timer,
+            "chance": self._chance,
+        }
         sink.on_segment = self._begin_segment
         kernel.tap = self
 
@@ -172,11 +177,11 @@ class Recorder:
         return count
 
     def input(self, cell: Cell, kind: str, *values: Any) -> None:
-        """INPUT, name, turn, kind, values: see the methods of that name."""
+        """INPUT, name, turn, kind, values: see the methods below."""
         if cell.recorded is False:
             return
         when = self._when()
-        told = getattr(self, f"_{kind}", self._plain)(cell, *values)
+        told = self._tellers.get(kind, self._plain)(cell, *values)
         try:
             payload = encode((INPUT, cell.name, when, kind, told))
             if len(payload) > self._sink.payload_max:
@@ -191,14 +196,14 @@ class Recorder:
             self._outputs.append((cell.name, kind, digest))
 
     def received(self, process: str, heard_ns: int, frame: bytes, blobs: Sequence[bytes]) -> None:
-        """RECEIVED, process, when, frame, pieces of bulk."""
+        """RECEIVED, process, when, pieces of bulk, frame."""
         pieces = [keep(blob, self._sink.full) for blob in blobs] if blobs else ()
-        self._write(encode((RECEIVED, process, heard_ns, self._frame(frame), pieces)))
+        self._write_frame(encode((RECEIVED, process, heard_ns, pieces, None)), frame)
 
     def sent(self, process: str, frame: bytes, blobs: Sequence[bytes]) -> None:
-        """SENT, process, frame, pieces of bulk."""
+        """SENT, process, pieces of bulk, frame."""
         pieces = [keep(blob, self._sink.full) for blob in blobs] if blobs else ()
-        self._write(encode((SENT, process, self._frame(frame), pieces)))
+        self._write_frame(encode((SENT, process, pieces, None)), frame)
 
     def dropped(self, number: int) -> None:
         """DROPPED, id: a message in a frame that nobody was fed."""
@@ -228,11 +233,21 @@ class Recorder:
         try:
             self._sink.append(payload)
         except DiskFull as problem:
-            self._kernel.tap = None
-            self._kernel.world.log("warning", "", "recording_stopped", {"because": str(problem)})
+            self._stop(problem)
 
-    def _frame(self, frame: bytes) -> Any:
-        return frame if len(frame) < self._sink.payload_max else keep(frame, False)
+    def _stop(self, problem: DiskFull) -> None:
+        self._kernel.tap = None
+        self._kernel.world.log("warning", "", "recording_stopped", {"because": str(problem)})
+
+    def _write_frame(self, head: bytes, frame: bytes) -> None:
+        """Write a record that ends with a frame; `head` has None for it, which one that is too large stays."""
+        if len(frame) > self._sink.payload_max:
+            self._write(head)
+            return
+        try:
+            self._sink.append_frame(b"%b\xc6%b" % (head[:-1], len(frame).to_bytes(4, "big")), frame)  # msgpack's bin 32
+        except DiskFull as problem:
+            self._stop(problem)
 
     def _track(self, cell: Cell) -> Track:
         cell.recorded = track = Track(cell)

@@ -48,6 +48,9 @@ FREE_BYTES_MIN = 256 << 20
 _START = struct.Struct("<8sQQ")
 _ENTRY = struct.Struct("<II")
 
+_END = bytes(4)
+"""A size of zero, written after each record: what stands beyond it is of an earlier lap."""
+
 _pack_entry = _ENTRY.pack_into
 _checksum = crc32c.crc32c
 
@@ -69,6 +72,9 @@ class Sink(Protocol):
     def append(self, payload: bytes) -> None:
         """Keep a record. Raises `DiskFull`."""
 
+    def append_frame(self, head: bytes, frame: bytes) -> None:
+        """Keep a record whose second half is a frame, which is copied once."""
+
     def close(self) -> None:
         """Nothing follows."""
 
@@ -89,6 +95,10 @@ class Memory:
             self.records.append(b"")  # its head follows at once
             self.on_segment()
         self.records.append(payload)
+
+    def append_frame(self, head: bytes, frame: bytes) -> None:
+        """Keep a record whose second half is a frame."""
+        self.append(head + frame)
 
     def close(self) -> None:
         """Nothing follows."""
@@ -123,20 +133,36 @@ class Mapped:
             self.append(payload)
             return
         # The size comes last: a process that dies within this leaves the end where it was.
-        self._map[at + 8 : end] = payload
+        self._map[at + 8 : end + 4] = payload + _END
         _pack_entry(self._map, at, size, _checksum(payload))
+        self._at = end
+
+    def append_frame(self, head: bytes, frame: bytes) -> None:
+        """Keep a record whose second half is a frame, which is copied once."""
+        at, middle = self._at, self._at + 8 + len(head)
+        end = middle + len(frame)
+        if end > self._end:
+            self._begin_segment()
+            self.append_frame(head, frame)
+            return
+        self._map[at + 8 : middle] = head
+        self._map[middle:end] = frame
+        self._map[end : end + 4] = _END
+        _pack_entry(self._map, at, end - at - 8, _checksum(frame, _checksum(head)))
         self._at = end
 
     def _begin_segment(self) -> None:
         ordinal = self._ordinal + 1
         if not self.full and ordinal >= self._count_max:
             self._map = self._maps[ordinal % self._count_max]
-            self._map[:] = bytes(self.segment_bytes)
+            self._map[: len(MAGIC)] = bytes(len(MAGIC))  # it is no segment until its start says so
         else:
             self._grow(ordinal * self.segment_bytes)
         self._ordinal = ordinal
+        start = _START.size
+        self._map[start : start + 4] = _END
         _START.pack_into(self._map, 0, MAGIC, ordinal, self.segment_bytes)
-        self._at, self._end = _START.size, self.segment_bytes
+        self._at, self._end = start, self.segment_bytes - len(_END)
         self.on_segment()
 
     def _grow(self, offset: int) -> None:

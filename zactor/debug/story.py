@@ -114,9 +114,9 @@ class Story:
     def _take(self, record: list[Any]) -> None:
         kind = record[0]
         if kind == RECEIVED:
-            self._received(record[2], record[3], record[4])
+            self._received(*record[2:])
         elif kind == SENT:
-            self._sent(record[2], record[3])
+            self._sent(*record[2:])
         elif kind == MAIL:
             self._mail(*record[1:])
         elif kind == SETTLED:
@@ -247,8 +247,8 @@ class Story:
     def _answered(self, number: int, known: Known) -> None:
         self.answers.setdefault(number, deque()).append(known)
 
-    def _received(self, heard_ns: int, data: Any, blobs: list[bytes]) -> None:
-        if data.__class__ is not bytes:
+    def _received(self, heard_ns: int, blobs: list[bytes], data: bytes | None) -> None:
+        if data is None:
             return  # too large to be kept: what was in it is missed where it is fed
         frame = decode_frame(data)
         taken = 0
@@ -261,8 +261,8 @@ class Story:
             elif frame.names[letter.target] == self.name and kind[:1] != "$":
                 self._frames[letter.id] = _fed_by(frame, letter, heard_ns, pieces)
 
-    def _sent(self, data: Any, blobs: list[bytes]) -> None:
-        if data.__class__ is not bytes:
+    def _sent(self, blobs: list[bytes], data: bytes | None) -> None:
+        if data is None:
             return
         frame = decode_frame(data)
         if self.name not in frame.names:
