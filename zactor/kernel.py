@@ -20,7 +20,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 import crc32c
-import msgspec
 from msgspec import Raw
 
 from zactor import hlc
@@ -44,7 +43,6 @@ from zactor.life import Life
 from zactor.mailroom import PROCESS_BYTES, Mailroom
 from zactor.message import (
     CHAIN_LENGTH_MAX,
-    LETTER_BYTES,
     Envelope,
     Message,
     Opaque,
@@ -58,7 +56,7 @@ from zactor.message import (
 )
 from zactor.neighbours import Neighbours
 from zactor.waits import Waits
-from zactor.world import Call, InThread, Operation, World
+from zactor.world import Operation, World
 
 TURN_NS = 2_000_000
 """An actor's turn and a pass of the queue end after this long, so that nobody waits for a busy neighbour."""
@@ -94,6 +92,9 @@ class Tap(Protocol):
 
     def output(self, cell: Cell, kind: str, digest: int) -> None:
         """An actor did something that others can see, other than to send and to answer."""
+
+    def operation(self, cell: Cell, number: int, operation: Operation) -> None:
+        """An actor begins an operation: an output, too."""
 
     def received(self, process: str, heard_ns: int, frame: bytes, blobs: Sequence[bytes]) -> None:
         """A frame with letters came."""
@@ -744,11 +745,6 @@ class Kernel:
         assert self.tap is not None
         self.tap.output(cell, kind, digest_of(values))
 
-    def operation(self, cell: Cell, number: int, operation: Operation) -> None:
-        """The same for an operation that an actor begins."""
-        assert self.tap is not None
-        self.tap.output(cell, "operation", operation_digest(number, operation))
-
     def rng(self, cell: Cell) -> random.Random:
         """An actor's own stream of chance."""
         if cell.stream is None:
@@ -781,16 +777,6 @@ def digest_of(values: Any) -> int:
         return crc32c.crc32c(encode(values))
     except Exception:  # what cannot be encoded is known by its text
         return crc32c.crc32c(repr(values).encode())
-
-
-def operation_digest(number: int, operation: Any, checksum: Callable[[bytes], int] = crc32c.crc32c) -> int:
-    """The same for an operation: many bytes stand there as their checksum, and functions as their names."""
-    data = getattr(operation, "data", b"")
-    if len(data) > LETTER_BYTES:
-        operation = msgspec.structs.replace(operation, data=checksum(data).to_bytes(4, "big"))
-    elif isinstance(operation, Call | InThread):
-        operation = operation.function.__qualname__, operation.values
-    return digest_of((number, type(operation).__name__, operation))
 
 
 def _without_ask(mail: Mail) -> Mail:

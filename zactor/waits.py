@@ -173,7 +173,7 @@ class Waits:
         wait = self.wait(cell)
         wait.operation = operation
         if self._kernel.tap is not None:
-            self._kernel.operation(cell, wait.id, operation)
+            self._kernel.tap.operation(cell, wait.id, operation)
         if dirty is not None:
             self._disk(cell).dirty[dirty] = None
         elif cell.disk is not None and isinstance(operation, Rename) and operation.file in cell.disk.dirty:

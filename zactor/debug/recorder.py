@@ -33,11 +33,13 @@ from zactor.debug.recording import (
     Unfrozen,
     freeze,
     keep,
+    operation_digest,
     unkept,
 )
 from zactor.errors import DiskFull
 from zactor.kernel import Kernel
 from zactor.message import Opaque, bulk_fields, encode, split
+from zactor.world import Operation
 
 CHECKPOINT_ITEMS_MAX = 10_000
 """Values in the state of an actor: to write down a larger one would take longer than a turn."""
@@ -67,6 +69,8 @@ class Recorder:
     def __init__(self, kernel: Kernel, sink: Sink, about: Callable[[], Any] = lambda: None) -> None:
         self._kernel = kernel
         self._sink = sink
+        self._append = sink.append
+        self._payload_max = sink.payload_max
         self._about = about
         self._outputs: list[tuple[str, str, int]] = []
         self._fresh = False  # whether the next entry is the first of its turn
@@ -132,15 +136,18 @@ class Recorder:
                     else self._row(mail)
                     for mail in islice(mailbox, seen, count)
                 ]
-        when = self._when()
+        when = self._when() if self._fresh else None
         try:
             payload = encode((MAIL, cell.name, when, count, rows))
-            if len(payload) > self._sink.payload_max:
+            if len(payload) > self._payload_max:
                 raise Unfrozen
         except Exception:  # one that cannot travel, or many large ones
             rows = [mail.id if mail.size else self._row(mail, safely=True) for mail in islice(mailbox, seen, count)]
             payload = encode((MAIL, cell.name, when, count, rows))
-        self._write(payload)
+        try:
+            self._append(payload)
+        except DiskFull as problem:
+            self._stop(problem)
 
     def taken(self, cell: Cell, count: int) -> None:
         """TAKEN, name, count: when it is not what it was offered."""
@@ -157,30 +164,33 @@ class Recorder:
 
     def settled(self, cell: Cell, count: int) -> int:
         """SETTLED, name, turn, rows: an id whose answer stands in a frame, or what `_settle` or `_synced` says."""
-        if cell.recorded is not False:
-            assert cell.inputs is not None
-            rows = [
-                wait.id
-                if wait is not None and error is None and wait.target is not None and wait.target.cell is None
-                else self._settle(cell, wait, value, error)
-                for wait, value, error in islice(cell.inputs, count)
-            ]
-            when = self._when()
-            try:
-                payload = encode((SETTLED, cell.name, when, rows))
-                if len(payload) > self._sink.payload_max:
-                    raise Unfrozen
-            except Exception:  # an answer from within that cannot travel, or many large ones
-                rows = [_safe(row, self._sink.payload_max >> 8) for row in rows]
-                payload = encode((SETTLED, cell.name, when, rows))
-            self._write(payload)
+        if cell.recorded is False:
+            return count
+        rows = [
+            wait.id
+            if error is None and wait is not None and wait.target is not None and wait.target.cell is None
+            else self._settle(cell, wait, value, error)
+            for wait, value, error in (cell.inputs if count == len(cell.inputs) else islice(cell.inputs, count))
+        ]
+        when = self._when() if self._fresh else None
+        try:
+            payload = encode((SETTLED, cell.name, when, rows))
+            if len(payload) > self._payload_max:
+                raise Unfrozen
+        except Exception:  # an answer from within that cannot travel, or many large ones
+            rows = [_safe(row, self._payload_max >> 8) for row in rows]
+            payload = encode((SETTLED, cell.name, when, rows))
+        try:
+            self._append(payload)
+        except DiskFull as problem:
+            self._stop(problem)
         return count
 
     def input(self, cell: Cell, kind: str, *values: Any) -> None:
         """INPUT, name, turn, kind, values: see the methods below."""
         if cell.recorded is False:
             return
-        when = self._when()
+        when = self._when() if self._fresh else None
         told = self._tellers.get(kind, self._plain)(cell, *values)
         try:
             payload = encode((INPUT, cell.name, when, kind, told))
@@ -194,6 +204,11 @@ class Recorder:
         """OUTPUTS: name, kind, digest of each. They are written at the end of a pass."""
         if cell.recorded is not False:
             self._outputs.append((cell.name, kind, digest))
+
+    def operation(self, cell: Cell, number: int, operation: Operation) -> None:
+        """The same for an operation that an actor begins."""
+        if cell.recorded is not False:
+            self._outputs.append((cell.name, "operation", operation_digest(number, operation)))
 
     def received(self, process: str, heard_ns: int, frame: bytes, blobs: Sequence[bytes]) -> None:
         """RECEIVED, process, when, pieces of bulk, frame."""
@@ -222,9 +237,8 @@ class Recorder:
                     self._checkpoint(cell)
 
     # --- how it is written down
-    def _when(self) -> tuple[int, int, int, int] | None:
-        if not self._fresh:
-            return None
+    def _when(self) -> tuple[int, int, int, int]:
+        """The turn of the entry that is written now, the first of it."""
         self._fresh = False
         kernel = self._kernel
         return self._sequence, kernel.waits.token, kernel.hlc, kernel.now_ns

@@ -24,7 +24,9 @@ import crc32c
 import msgspec
 
 from zactor.errors import DiskFull, Failure, UserError
+from zactor.kernel import digest_of
 from zactor.message import Ref, encode
+from zactor.world import Call, InThread
 
 FORMAT = 1
 MAGIC = b"zactrec\x01"
@@ -307,9 +309,32 @@ class Lost(msgspec.Struct, frozen=True):
     because: str
 
 
+_FUNCTIONS = (Call, InThread)
+
+
+def operation_digest(number: int, operation: Any) -> int:
+    """What is recorded of an operation: many bytes stand there as their checksum, and functions as their names."""
+    kind = operation.__class__
+    if kind in _FUNCTIONS:
+        return digest_of((number, kind.__name__, operation.function.__qualname__, operation.values))
+    data = getattr(operation, "data", b"")
+    if len(data) > PIECE_BYTES:
+        fields = (operation.file, getattr(operation, "offset", 0))
+        return digest_of((number, kind.__name__, fields, len(data), checksum_of(data)))
+    return digest_of((number, kind.__name__, operation))
+
+
+_last: tuple[bytes, int] = (b"", 0)
+
+
 def checksum_of(value: bytes) -> int:
-    """CRC32C, also of what was not kept."""
-    return value.checksum if isinstance(value, Unkept) else crc32c.crc32c(value)
+    """CRC32C, also of what was not kept. A piece that came is often what is written or sent on next."""
+    global _last
+    if value is _last[0]:
+        return _last[1]
+    checksum = value.checksum if isinstance(value, Unkept) else crc32c.crc32c(value)
+    _last = value, checksum
+    return checksum
 
 
 def freeze(value: Any, full: bool = True, items_max: int = 1 << 62) -> Any:

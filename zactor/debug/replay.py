@@ -22,10 +22,19 @@ from msgspec import Raw
 from zactor.actor import Actor, Handler
 from zactor.cell import Cell, Mail, RemoteAsk, Wait
 from zactor.cell import NOTHING
-from zactor.debug.recording import Lost, Recording, Unfrozen, Unkept, checksum_of, find_class, thaw
+from zactor.debug.recording import (
+    Lost,
+    Recording,
+    Unfrozen,
+    Unkept,
+    checksum_of,
+    find_class,
+    operation_digest,
+    thaw,
+)
 from zactor.debug.story import ANSWERS, Fed, Known, Story, Turn
 from zactor.errors import ActorFailed, Failure, UserError
-from zactor.kernel import Kernel, digest_of, operation_digest
+from zactor.kernel import Kernel, digest_of
 from zactor.message import (
     UNDECODABLE,
     Opaque,
@@ -222,7 +231,6 @@ class Replay:
         kernel.mailroom.deliver = self._deliver
         kernel.mailroom.answer = self._answer
         kernel.output = self._output
-        kernel.operation = self._operation
         kernel.life._spawn = lambda cell: Ref(cell.name)
         kernel.waits.cancel_timer = lambda _cell, _token: self._told("timer_cancelled")[0]
         create, dropped = kernel.life._create, kernel.dropped
@@ -511,8 +519,8 @@ class Replay:
             raise Differs(output, _shown(known), f"{failure.wire}: {failure}")
         self._compared += 1
 
-    def _operation(self, _cell: Cell, number: int, operation: Operation) -> None:
-        self._compare_digest("operation", operation_digest(number, operation, checksum_of), operation)
+    def operation(self, _cell: Cell, number: int, operation: Operation) -> None:
+        self._compare_digest("operation", operation_digest(number, operation), operation)
 
     def _output(self, _cell: Cell, kind: str, values: Any) -> None:
         self._compare_digest(kind, digest_of(values), values)
