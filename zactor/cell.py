@@ -157,6 +157,7 @@ class Cell:
         "stream",
         "tasks",
         "timers",
+        "track",
         "unlinked",
         "waiters",
         "watchers",
@@ -182,7 +183,8 @@ class Cell:
         self.capacity = kind.mailbox_size
         self.bytes = 0
         self.came = 0  # mail from other processes that was ever put into the mailbox
-        self.recorded: Any = True  # what the tap keeps of it; False: it is not to be recorded
+        self.recorded = True
+        self.track: Any = None  # what the tap remembers of it
         self.queued = False
         self.held = True  # mail waits: not ready yet, or a handler awaits
         self.tasks: list[Task] | None = None

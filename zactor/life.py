@@ -105,7 +105,7 @@ class Life:
         if self._kernel.tap is not None:
             self._kernel.tap.input(parent, "spawned", None)
         cell.parent = parent
-        cell.recorded = parent.recorded is not False
+        cell.recorded = parent.recorded
         cell.folder = f"{parent.folder}/@{name}"
         parent.children[name] = cell
         return self._spawn(cell)

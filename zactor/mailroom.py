@@ -339,9 +339,7 @@ class Mailroom:
             self._take_frame(peer, lane, frame, data, size, blobs)
         return True
 
-    def _take_frame(
-        self, peer: Peer, lane: Lane, frame: Frame, data: bytes, size: int, blobs: Sequence[bytes]
-    ) -> None:
+    def _take_frame(self, peer: Peer, lane: Lane, frame: Frame, data: bytes, size: int, blobs: Sequence[bytes]) -> None:
         if not peer.took(lane, frame.sequence, size):
             known = f"frame {frame.sequence} on {LANES[lane.number]} does not follow {lane.received}"
             self.stranger(_name_of(peer), "frame out of place", known)

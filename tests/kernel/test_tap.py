@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -272,7 +271,11 @@ def kinds_of(recording: Recording) -> set[str]:
     """The kinds of what was seen."""
     story = Story(recording, "hub")
     kinds = {kind for turn in story.turns for kind, _ in turn.inputs} | {kind for kind, _ in story.outputs}
-    kinds |= {"message" for turn in story.turns if turn.mail} | {"tell" for _ in story.sent} | {"answer" for _ in story.answers}
+    kinds |= (
+        {"message" for turn in story.turns if turn.mail}
+        | {"tell" for _ in story.sent}
+        | {"answer" for _ in story.answers}
+    )
     return kinds
 
 

@@ -60,7 +60,9 @@ def replay(
         raise UserError(f"--log takes {', '.join(LEVELS)}, not {log!r}")
     stop = 0 if stop_at is None else _parse_id(stop_at)
     if debugger and not stop:
-        raise UserError("--pdb needs to know where: name a message with --stop-at; `zactor logs --json` shows their ids")
+        raise UserError(
+            "--pdb needs to know where: name a message with --stop-at; `zactor logs --json` shows their ids"
+        )
     where = run_folder(home_of_run(topology, folder), run)
     code = OK
     stopped = False
@@ -75,7 +77,9 @@ def replay(
         if code or stopped:
             break
     if stop and not stopped and not debugger and not code:
-        raise UserError(f"{node} was not fed a message {stop_at}; `zactor logs --json` shows the ids of those it logged")
+        raise UserError(
+            f"{node} was not fed a message {stop_at}; `zactor logs --json` shows the ids of those it logged"
+        )
     return code
 
 
@@ -101,7 +105,9 @@ def _recordings(where: Path, node: str) -> Iterator[Recording]:
             found = True
             yield read(path)
     if not found:
-        raise UserError(f"no recording has {node!r}.{registry.did_you_mean(node, known)} They have: {', '.join(sorted(known))}")
+        raise UserError(
+            f"no recording has {node!r}.{registry.did_you_mean(node, known)} They have: {', '.join(sorted(known))}"
+        )
 
 
 def _incarnation(path: Path) -> tuple[str, int]:

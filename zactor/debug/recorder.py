@@ -108,14 +108,12 @@ class Recorder:
     def mail(self, cell: Cell, count: int) -> None:
         """MAIL, name, turn, count, and what of the head of the mailbox is not written down yet.
 
-        That is a map of the first id to the number of messages when all came from other processes: the frames have them.
-        Else it is a list of ids and, for those from within, of rows.
+        That is a map of the first id to the number of messages when all came from other processes: the frames have
+        them. Else it is a list of ids and, for those from within, of rows.
         """
-        track: Track = cell.recorded
-        if track.__class__ is not Track:
-            if track is False:
-                return
-            track = self._track(cell)
+        if not cell.recorded:
+            return
+        track = cell.track or self._track(cell)
         mailbox, seen = cell.mailbox, track.seen
         self._count = count
         rows: Any = None
@@ -151,8 +149,8 @@ class Recorder:
 
     def taken(self, cell: Cell, count: int) -> None:
         """TAKEN, name, count: when it is not what it was offered."""
-        track: Track = cell.recorded
-        if track.__class__ is not Track:
+        track: Track | None = cell.track
+        if track is None:
             return
         track.seen -= count
         if self._remote is True:
@@ -164,13 +162,13 @@ class Recorder:
 
     def settled(self, cell: Cell, count: int) -> int:
         """SETTLED, name, turn, rows: an id whose answer stands in a frame, or what `_settle` or `_synced` says."""
-        if cell.recorded is False:
+        if not cell.recorded:
             return count
         rows = [
             wait.id
             if error is None and wait is not None and wait.target is not None and wait.target.cell is None
             else self._settle(cell, wait, value, error)
-            for wait, value, error in (cell.inputs if count == len(cell.inputs) else islice(cell.inputs, count))
+            for wait, value, error in islice(cell.inputs or (), count)
         ]
         when = self._when() if self._fresh else None
         try:
@@ -188,10 +186,11 @@ class Recorder:
 
     def input(self, cell: Cell, kind: str, *values: Any) -> None:
         """INPUT, name, turn, kind, values: see the methods below."""
-        if cell.recorded is False:
+        if not cell.recorded:
             return
         when = self._when() if self._fresh else None
-        told = self._tellers.get(kind, self._plain)(cell, *values)
+        teller = self._tellers.get(kind)
+        told = self._plain(*values) if teller is None else teller(cell, *values)
         try:
             payload = encode((INPUT, cell.name, when, kind, told))
             if len(payload) > self._sink.payload_max:
@@ -202,12 +201,12 @@ class Recorder:
 
     def output(self, cell: Cell, kind: str, digest: int) -> None:
         """OUTPUTS: name, kind, digest of each. They are written at the end of a pass."""
-        if cell.recorded is not False:
+        if cell.recorded:
             self._outputs.append((cell.name, kind, digest))
 
     def operation(self, cell: Cell, number: int, operation: Operation) -> None:
         """The same for an operation that an actor begins."""
-        if cell.recorded is not False:
+        if cell.recorded:
             self._outputs.append((cell.name, "operation", operation_digest(number, operation)))
 
     def received(self, process: str, heard_ns: int, frame: bytes, blobs: Sequence[bytes]) -> None:
@@ -232,7 +231,7 @@ class Recorder:
         if self._rolled:
             self._rolled = False
             for cell in list(self._kernel.cells.values()):
-                if cell.recorded is not False:
+                if cell.recorded:
                     self._wanted.add(cell)
                     self._checkpoint(cell)
 
@@ -264,13 +263,14 @@ class Recorder:
             self._stop(problem)
 
     def _track(self, cell: Cell) -> Track:
-        cell.recorded = track = Track(cell)
+        cell.track = track = Track(cell)
         return track
 
     def _row(self, mail: Mail, *, safely: bool = False) -> tuple[Any, ...]:
         """Id, cause, root, sender, wire name, body, deadline and chain of an ask, pieces of bulk."""
         message, ask = mail.message, mail.ask
-        body, blobs = message, ()
+        body: Any = message
+        blobs: tuple[bytes, ...] = ()
         if message.__class__ is Opaque:
             body, blobs = (message.name, message.body), message.blobs
         elif bulk_fields(message.__class__):
@@ -281,7 +281,7 @@ class Recorder:
         pieces = [keep(blob, self._sink.full) for blob in blobs]
         return mail.id, mail.cause, mail.root, sender_name(mail), message.wire, body, asked, pieces
 
-    def _plain(self, _cell: Cell, *values: Any) -> list[Any]:
+    def _plain(self, *values: Any) -> list[Any]:
         """start, cancel, child, stop, full, unsent, timer_cancelled, spawned: their values."""
         return [freeze(value) for value in values]
 
@@ -336,14 +336,14 @@ class Recorder:
         self._room = self._sink.payload_max * 2 // CHECKPOINTS_SHARE
 
     def _checkpoint(self, cell: Cell) -> None:
-        """CHECKPOINT, name, class, generation, children spawned, state, chance, mailbox: if nothing is under way in it."""
+        """CHECKPOINT, name, class, generation, children spawned, state, chance, mailbox: if nothing is under way."""
         actor, disk = cell.actor, cell.disk
         if actor is None or cell.state != "ready" or cell.tasks or cell.laters or cell.outstanding or cell.inputs:
             return
         if len(cell.mailbox) > CHECKPOINT_MAIL_MAX or (disk is not None and (disk.under_way or disk.wanted)):
             return
         self._wanted.discard(cell)
-        track = cell.recorded if cell.recorded.__class__ is Track else self._track(cell)
+        track = cell.track or self._track(cell)
         if track.transient or self._room <= 0:
             return
         try:
@@ -358,7 +358,17 @@ class Recorder:
         stream = None if cell.stream is None else chance(cell.stream)
         kind = cell.kind
         payload = encode(
-            (CHECKPOINT, cell.name, kind.__module__, kind.__qualname__, cell.generation, cell.spawned, state, stream, rows)
+            (
+                CHECKPOINT,
+                cell.name,
+                kind.__module__,
+                kind.__qualname__,
+                cell.generation,
+                cell.spawned,
+                state,
+                stream,
+                rows,
+            )
         )
         if len(payload) < self._room:
             self._room -= len(payload)

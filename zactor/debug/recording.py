@@ -208,7 +208,10 @@ class Recording:
 
 
 def read(path: Path, *, head_only: bool = False) -> Recording:
-    """All that is readable of a file, or the head alone. Raises `UserError` for what is no recording, or a newer one."""
+    """All that is readable of a file, or the head alone.
+
+    Raises `UserError` for what is no recording, or is one of a newer format.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -229,7 +232,9 @@ def read(path: Path, *, head_only: bool = False) -> Recording:
     if not recording.records or recording.records[0][1][0] != HEAD:
         raise UserError(f"{path}: nothing in it can be read: {'; '.join(recording.damage) or 'it is empty'}")
     if recording.head[1] != FORMAT:
-        raise UserError(f"{path}: has format {recording.head[1]}, this zactor reads {FORMAT}; use the one that wrote it")
+        raise UserError(
+            f"{path}: has format {recording.head[1]}, this zactor reads {FORMAT}; use the one that wrote it"
+        )
     return recording
 
 
@@ -370,7 +375,9 @@ class _Freezer:
         if kind is bytearray:
             return _tagged("bytearray", bytes(value))
         if isinstance(value, msgspec.Struct):
-            return _tagged("struct", kind.__module__, kind.__qualname__, self._items(value, msgspec.structs.astuple(value)))
+            return _tagged(
+                "struct", kind.__module__, kind.__qualname__, self._items(value, msgspec.structs.astuple(value))
+            )
         if kind is dict:
             return _tagged("dict", self._items(value, value.items()))
         if kind in (list, tuple, set, frozenset, deque):

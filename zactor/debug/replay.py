@@ -20,8 +20,7 @@ import msgspec
 from msgspec import Raw
 
 from zactor.actor import Actor, Handler
-from zactor.cell import Cell, Mail, RemoteAsk, Wait
-from zactor.cell import NOTHING
+from zactor.cell import NOTHING, Cell, Mail, RemoteAsk, Wait
 from zactor.debug.recording import (
     Lost,
     Recording,
@@ -201,7 +200,11 @@ class Replay:
 
     def _recorded_kind(self) -> type[Actor]:
         story = self._story
-        module, name = story.given[:2] if story.given is not None else (story.start.module, story.start.kind)
+        if story.given is not None:
+            module, name = story.given[:2]
+        else:
+            assert story.start is not None
+            module, name = story.start.module, story.start.kind
         try:
             kind: type[Actor] = find_class(module, name)
         except Unfrozen as problem:
@@ -339,7 +342,9 @@ class Replay:
         if cell.mailbox:
             left = len(cell.mailbox)
             text = f"{len(turn.mail)} messages handled in this turn"
-            raise Differs("how much it handles", text, f"{len(turn.mail) - left}: then a handler waits, or it has failed")
+            raise Differs(
+                "how much it handles", text, f"{len(turn.mail) - left}: then a handler waits, or it has failed"
+            )
 
     def _queue(self, what: str, values: list[Any]) -> None:
         cell = self._cell
@@ -355,10 +360,11 @@ class Replay:
             if cell.inputs is None:
                 cell.inputs = _Inputs(self._kernel, self._value)
             if what == "synced":
-                write_id, error, *numbers = values
-                self._kernel.waits._disk(cell).synced_cause = Mail(None, *numbers, 0, None)
+                write_id, error, number, cause, root = values
+                self._kernel.waits._disk(cell).synced_cause = Mail(None, number, cause, root, 0, None)
                 values = [None, write_id, thaw(error)]
-            cell.inputs.append(tuple(values))  # type: ignore[arg-type]
+            queue: deque[Any] = cell.inputs
+            queue.append(tuple(values))
         elif what == "cancel":
             self._kernel.direct(cell, "cancel", values[0])
         else:
@@ -468,9 +474,7 @@ class Replay:
             text = f"while it handled {format_id(known.cause)}"
             raise Differs(output, text, f"while it handles {format_id(current.id)}")
 
-    def _compare(
-        self, output: str, known: Known, body: Any, blobs: tuple[bytes, ...], value: Any, kind: Any
-    ) -> None:
+    def _compare(self, output: str, known: Known, body: Any, blobs: tuple[bytes, ...], value: Any, kind: Any) -> None:
         if isinstance(known.body, Lost):
             self._unknown += 1
             return
@@ -542,7 +546,8 @@ class Replay:
         handling = self._turn.inputs[0][0] if self._turn is not None and self._turn.inputs else "no message"
         where = _place(problem)
         if current.message is not None:
-            handling = f"{type(current.message).__name__} {format_id(current.id)} from {current.sender}: {_text(current.message)}"
+            name = type(current.message).__name__
+            handling = f"{name} {format_id(current.id)} from {current.sender}: {_text(current.message)}"
             handler = self._cell.handlers.get(type(current.message))
             if not where and handler is not None:
                 code = _code(handler.function)
@@ -588,7 +593,9 @@ def _code(function: Any) -> Any:
 
 def _place(problem: BaseException) -> str:
     """The innermost line outside of zactor's own code."""
-    frames = [frame for frame in traceback.extract_tb(problem.__traceback__) if not frame.filename.startswith(_OWN_FOLDER)]
+    frames = [
+        frame for frame in traceback.extract_tb(problem.__traceback__) if not frame.filename.startswith(_OWN_FOLDER)
+    ]
     return f"{frames[-1].filename}:{frames[-1].lineno} {frames[-1].name}" if frames else ""
 
 

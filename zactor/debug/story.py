@@ -28,7 +28,7 @@ from zactor.debug.recording import (
     thaw,
 )
 from zactor.errors import ActorFailed, Refused
-from zactor.message import UNDECODABLE, Frame, Letter, decode_frame, encode
+from zactor.message import UNDECODABLE, Frame, Letter, Opaque, decode_frame, encode
 
 ANSWERS = ("full", "unsent", "timer_cancelled", "spawned", "chance")
 """Inputs that answer, at once, what an actor does."""
@@ -204,7 +204,10 @@ class Story:
         for row in rows or ():  # or a number of what stands in frames
             if row.__class__ is list and row[3] == self.name:
                 fed = _fed(row)
-                self.sent[fed.id] = Known(name, fed.wire, fed.body, fed.blobs, fed.cause, fed.root)
+                wire, body = fed.wire, fed.body
+                if wire == Opaque.wire and not isinstance(body, Lost):
+                    wire, body = row[5][0], encode(row[5][1])
+                self.sent[fed.id] = Known(name, wire, body, fed.blobs, fed.cause, fed.root)
 
     def _input(self, name: str, when: list[int] | None, kind: str, values: list[Any]) -> None:
         turn = self._turn(name, when, kind in NESTED)
@@ -313,5 +316,3 @@ def _fed_by(frame: Frame, letter: Letter, heard_ns: int, blobs: tuple[bytes, ...
 def is_kept(fed: Fed) -> bool:
     """Whether all of a message is there."""
     return not isinstance(fed.body, Lost) and not any(isinstance(blob, Unkept) for blob in fed.blobs)
-
-
