@@ -420,7 +420,8 @@ def _tagged(*parts: Any) -> msgspec.msgpack.Ext:
     return msgspec.msgpack.Ext(VALUE, encode(parts))
 
 
-def _extension(code: int, content: Any) -> Any:
+def extension(code: int, content: Any) -> Any:
+    """What msgpack makes of our extension types; `thaw` makes the rest."""
     if code == PIECE:
         return Unkept.of(*PIECE_FORMAT.unpack(content))
     if code == UNKEPT:
@@ -434,8 +435,8 @@ class _Tagged(list[Any]):
     """A value whose type is written beside it, before `thaw` makes it."""
 
 
-_decode: Callable[[bytes], Payload] = msgspec.msgpack.Decoder(list[Any], ext_hook=_extension).decode
-decode_body: Callable[[bytes], Any] = msgspec.msgpack.Decoder(Any, ext_hook=_extension).decode
+_decode: Callable[[bytes], Payload] = msgspec.msgpack.Decoder(list[Any], ext_hook=extension).decode
+decode_body: Callable[[bytes], Any] = msgspec.msgpack.Decoder(Any, ext_hook=extension).decode
 
 _PLAIN: dict[str, Callable[..., Any]] = {
     "int": int,
@@ -463,10 +464,7 @@ def thaw(value: Any) -> Any:
     items = [thaw(item) for item in parts[2]]
     if tag == "error":
         return _error(kind, items, *parts[3:])
-    made = kind.__new__(kind)
-    for name, item in zip(kind.__struct_fields__, items, strict=True):
-        msgspec.structs.force_setattr(made, name, item)
-    return made
+    return kind(**dict(zip(kind.__struct_fields__, items, strict=True)))
 
 
 def _error(kind: Any, items: list[Any], detail: str, wire: str, text: str) -> BaseException:

@@ -89,9 +89,10 @@ class Outcome(msgspec.Struct, frozen=True):
 class Differs(BaseException):
     """Ends a replay at once; no handler catches it."""
 
-    def __init__(self, output: str, recorded: str, replayed: str) -> None:
+    def __init__(self, output: str, recorded: str, replayed: str, cause: int = 0) -> None:
         super().__init__(output)
         self.parts = (output, recorded, replayed)
+        self.cause = cause  # the id of the message that should have led to it, when it is not the one being handled
 
 
 class _Stopped(BaseException):
@@ -486,7 +487,7 @@ class Replay:
 
     def _missing(self, number: int) -> None:
         known = self._story.sent[number]
-        raise Differs(f"{known.wire} {format_id(number)} to {known.to}", _shown(known), "it is not sent")
+        raise Differs(f"{known.wire} {format_id(number)} to {known.to}", _shown(known), "it is not sent", known.cause)
 
     def _look_for_missing(self, ends: int | None) -> None:
         while self._due and (ends is None or self._due[0] <= ends):
@@ -496,7 +497,7 @@ class Replay:
         fed = {each.id for turn in self._story.turns for each in turn.mail}
         for number, answers in self._story.answers.items():
             if number in fed and answers:
-                raise Differs(f"the answer to {format_id(number)}", _shown(answers[0]), "it is not answered")
+                raise Differs(f"the answer to {format_id(number)}", _shown(answers[0]), "it is not answered", number)
 
     def _answer(self, cell: Cell | None, ask: RemoteAsk, value: Any, error: BaseException | None) -> None:
         if cell is None:
@@ -542,17 +543,24 @@ class Replay:
 
     # --- what is told of it
     def _difference(self, problem: Differs) -> Difference:
-        current = self._kernel.current
+        mail = self._mail_of(problem.cause) or self._kernel.current
         handling = self._turn.inputs[0][0] if self._turn is not None and self._turn.inputs else "no message"
         where = _place(problem)
-        if current.message is not None:
-            name = type(current.message).__name__
-            handling = f"{name} {format_id(current.id)} from {current.sender}: {_text(current.message)}"
-            handler = self._cell.handlers.get(type(current.message))
+        if mail.message is not None:
+            name = type(mail.message).__name__
+            handling = f"{name} {format_id(mail.id)} from {mail.sender}: {_text(mail.message)}"
+            handler = self._cell.handlers.get(type(mail.message))
             if not where and handler is not None:
                 code = _code(handler.function)
                 where = f"{code.co_filename}:{code.co_firstlineno} {code.co_qualname}"
         return Difference(*problem.parts, handling, where)
+
+    def _mail_of(self, number: int) -> Mail | None:
+        for turn in self._story.turns:
+            for fed in turn.mail:
+                if number and fed.id == number:
+                    return self._mail(fed)
+        return None
 
     def _state(self) -> str:
         fields = {name: value for name, value in vars(self._cell.actor).items() if name != "_cell"}
