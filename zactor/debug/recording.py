@@ -218,7 +218,7 @@ def read(path: Path, *, head_only: bool = False) -> Recording:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     starts = _segments(content)
     if not starts:
-        raise UserError(f"{path}: is no recording: it does not begin with {MAGIC!r}; name a run with -r RUN")
+        raise UserError(f"{path}: is no recording: it does not begin as one; name another run with -r RUN")
     recording = Recording(path.name, [], starts[0][0] == 0)
     previous = starts[0][0] - 1
     for ordinal, start, end in starts:
