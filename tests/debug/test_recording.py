@@ -109,7 +109,11 @@ def test_a_missing_segment_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"", "is no recording"), (b"\x7fELF" + bytes(5000), "is no recording"), (None, "cannot be read")],
+    [
+        (b"", "ended before anything was recorded"),
+        (b"\x7fELF" + bytes(5000), "is no recording"),
+        (None, "cannot be read"),
+    ],
 )
 def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes | None, said: str) -> None:
     if content is not None:
@@ -151,7 +155,7 @@ class Point(msgspec.Struct):
     y: tuple[int, ...]
 
 
-VALUES = st.recursive(
+VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(max_size=20),
     lambda inner: (
         st.lists(inner)

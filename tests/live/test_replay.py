@@ -9,16 +9,17 @@ import json
 import os
 import random
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.live.running import Launched, alive, eventually, zactor
+from tests.live.running import Launched, alive, command, eventually, zactor
 from zactor.debug.recording import read
 from zactor.debug.story import Story
-from zactor.message import encode
+from zactor.message import encode, format_id
 
 pytestmark = pytest.mark.live
 
@@ -164,3 +165,42 @@ def test_after_kill_9_no_recorded_input_is_lost(tmp_path: Path, number: int) -> 
         (outcome,) = replay(launched, node)
         assert outcome["difference"] is None, outcome
         assert outcome["outputs"] > 50
+
+
+def test_the_debugger_stops_in_the_handler_of_a_message(tmp_path: Path) -> None:
+    (tmp_path / "diary.py").write_text(DIARY)
+    with Launched(tmp_path, TOPOLOGY) as launched:
+        launched.ready()
+        eventually(lambda: _lines(launched, "far") > 20)
+    run = launched.home.run_folder(launched.home.runs()[-1])
+    fed = [each for turn in Story(read(run / "far.1.rec"), "far").turns for each in turn.mail]
+
+    done = subprocess.run(
+        command("replay", "far", "-t", str(launched.file), "--stop-at", format_id(fed[7].id), "--pdb"),
+        cwd=tmp_path,
+        input="p message.number * 1000\nc\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert "Diary" not in done.stderr
+    assert "diary.py(" in done.stdout
+    assert "\n(Pdb) 7000\n" in done.stdout
+    assert "outputs as recorded" in done.stdout
+    assert done.returncode == 0
+
+
+def test_what_came_before_the_last_failure_of_a_process_is_kept_and_no_more(tmp_path: Path) -> None:
+    (tmp_path / "diary.py").write_text(DIARY)
+    with Launched(tmp_path, TOPOLOGY.replace("when: never", "backoff: 1ms..1ms")) as launched:
+        launched.ready()
+        for incarnation in range(2, 5):
+            os.kill(launched.pid("far"), signal.SIGKILL)
+            before = _lines(launched, "far")
+            path = launched.run_folder() / f"far.{incarnation}.rec"
+            eventually(lambda path=path: path.exists() and path.stat().st_size)  # type: ignore[misc]
+            eventually(lambda before=before: _lines(launched, "far") > before)  # type: ignore[misc]
+        assert sorted(path.name for path in launched.run_folder().glob("far.*.rec")) == ["far.3.rec", "far.4.rec"]
+
+    assert [outcome["difference"] for outcome in replay(launched, "far")] == [None, None]

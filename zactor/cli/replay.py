@@ -26,7 +26,7 @@ from zactor.cli.common import (
     say,
 )
 from zactor.cli.runs import home_of_run, run_folder, show_event
-from zactor.debug.recording import Recording, read
+from zactor.debug.recording import NothingRecorded, Recording, read
 from zactor.debug.replay import OnLog, Outcome, Replay
 from zactor.errors import UserError
 from zactor.message import INCARNATION_BITS, SEQUENCE_BITS
@@ -69,7 +69,12 @@ def replay(
     for recording in _recordings(where, node):
         kind, policy = _kind_of(recording, node)
         shown = _shower(log, as_json)
-        trial = Replay(recording, node, kind, policy, shown, stop, pdb.Pdb() if debugger else None)
+        try:
+            trial = Replay(recording, node, kind, policy, shown, stop, pdb.Pdb() if debugger else None)
+        except NothingRecorded as problem:
+            say(str(problem))
+            code = max(code, FAILED)
+            continue
         outcome = trial.run()
         sys.settrace(None)
         stopped = stopped or bool(outcome.stopped_at)
@@ -99,7 +104,10 @@ def _recordings(where: Path, node: str) -> Iterator[Recording]:
     known: set[str] = set()
     found = False
     for path in paths:
-        nodes = _nodes_of(path)
+        try:
+            nodes = _nodes_of(path)
+        except NothingRecorded:
+            continue
         known |= nodes
         if any(node == name or node.startswith(name + "/") for name in nodes):
             found = True

@@ -69,7 +69,7 @@ class Recorder:
     def __init__(self, kernel: Kernel, sink: Sink, about: Callable[[], Any] = lambda: None) -> None:
         self._kernel = kernel
         self._sink = sink
-        self._append = sink.append
+        self._append: Callable[[bytes], None] = sink.append
         self._payload_max = sink.payload_max
         self._about = about
         self._outputs: list[tuple[str, str, int]] = []
@@ -250,6 +250,7 @@ class Recorder:
 
     def _stop(self, problem: DiskFull) -> None:
         self._kernel.tap = None
+        self._outputs = []
         self._kernel.world.log("warning", "", "recording_stopped", {"because": str(problem)})
 
     def _write_frame(self, head: bytes, frame: bytes) -> None:

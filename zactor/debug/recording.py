@@ -191,6 +191,10 @@ class Mapped:
         self._end = self._at = 0
 
 
+class NothingRecorded(UserError):
+    """A recording that had not begun when its process ended."""
+
+
 class Recording:
     """What could be read: records with their offsets, oldest first, and what is wrong with the rest."""
 
@@ -210,13 +214,15 @@ class Recording:
 def read(path: Path, *, head_only: bool = False) -> Recording:
     """All that is readable of a file, or the head alone.
 
-    Raises `UserError` for what is no recording, or is one of a newer format.
+    Raises `NothingRecorded`, or a plain `UserError` for what is no recording or is one of a newer format.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     starts = _segments(content)
+    if not content.strip(b"\0"):
+        raise NothingRecorded(f"{path}: its process ended before anything was recorded")
     if not starts:
         raise UserError(f"{path}: is no recording: it does not begin as one; name another run with -r RUN")
     recording = Recording(path.name, [], starts[0][0] == 0)

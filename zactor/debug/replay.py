@@ -23,6 +23,7 @@ from zactor.actor import Actor, Handler
 from zactor.cell import NOTHING, Cell, Mail, RemoteAsk, Wait
 from zactor.debug.recording import (
     Lost,
+    NothingRecorded,
     Recording,
     Unfrozen,
     Unkept,
@@ -158,7 +159,7 @@ class Replay:
     """One actor in a kernel of its own, which takes everything and answers what was recorded.
 
     `kind` is its class, or None for the one that the recording names; `policy` what the topology says of restarts.
-    Raises `UserError` for a recording that it cannot be replayed from.
+    Raises `NothingRecorded`, or a plain `UserError` for a recording that it cannot be replayed from.
     """
 
     def __init__(
@@ -173,7 +174,7 @@ class Replay:
     ) -> None:
         self._story = story = Story(recording, name)
         if not story.seen:
-            raise UserError(f"{recording.name}: nothing of {name} was recorded")
+            raise NothingRecorded(f"{recording.name}: nothing of {name} was recorded")
         if story.overwritten or (story.given is None and story.start is None):
             mend = "give its kind a `checkpoint` that can be written down, or record it with `record: full`"
             raise UserError(f"{recording.name}: the start of {name} was overwritten, and it has no checkpoint; {mend}")
@@ -588,6 +589,8 @@ def _break(debugger: pdb.Pdb, function: Any) -> None:
     """Stop at the first line of a handler, also of one that is a coroutine and runs later."""
     code = _code(function)
     lines = sorted({line for _, _, line in code.co_lines() if line and line > code.co_firstlineno})
+    debugger.reset()
+    debugger.botframe = sys._getframe()
     debugger.set_break(code.co_filename, lines[0] if lines else code.co_firstlineno, temporary=True)
     debugger.set_continue()
     sys.settrace(debugger.trace_dispatch)

@@ -133,9 +133,16 @@ class Host:
     def _record(self) -> None:
         """Record what feeds the nodes, unless none of them is to be recorded. One that wants all makes it all."""
         wanted = {instance.record for instance in self._assignment.instances}
+        path = Path(self._assignment.recording)
         if wanted - {"off"}:
-            sink = Mapped(Path(self._assignment.recording), 0 if "full" in wanted else RING_BYTES)
-            self._recorder = Recorder(self.world.kernel, sink, self._about)
+            self._recorder = Recorder(
+                self.world.kernel, Mapped(path, 0 if "full" in wanted else RING_BYTES), self._about
+            )
+        if "full" not in wanted:
+            # A process that fails again and again keeps what came before its last failure, and no more.
+            stem, _, number = path.stem.rpartition(".")
+            with contextlib.suppress(OSError):
+                path.with_name(f"{stem}.{int(number) - 2}{path.suffix}").unlink()
 
     def _about(self) -> dict[str, Any]:
         """What a replay has to know of the nodes here."""

@@ -106,3 +106,15 @@ class Topology(msgspec.Struct, frozen=True):
     processes: tuple[Process, ...]
     try_: tuple[str, ...]
     peer_timeout_ns: int = PEER_TIMEOUT_NS
+
+    def recorded(self, record: Record) -> Topology:
+        """The same with all its nodes recorded in that way."""
+        nodes = {name: msgspec.structs.replace(node, record=record) for name, node in self.nodes.items()}
+        processes = tuple(
+            msgspec.structs.replace(
+                process,
+                instances=tuple(msgspec.structs.replace(each, record=record) for each in process.instances),
+            )
+            for process in self.processes
+        )
+        return msgspec.structs.replace(self, nodes=nodes, processes=processes)
