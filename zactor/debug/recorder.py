@@ -44,6 +44,9 @@ from zactor.world import Operation
 CHECKPOINT_ITEMS_MAX = 10_000
 """Values in the state of an actor: to write down a larger one would take longer than a turn."""
 
+SMALL_BYTES = 1024
+"""A shorter frame is copied twice: that costs less than to write it in two pieces."""
+
 CHECKPOINT_MAIL_MAX = 256
 """Messages that wait, beyond which its checkpoint does, too: they are written with it."""
 
@@ -118,14 +121,17 @@ class Recorder:
         self._count = count
         rows: Any = None
         came = cell.came - track.gone
-        self._remote = came == len(mailbox)
-        if came and not self._remote:
-            self._remote = [mail.size > 0 for mail in islice(mailbox, count)]
+        if came == len(mailbox):
+            self._remote = True
+            if count > seen:
+                track.seen = count
+                rows = {mailbox[seen].id: count - seen}
+            self._write(encode((MAIL, cell.name, self._when() if self._fresh else None, count, rows)))
+            return
+        self._remote = came and [mail.size > 0 for mail in islice(mailbox, count)]
         if count > seen:
             track.seen = count
-            if self._remote is True:
-                rows = {mailbox[seen].id: count - seen}
-            elif self._remote or track.bulky:
+            if self._remote or track.bulky:
                 rows = [mail.id if mail.size else self._row(mail) for mail in islice(mailbox, seen, count)]
             else:
                 rows = [
@@ -212,12 +218,18 @@ class Recorder:
     def received(self, process: str, heard_ns: int, frame: bytes, blobs: Sequence[bytes]) -> None:
         """RECEIVED, process, when, pieces of bulk, frame."""
         pieces = [keep(blob, self._sink.full) for blob in blobs] if blobs else ()
-        self._write_frame(encode((RECEIVED, process, heard_ns, pieces, None)), frame)
+        if len(frame) < SMALL_BYTES:
+            self._write(encode((RECEIVED, process, heard_ns, pieces, frame)))
+        else:
+            self._write_frame(encode((RECEIVED, process, heard_ns, pieces, None)), frame)
 
     def sent(self, process: str, frame: bytes, blobs: Sequence[bytes]) -> None:
         """SENT, process, pieces of bulk, frame."""
         pieces = [keep(blob, self._sink.full) for blob in blobs] if blobs else ()
-        self._write_frame(encode((SENT, process, pieces, None)), frame)
+        if len(frame) < SMALL_BYTES:
+            self._write(encode((SENT, process, pieces, frame)))
+        else:
+            self._write_frame(encode((SENT, process, pieces, None)), frame)
 
     def dropped(self, number: int) -> None:
         """DROPPED, id: a message in a frame that nobody was fed."""
@@ -244,7 +256,7 @@ class Recorder:
 
     def _write(self, payload: bytes) -> None:
         try:
-            self._sink.append(payload)
+            self._append(payload)
         except DiskFull as problem:
             self._stop(problem)
 
