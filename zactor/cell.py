@@ -125,6 +125,7 @@ class Cell:
     __slots__ = (
         "actor",
         "bytes",
+        "came",
         "capacity",
         "children",
         "disk",
@@ -149,6 +150,7 @@ class Cell:
         "paused",
         "policy",
         "queued",
+        "recorded",
         "reference",
         "restarts",
         "spawned",
@@ -156,6 +158,7 @@ class Cell:
         "stream",
         "tasks",
         "timers",
+        "track",
         "unlinked",
         "waiters",
         "watching",
@@ -179,6 +182,9 @@ class Cell:
         self.limit = 0
         self.capacity = kind.mailbox_size
         self.bytes = 0
+        self.came = 0  # mail from other processes that was ever put into the mailbox
+        self.recorded = True
+        self.track: Any = None  # what the tap remembers of it
         self.queued = False
         self.held = True  # mail waits: not ready yet, or a handler awaits
         self.tasks: list[Task] | None = None

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 import crc32c
@@ -45,7 +45,7 @@ from zactor.message import Envelope, Message, Opaque, Ref, answer_decoder, encod
 from zactor.neighbours import Neighbours
 from zactor.waits import Waits
 from zactor.wire import CHAIN_LENGTH_MAX, split, unsplit
-from zactor.world import World
+from zactor.world import Operation, World
 
 TURN_NS = 2_000_000
 """An actor's turn and a pass of the queue end after this long, so that nobody waits for a busy neighbour."""
@@ -56,16 +56,46 @@ LOUD_DEAD_LETTERS = 10
 
 
 class Tap(Protocol):
-    """Sees every input of every actor, and a digest of every output. The recorder sits here."""
+    """Sees every input of every actor before it is handled, and all outputs. The recorder sits here.
+
+    What is sent is seen where it arrives: within this process as mail, else in the frames that leave.
+    """
+
+    def turn(self, cell: Cell) -> None:
+        """What an actor is fed from now on belongs to another turn: sequence, stamp and time stay as they are."""
+
+    def mail(self, cell: Cell, count: int) -> None:
+        """It will be fed at most so many messages from the head of its mailbox."""
+
+    def taken(self, cell: Cell, count: int) -> None:
+        """It took so many of them."""
+
+    def settled(self, cell: Cell, count: int) -> int:
+        """It will be fed so many of its inputs: what it waited for, and news of its disk. Returns `count`."""
 
     def input(self, cell: Cell, kind: str, *values: Any) -> None:
-        """Something feeds an actor: boot, turn, start, message, timer, settle, synced, cancel, child, stop.
+        """Something else feeds an actor: boot, start, timer, cancel, child, stop.
 
-        Four are answers to what it does: full, unsent, timer_cancelled and spawned.
+        Five are answers to what it does: full, unsent, timer_cancelled, spawned and chance.
         """
 
     def output(self, cell: Cell, kind: str, digest: int) -> None:
-        """An actor did something that others can see."""
+        """An actor did something that others can see, other than to send and to answer."""
+
+    def operation(self, cell: Cell, number: int, operation: Operation) -> None:
+        """An actor begins an operation: an output, too."""
+
+    def received(self, process: str, heard_ns: int, frame: bytes, blobs: Sequence[bytes]) -> None:
+        """A frame with letters came."""
+
+    def sent(self, process: str, frame: bytes, blobs: Sequence[bytes]) -> None:
+        """A frame with letters has left."""
+
+    def dropped(self, number: int) -> None:
+        """A message that came from another process is a dead letter."""
+
+    def flush(self) -> None:
+        """A pass has ended."""
 
 
 class Kernel:
@@ -142,12 +172,10 @@ class Kernel:
         return number
 
     def tell(self, sender: Cell, target: Ref[Any], message: Message[Any]) -> None:
-        """`Actor.tell` where its fast way ends: first mail, a full mailbox, another process, or a tap."""
+        """`Actor.tell` where its fast way ends: first mail, a full mailbox, or another process."""
         number = self.next_id()
         current = self.current
         mail = Mail(message, number, current.id, current.root or number, self.hlc, sender)
-        if self.tap is not None:
-            self.output(sender, "tell", (target.name, message.wire, number, message))
         problem = self.mailroom.deliver(target, mail, None)
         if problem is not None:
             if self.tap is not None:
@@ -161,8 +189,6 @@ class Kernel:
         number = self.next_id()
         current = self.current
         mail = Mail(message, number, current.id, current.root or number, self.hlc, sender)
-        if self.tap is not None:
-            self.output(sender, "send", (target.name, message.wire, number, message))
         problem = self.mailroom.deliver(target, mail, None)
         if problem is None:
             return Wait(sender, 0, done=True)
@@ -194,13 +220,11 @@ class Kernel:
             self.waits.watch_deadline(deadline_ns)
         root = current.root or number
         peer = target.peer
-        if peer is not None and target.cell is None and self.tap is None and depth <= CHAIN_LENGTH_MAX:
+        if peer is not None and target.cell is None and depth <= CHAIN_LENGTH_MAX:
             asked = (deadline_ns - now_ns, chain_of(parent))
             if peer.tell(message, target.name, cell.name, number, current.id, root, self.hlc, asked):
                 return wait
         mail = Mail(message, number, current.id, root, self.hlc, cell, wait)
-        if self.tap is not None:
-            self.output(cell, "ask", (target.name, message.wire, number, message))
         problem = self.mailroom.deliver(target, mail, wait)
         if problem is not None:
             self.dead_letter("full", mail, target.name, Overloaded(problem))
@@ -220,8 +244,6 @@ class Kernel:
         """Answer an ask, if there is one; never queues behind a mailbox."""
         if ask is None:
             return
-        if self.tap is not None:
-            self.output(cell, "answer", (ask.id, value if error is None else (type(error).__name__, str(error))))
         if cell.laters is not None:
             cell.laters.pop(ask.id, None)
         if error is not None:
@@ -337,18 +359,22 @@ class Kernel:
             cells, self.waits.commits = self.waits.commits, []
             for cell in cells:
                 self.waits.sync(cell)
+        if self.tap is not None:
+            self.tap.flush()
         self.armed = more = bool(queue or self.mailroom.dirty or self.waits.commits)
         return more
 
-    def show_turn(self, cell: Cell) -> None:
-        """Show the tap what a replay must restore before the inputs that follow."""
-        if self.tap is not None:
-            self.tap.input(cell, "turn", self.sequence, self.waits.token, self.hlc, self.now_ns)
+    def ship(self, process: str, lane: int, frame: bytes, blobs: list[bytes]) -> bool:
+        """`World.send` for frames with letters."""
+        sent = self.world.send(process, lane, frame, blobs)
+        if sent and self.tap is not None:
+            self.tap.sent(process, frame, blobs)
+        return sent
 
     def _turn(self, cell: Cell) -> None:
         self.hlc += 1
         if self.tap is not None:
-            self.show_turn(cell)
+            self.tap.turn(cell)
         if cell.lane:
             self._drain_lane(cell)
         handled = cell.handled
@@ -369,10 +395,12 @@ class Kernel:
             cell.queued = False
 
     def _take_mail(self, cell: Cell, budget: int) -> None:
-        mailbox, actor, handlers, tap = cell.mailbox, cell.actor, cell.handlers, self.tap
+        mailbox, actor, handlers = cell.mailbox, cell.actor, cell.handlers
         end_ns = self.now_ns + TURN_NS
         # What is told to oneself meanwhile waits for the next turn, like everybody else's.
         budget = left = min(budget, len(mailbox))
+        if self.tap is not None:
+            self.tap.mail(cell, budget)
         popleft = mailbox.popleft
         kind: type | None = None
         freed = 0
@@ -380,8 +408,6 @@ class Kernel:
             self.current = mail = popleft()
             if mail.size:
                 freed += mail.size
-            if tap is not None:
-                tap.input(cell, "message", mail)
             message = mail.message
             try:
                 if message.__class__ is not kind:  # most mail of a turn is of one kind
@@ -405,6 +431,8 @@ class Kernel:
             if not left & 7 and self.world.now_ns() > end_ns:
                 break
         self._last, self.current = self.current, NOTHING
+        if self.tap is not None:
+            self.tap.taken(cell, budget - left)
         if freed:
             self.free(cell, freed)
         self.handled += budget - left
@@ -480,7 +508,12 @@ class Kernel:
 
     def _urgent(self, cell: Cell, budget: int) -> int:
         """Answers and completions first, then timers and notices. Returns what is left of the turn."""
+        shown = 0
         while cell.inputs and budget:
+            if self.tap is not None:
+                if not shown:
+                    shown = self.tap.settled(cell, min(len(cell.inputs), budget))
+                shown -= 1
             budget -= 1
             wait, value, error = cell.inputs.popleft()
             cell.handled += 1
@@ -508,8 +541,6 @@ class Kernel:
         return budget
 
     def _synced(self, cell: Cell, write_id: int | None, error: BaseException | None) -> None:
-        if self.tap is not None:
-            self.tap.input(cell, "synced", write_id, error)
         if isinstance(error, Exception):
             self._disk_failed(cell, error)
             return
@@ -531,8 +562,6 @@ class Kernel:
             self.life.failed(cell, NOTHING, problem, "on_disk_failed")
 
     def _resume(self, cell: Cell, wait: Wait, value: Any, error: BaseException | None) -> None:
-        if self.tap is not None:
-            self.tap.input(cell, "settle", wait.id, value, error)
         wait.done, wait.value, wait.error = True, value, error
         task = wait.task
         if task is not None:
@@ -659,6 +688,8 @@ class Kernel:
     def dead_letter(self, reason: str, mail: Mail, target: str, error: BaseException | None = None) -> None:
         """Count a message that nobody will handle, tell its asker, and log it while that is no flood."""
         self.dead[reason] += 1
+        if mail.size and self.tap is not None:
+            self.tap.dropped(mail.id)
         count = self.dead[reason]
         if count <= LOUD_DEAD_LETTERS or count & (count - 1) == 0:
             fields = {
@@ -689,7 +720,7 @@ class Kernel:
         """Keep a log event with the message being handled, its cause, and the HLC stamp."""
         if level == "debug" and not self.log_debug:
             return
-        if self.tap is not None:
+        if self.tap is not None and level != "debug":  # a replay may show what was not asked for then
             self.output(cell, "log", (level, event))
         current = self.current
         stamped: dict[str, Any] = {"hlc": self.hlc}
@@ -701,16 +732,14 @@ class Kernel:
     def output(self, cell: Cell, kind: str, values: Any) -> None:
         """Show the tap a digest of what an actor did: CRC32C of its encoded form."""
         assert self.tap is not None
-        try:
-            digest = crc32c.crc32c(encode(values))
-        except Exception:  # what cannot be encoded is known by its text
-            digest = crc32c.crc32c(repr(values).encode())
-        self.tap.output(cell, kind, digest)
+        self.tap.output(cell, kind, digest_of(values))
 
     def rng(self, cell: Cell) -> random.Random:
         """An actor's own stream of chance."""
         if cell.stream is None:
             cell.stream = self.world.random(f"actor/{cell.name}/{cell.generation}")
+            if self.tap is not None:
+                self.tap.input(cell, "chance", cell.stream)
         return cell.stream
 
     def books(self) -> dict[str, int]:
@@ -729,6 +758,14 @@ class Kernel:
     def inspect(self) -> dict[str, Any]:
         """What `ps` shows of this process: its books, its neighbours and its actors."""
         return inspect(self)
+
+
+def digest_of(values: Any) -> int:
+    """What a tap sees of an output: CRC32C of its encoded form."""
+    try:
+        return crc32c.crc32c(encode(values))
+    except Exception:  # what cannot be encoded is known by its text
+        return crc32c.crc32c(repr(values).encode())
 
 
 def _without_ask(mail: Mail) -> Mail:

@@ -105,6 +105,7 @@ class Life:
         if self._kernel.tap is not None:
             self._kernel.tap.input(parent, "spawned", None)
         cell.parent = parent
+        cell.recorded = parent.recorded
         cell.folder = f"{parent.folder}/@{name}"
         parent.children[name] = cell
         return self._spawn(cell)
@@ -121,8 +122,8 @@ class Life:
     def _begin(self, cell: Cell) -> None:
         """Put an object into a cell and let it start."""
         if self._kernel.tap is not None:
-            self._kernel.show_turn(cell)
-            self._kernel.tap.input(cell, "boot", cell.generation)
+            self._kernel.tap.turn(cell)
+            self._kernel.tap.input(cell, "boot")
         cell.actor = assemble(cell.kind, cell, cell.given)
         cell.state = "starting"
         if cell.kind.on_start is Actor.on_start:
@@ -201,7 +202,7 @@ class Life:
     def _call_on_stop(self, cell: Cell, because: str) -> None:
         assert cell.actor is not None
         if self._kernel.tap is not None:
-            self._kernel.show_turn(cell)
+            self._kernel.tap.turn(cell)
             self._kernel.tap.input(cell, "stop", because)
         if cell.kind.on_stop is not Actor.on_stop:
             try:
@@ -294,7 +295,7 @@ class Life:
             self.stop_now(cell, f"failed: {error}")
             failure = ActorFailed(f"its child {cell.name} failed: {error}")
             if self._kernel.tap is not None:
-                self._kernel.show_turn(parent)
+                self._kernel.tap.turn(parent)
                 self._kernel.tap.input(parent, "child", failure)
             self.failed(parent, NOTHING, failure, "child")
 

@@ -148,7 +148,7 @@ class Mailroom:
                 kernel.tap.input(mail.sender, "unsent", mail.id, problem)
             raise
         if lane.ready():  # a whole frame: let the other side begin with it
-            kernel.shipped += peer.flush(kernel.world.send, whole_frames=True)
+            kernel.shipped += peer.flush(kernel.ship, whole_frames=True)
         if not peer.dirty:
             self.touch(peer)
         return None
@@ -230,7 +230,7 @@ class Mailroom:
         dirty, self.dirty = self.dirty, []
         for peer in dirty:
             peer.dirty = False
-            self._kernel.shipped += peer.flush(self._kernel.world.send)
+            self._kernel.shipped += peer.flush(self._kernel.ship)
             for lane in peer.lanes:
                 if lane.waiters and not lane.full():
                     waiters, lane.waiters = lane.waiters, deque()
@@ -330,10 +330,10 @@ class Mailroom:
         if peer.take_acknowledgements(frame.acknowledged) or peer.bye or peer.bye_due is not None:
             self.touch(peer)
         if frame.sequence:
-            self._take_frame(peer, lane, frame, size, blobs)
+            self._take_frame(peer, lane, frame, data, size, blobs)
         return True
 
-    def _take_frame(self, peer: Peer, lane: Lane, frame: Frame, size: int, blobs: Sequence[bytes]) -> None:
+    def _take_frame(self, peer: Peer, lane: Lane, frame: Frame, data: bytes, size: int, blobs: Sequence[bytes]) -> None:
         if not peer.took(lane, frame.sequence, size):
             known = f"frame {frame.sequence} on {LANES[lane.number]} does not follow {lane.received}"
             self.stranger(_name_of(peer), "frame out of place", known)
@@ -342,6 +342,8 @@ class Mailroom:
             return
         if lane.number == CONTROL or self._kernel.held_bytes < PROCESS_BYTES:
             lane.granted = lane.received
+        if self._kernel.tap is not None:
+            self._kernel.tap.received(peer.process, peer.heard_ns, data, blobs)
         self._take(peer, frame, size, blobs)
         if peer.owed_enough():
             self.touch(peer)
@@ -430,6 +432,7 @@ class Mailroom:
                 break
             mailbox.append(Mail(message, letter.id, letter.cause, letter.root, letter.hlc, name, ask, size))
             taken += 1
+        cell.came += taken - first
         kernel.received += taken - first
         kernel.held_bytes += size * (taken - first)
         cell.bytes += size * (taken - first)
@@ -474,6 +477,7 @@ class Mailroom:
                 return
         if len(cell.mailbox) >= cell.capacity or cell.bytes >= MAILBOX_BYTES:
             self._pause(cell, peer)
+        cell.came += 1
         cell.bytes += size
         kernel.held_bytes += size
         kernel.push(cell, mail)
@@ -482,7 +486,7 @@ class Mailroom:
         left_ns = asked.left_ns
         if not 0 <= left_ns <= LEFT_NS_MAX:
             left_ns = 0 if left_ns < 0 else LEFT_NS_MAX
-        deadline_ns = self._kernel.world.now_ns() + left_ns
+        deadline_ns = peer.heard_ns + left_ns
         return RemoteAsk(peer.process, letter.id, deadline_ns, (*asked.chain, (sender, letter.id)))
 
     def _pause(self, cell: Cell, peer: Peer) -> None:

@@ -454,7 +454,7 @@ class Neighbours:
         if not peer.bye and mail.empty() and bulk.empty():
             peer.bye = True
             peer.lanes[CONTROL].post("$bye", "", "", (0, 0, 0, kernel.hlc), (mail.sequence, bulk.sequence))
-            kernel.shipped += peer.flush(kernel.world.send)
+            kernel.shipped += peer.flush(kernel.ship)
         if peer.parted():
             stops = f"{peer.process} has stopped"
             for wait in self._asks_of(peer):

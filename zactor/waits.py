@@ -9,8 +9,6 @@ import heapq
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from zactor.cell import NOTHING, Cell, DiskState, Mail, Wait
 from zactor.errors import AskTimeout, DiskFailed
 from zactor.message import Message, format_id
@@ -175,8 +173,7 @@ class Waits:
         wait = self.wait(cell)
         wait.operation = operation
         if self._kernel.tap is not None:
-            fields = [getattr(field, "__qualname__", field) for field in msgspec.structs.astuple(operation)]
-            self._kernel.output(cell, "operation", (wait.id, type(operation).__name__, fields))
+            self._kernel.tap.operation(cell, wait.id, operation)
         if dirty is not None:
             self._disk(cell).dirty[dirty] = None
         elif cell.disk is not None and isinstance(operation, Rename) and operation.file in cell.disk.dirty:

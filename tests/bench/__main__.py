@@ -6,9 +6,9 @@ import argparse
 import asyncio
 import sys
 
-from tests.bench import harness, kernel, sim
+from tests.bench import harness, kernel, logs, sim
 
-BENCHES = {"kernel": kernel.BENCH, "sim": sim.BENCH}
+BENCHES = {"kernel": kernel.BENCH, "logs": logs.BENCH, "sim": sim.BENCH}
 
 EXIT_MISSED = 1
 EXIT_USAGE = 2

@@ -19,6 +19,9 @@ RING = 64
 BLOCK_BYTES = 256 << 10
 """What a file service sends in one piece."""
 
+LINE = bytes(256)
+"""What a log of changes holds of one of them."""
+
 MARK_BYTES = 8
 """The first bytes of a block and its last are its index: a cheap look at whether it came as it was sent."""
 
@@ -107,6 +110,13 @@ class Breed(Message[float]):
     weigh: bool = False
 
 
+class Chatter(Message[float]):
+    """Log that many events; answered by how many a second. `filtered`: such as are not kept."""
+
+    count: int
+    filtered: bool = False
+
+
 class Sink(Actor):
     """Counts Work, and notices when one is out of place."""
 
@@ -149,6 +159,47 @@ class CoroutineSink(Actor):
         if wrong:
             raise Refused(f"{wrong} of {count} were out of place")
         return count
+
+
+class Keeper(Actor):
+    """Answers Work when it is on the disk. What comes while a sync is under way is the next batch."""
+
+    def on_start(self) -> None:
+        self._waiting: list[tuple[Later[int], int]] = []
+        self._committed: list[tuple[Later[int], int]] = []
+
+    @on
+    def work(self, message: Work) -> Later[int]:
+        self.disk.append("work", LINE)
+        later: Later[int] = self.later()
+        self._waiting.append((later, message.index))
+        return later
+
+    def on_turn_end(self) -> None:
+        self._commit()
+
+    def on_synced(self, write_id: int) -> None:
+        committed, self._committed = self._committed, []
+        for later, index in committed:
+            later.reply(index)
+        self._commit()
+
+    def _commit(self) -> None:
+        if self._waiting and not self._committed:
+            self._committed, self._waiting = self._waiting, []
+            self.disk.commit(len(self._committed))
+
+
+class Logger(Actor):
+    """Logs, and does nothing else."""
+
+    @on
+    def chatter(self, message: Chatter) -> float:
+        started_ns = time.perf_counter_ns()
+        event = self.log.debug if message.filtered else self.log.info
+        for index in range(message.count):
+            event("heard", index=index, text="some words", because="it_was_asked")
+        return message.count * 1e9 / (time.perf_counter_ns() - started_ns)
 
 
 class Echo(Actor):

@@ -54,17 +54,23 @@ async def _start(folder: Path, *words: str) -> asyncio.subprocess.Process:
 
 
 @asynccontextmanager
-async def topology(file: Path, name: str) -> AsyncIterator[AsyncClient]:
-    """A client of a topology that is up."""
+async def launched(file: Path, name: str) -> AsyncIterator[Path]:
+    """The run's folder of a topology that is up."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         await zactor(folder, "up", str(file), "-d")
         try:
             home = Home(folder / name, name)
-            async with AsyncClient(home.run_folder(home.runs()[-1]) / "book.json") as client:
-                yield client
+            yield home.run_folder(home.runs()[-1])
         finally:
             await zactor(folder, "down", "-t", name)
+
+
+@asynccontextmanager
+async def topology(file: Path, name: str) -> AsyncIterator[AsyncClient]:
+    """A client of a topology that is up."""
+    async with launched(file, name) as run, AsyncClient(run / "book.json") as client:
+        yield client
 
 
 def _asked(client: AsyncClient, node: str, message: Message[float]) -> Measure:

@@ -49,6 +49,8 @@ _MASKS = [
     (re.compile(r"\bin \d+\.\d+ s\b"), "in T s"),
     (re.compile(r"\b\d{1,4}\.\d{1,4}\.\d+\b"), "ID"),
     (re.compile(r"\b[0-9a-f]{16}\b"), "HEX"),
+    (re.compile(r"@[0-9a-f]{12}\b"), "@CLIENT"),
+    (re.compile(r"\boffset \d+: a record of \d+ "), "offset N: a record of N "),
 ]
 _ROW_OF_PS = re.compile(r"^\S+ +(ready|starting|restarting|stopped|stopping|gone|hung|busy|no answer) .*", re.MULTILINE)
 _COUNTS = re.compile(r"^(messages: ).*( sent, ).*( handled, ).*( waiting; dead letters: ).*", re.MULTILINE)

@@ -10,13 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.kernel.balance import assert_all_balanced, assert_balanced
-from tests.replaying import Recording, replayed
 from zactor.actor import Actor, on
+from zactor.debug.recorder import Recorder
+from zactor.debug.recording import Memory
+from zactor.debug.replay import Replay
+from zactor.debug.story import Story
 from zactor.errors import ActorFailed, TooLarge, Unhandled
 from zactor.kernel import Kernel
 from zactor.message import MESSAGE_SIZE_MAX, Bulk, Message, Ref, encode
 from zactor.sim.virtual import LATENCY_NS, Virtual
-from zactor.wire import BULK, CONTROL, LETTER_BYTES, Batch, frame
+from zactor.wire import BULK, CONTROL, LETTER_BYTES, Batch, frame, split
 
 MEBIBYTE = 1 << 20
 
@@ -431,16 +434,16 @@ def test_inspection_overtakes_all() -> None:
 # --- the tap
 def test_a_replay_sees_the_same_message_with_its_bulk() -> None:
     virtual, _, back, outside = two("remote")
-    recording = Recording("store")
-    back.tap = recording
+    sink = Memory()
+    Recorder(back, sink)
     outside.say("store", Image(name="a", pixels=bytes(100_000), mask=b"m"))
     assert virtual.result(outside.ask(outside.to("store"), Chunk(number=1, body=b"abc"))) == 3
     assert len(virtual.result(outside.ask(outside.to("store"), Read(size=MEBIBYTE)))) == MEBIBYTE
 
-    messages = [entry[1].message for entry in recording.inputs if entry[0] == "message"]
+    fed = [each for turn in Story(sink.read(), "store").turns for each in turn.mail]
 
     expected = [Image(name="a", pixels=bytes(100_000), mask=b"m"), Chunk(number=1, body=b"abc"), Read(size=MEBIBYTE)]
-    assert [encode(message) for message in messages] == [encode(message) for message in expected]
+    assert [(each.body, each.blobs) for each in fed] == [(encode(body), blobs) for body, blobs in map(split, expected)]
 
 
 class Counter(Store):
@@ -455,8 +458,8 @@ class Counter(Store):
 def test_an_actor_that_is_fed_bulk_is_re_executed_to_the_last_digest() -> None:
     virtual = Virtual(3)
     front, back = virtual.add("front"), virtual.add("back")
-    recording = Recording("counter")
-    back.tap = recording
+    sink = Memory()
+    Recorder(back, sink)
     back.life.add("counter", Counter)
     virtual.start()
     outside = virtual.outside("front")
@@ -465,6 +468,8 @@ def test_an_actor_that_is_fed_bulk_is_re_executed_to_the_last_digest() -> None:
         assert virtual.result(outside.ask(outside.to("counter"), image)) == 1000
         virtual.result(outside.ask(outside.to("counter"), Read(size=100_000)))
 
-    assert len(recording.outputs) == 15
-    assert replayed(recording, Counter, {}, "back", 3) == recording.outputs
+    outcome = Replay(sink.read(), "counter").run()
+
+    assert outcome.difference is None
+    assert outcome.outputs == 15
     assert front.mailroom.strangers == {}

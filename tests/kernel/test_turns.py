@@ -8,8 +8,11 @@ import pytest
 
 from tests.kernel.balance import assert_all_balanced
 from zactor.actor import Actor, on
+from zactor.cell import Cell
+from zactor.debug.recorder import Recorder
+from zactor.debug.recording import Memory
 from zactor.errors import ActorFailed
-from zactor.kernel import TURN_NS, Kernel, Tap
+from zactor.kernel import TURN_NS, Kernel
 from zactor.message import Envelope, Message, Ref
 from zactor.sim.virtual import Virtual
 
@@ -236,24 +239,21 @@ def test_a_turn_ends_after_its_time_and_its_clock_stands_still_meanwhile() -> No
     assert len(now) == 64
 
 
-class BadTap:
+class BadTap(Recorder):
     """A tap that raises once: a mistake of ours."""
 
-    def __init__(self) -> None:
-        self.left = 1
+    left = 1
 
-    def input(self, cell: Any, kind: str, *values: Any) -> None:
-        if kind == "message" and self.left:
+    def mail(self, cell: Cell, count: int) -> None:
+        if self.left:
             self.left -= 1
             raise KeyboardInterrupt
-
-    def output(self, cell: Any, kind: str, digest: int) -> None: ...
+        super().mail(cell, count)
 
 
 def test_after_an_interrupt_in_the_middle_of_a_turn_the_others_go_on() -> None:
     virtual, kernel, outside = one(Collector)
-    tap: Tap = BadTap()
-    kernel.tap = tap
+    BadTap(kernel, Memory())
     outside.say("it", Item(number=1))
 
     with pytest.raises(KeyboardInterrupt):

@@ -40,6 +40,7 @@ def assignment(folder: Path, kind: str = "hello.greeter") -> Assignment:
         socket="",
         state=str(folder / "state"),
         log=str(folder / "log.jsonl"),
+        recording=str(folder / "node.1.rec"),
         instances=(Instance("greeter", "greeter", kind, str(folder), {}, {}, None),),
         peer_timeout_ns=PEER_TIMEOUT_NS,
     )

@@ -40,6 +40,7 @@ def assignment(folder: Path, runtime: Path, name: str = "Writer", cluster: str =
         socket=str(runtime / "host"),
         state=str(folder),
         log=str(folder / "log.jsonl"),
+        recording=str(folder / "node.1.rec"),
         instances=(instance,),
         peer_timeout_ns=PEER_TIMEOUT_NS,
     )

@@ -60,6 +60,16 @@ def test_a_good_file_becomes_a_checked_and_placed_model(folder: Path) -> None:
     assert msgspec.json.decode(msgspec.json.encode(topology), type=Topology) == topology
 
 
+def test_a_node_says_what_is_recorded_of_it(folder: Path) -> None:
+    topology = load(folder, "name: t\nnodes:\n  a: {kind: hello.greeter, record: off}\n  b: {kind: hello.greeter}\n")
+
+    assert [node.record for node in topology.nodes.values()] == ["off", "ring"]
+    assert [process.instances[0].record for process in topology.processes] == ["off", "ring"]
+    full = topology.recorded("full")
+    assert [node.record for node in full.nodes.values()] == ["full", "full"]
+    assert [process.instances[0].record for process in full.processes] == ["full", "full"]
+
+
 def test_a_restart_becomes_a_policy_of_supervision(folder: Path) -> None:
     topology = load(folder, GOOD)
 
@@ -142,6 +152,8 @@ def test_a_file_without_what_it_must_have_is_refused(folder: Path, text: str, sa
         ("replicas: '3'", "replicas: expected a number from 1 to 1000, found '3'"),
         ("replcas: 3", "replcas: there is no key 'replcas'. Did you mean 'replicas'?"),
         ("settings: 5", "settings: expected a mapping, found 5"),
+        ("record: all", "record: expected ring, full, off; found 'all'."),
+        ("record: no", "record: expected ring, full, off; found 'no'."),
         ("restart: always", "restart: expected a mapping, found 'always'"),
         ("restart: {backoff: 5}", "restart.backoff: expected a range of durations such as 100ms..10s, found 5"),
         ("restart: {backoff: 5s}", "restart.backoff: expected a range such as 100ms..10s, found '5s'"),

@@ -15,7 +15,7 @@ from zactor.launchers.folders import AlreadyRunning, Home, Lock, command_name, h
 from zactor.topology.model import Topology
 from zactor.units import parse_duration
 
-OK, FAILED, USAGE, VIOLATION, NOT_RUNNING, DEADLINE, INTERRUPTED = 0, 1, 2, 3, 5, 124, 130
+OK, FAILED, USAGE, VIOLATION, DIFFERS, NOT_RUNNING, DEADLINE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 124, 130
 
 TopologyOption = Annotated[
     str | None,
@@ -26,6 +26,9 @@ DirOption = Annotated[
     typer.Option(
         "--dir", metavar="DIR", envvar="ZACTOR_DIR", help="Where topologies keep state and runs; default: .zactor."
     ),
+]
+RunOption = Annotated[
+    str, typer.Option("-r", "--run", metavar="RUN", help="A run's id, the beginning of it, or latest.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON value a line.")]
 NodeOption = Annotated[str | None, typer.Option("-n", "--node", metavar="PATTERN", help="Only nodes like store/*.")]

@@ -27,6 +27,7 @@ _VERBS = {
     "send": "nodes",
     "kinds": "know",
     "logs": "runs",
+    "replay": "replay",
     "sim": "sim",
     "judge": "judge",
 }

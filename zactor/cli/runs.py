@@ -20,6 +20,7 @@ from zactor.cli.common import (
     DirOption,
     JsonOption,
     NodeOption,
+    RunOption,
     TopologyOption,
     find_running,
     home_for,
@@ -40,40 +41,39 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 @app.command()
 def logs(
     topology: TopologyOption = None,
-    run: Annotated[
-        str, typer.Option("-r", "--run", metavar="RUN", help="A run's id, the beginning of it, or latest.")
-    ] = "latest",
+    run: RunOption = "latest",
     node: NodeOption = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as lines are written.")] = False,
     as_json: JsonOption = False,
     folder: DirOption = None,
 ) -> None:
     """Show the log events of a run, over all its processes."""
-    where = _run_folder(_home(topology, folder), run)
+    where = run_folder(home_of_run(topology, folder), run)
     tails = [_Tail(path) for path in sorted(where.glob("*.jsonl"))]
     for event in heapq.merge(*(list(tail.read()) for tail in tails), key=_stamp):
-        _show(event, node, as_json)
+        show_event(event, node, as_json)
     while follow:
         sys.stdout.flush()
         time.sleep(FOLLOW_S)
         known = {tail.path for tail in tails}
         tails += [_Tail(path) for path in sorted(where.glob("*.jsonl")) if path not in known]
         for event in sorted((event for tail in tails for event in tail.read()), key=_stamp):
-            _show(event, node, as_json)
+            show_event(event, node, as_json)
 
 
-def _home(topology: str | None, folder: Path | None) -> Home:
+def home_of_run(topology: str | None, folder: Path | None) -> Home:
+    """The topology whose runs are meant: it may have stopped, if its file is named."""
     try:
         return find_running(topology, folder)[0]
     except NotRunning:
-        # A topology that was stopped still has its runs, if its file is named.
         path = Path(topology or "topology.yaml")
         if path.is_file():
             return home_for(load(path), folder)
         raise NotRunning("no topology is running; for one that has stopped, name its file with -t FILE") from None
 
 
-def _run_folder(home: Home, run: str) -> Path:
+def run_folder(home: Home, run: str) -> Path:
+    """The folder of a run, by its id, the beginning of it, or `latest`."""
     runs = home.runs()
     if not runs:
         raise NotRunning(f"{home.name} has not run yet, or its runs were removed")
@@ -139,7 +139,8 @@ def _renderer() -> ConsoleRenderer:
     return ConsoleRenderer(columns=columns, sort_keys=False)
 
 
-def _show(event: dict[str, Any], pattern: str | None, as_json: bool) -> None:
+def show_event(event: dict[str, Any], pattern: str | None, as_json: bool) -> None:
+    """One event of a log, as a line for people or as JSON, if its node is wanted."""
     node = event.get("node") or event.get("process") or ""
     if pattern is not None and not fnmatch.fnmatch(node, pattern):
         return

@@ -29,7 +29,7 @@ from zactor.cli.common import (
 )
 from zactor.errors import UserError
 from zactor.launchers.folders import Home, NotRunning, command_name, running
-from zactor.topology.model import Topology
+from zactor.topology.model import RECORDS, Topology
 from zactor.topology.read import load
 
 app = typer.Typer()
@@ -52,6 +52,9 @@ def up(
     file: FileArgument = DEFAULT_FILE,
     detach: Annotated[bool, typer.Option("-d", "--detach", help="Return when all nodes are ready.")] = False,
     inline: Annotated[bool, typer.Option("--inline", help="Everything in this one process, for a debugger.")] = False,
+    record: Annotated[
+        str | None, typer.Option("--record", metavar="WAY", help="What is recorded of each node: ring, full or off.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
     timeout: TimeoutOption = "30s",
     folder: DirOption = None,
@@ -67,6 +70,10 @@ def up(
 
     startup_s = seconds(timeout)
     topology = _load(file, inline=inline)
+    if record is not None:
+        if record not in RECORDS:
+            raise UserError(f"--record takes {', '.join(RECORDS)}, not {record!r}")
+        topology = topology.recorded(record)
     home = home_for(topology, folder)
     lock = home.running()
     if dry_run:

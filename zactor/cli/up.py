@@ -182,6 +182,7 @@ async def _serve_inline(
         socket=str(home.sockets / "1.1"),
         state=str(home.state),
         log=str(folder / f"{file_stem(process.name)}.jsonl"),
+        recording=str(folder / f"{file_stem(process.name)}.1.rec"),
         instances=process.instances,
         peer_timeout_ns=topology.peer_timeout_ns,
         key=secrets.token_hex(16),

@@ -89,6 +89,8 @@ def _of_instance(before: Instance, after: Instance) -> Iterator[str]:
             yield f"links.{role} {_short(targets[0])} -> {_short(targets[1])}"
     if before.restart != after.restart:
         yield f"restart {_policy(before.restart)} -> {_policy(after.restart)}"
+    if before.record != after.record:
+        yield f"record {before.record} -> {after.record}"
 
 
 def _setting(instance: Instance, name: str) -> str:

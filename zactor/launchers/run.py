@@ -387,6 +387,7 @@ class Run:
             socket=str(self._home.sockets / f"{process.number}.{incarnation}"),
             state=str(self._home.state),
             log=str(folder / f"{stem}.jsonl"),
+            recording=str(folder / f"{stem}.{incarnation}.rec"),
             instances=member.wanted(),
             peer_timeout_ns=self._topology.peer_timeout_ns,
             key=self._key,

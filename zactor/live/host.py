@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from zactor.debug.recorder import Recorder
+from zactor.debug.recording import RING_BYTES, Mapped
 from zactor.errors import UserError
 from zactor.live.world import Book, LiveWorld
 from zactor.message import MESSAGE_SIZE_MAX
@@ -50,6 +52,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     socket: str
     state: str
     log: str
+    recording: str
     instances: tuple[Instance, ...]
     peer_timeout_ns: int
     key: str = ""
@@ -96,6 +99,7 @@ class Host:
         self._report = report
         self._started = False
         self._ended = asyncio.Event()
+        self._recorder: Recorder | None = None
         self.failure: str | None = None
         self.because = "the topology goes down"  # what is said when it is told to stop
         self._kinds = {instance.name: instance.kind for instance in assignment.instances}
@@ -113,8 +117,33 @@ class Host:
             peer_timeout_ns=assignment.peer_timeout_ns,
         )
         self.world.kernel.observer = self._observe
+        self._instances = {instance.name: instance for instance in assignment.instances}
         for instance in assignment.instances:
-            add_instance(self.world.kernel.life, instance)
+            self._add(instance)
+        self._record()
+
+    def _add(self, instance: Instance) -> None:
+        add_instance(self.world.kernel.life, instance)
+        self._instances[instance.name] = instance
+        self.world.kernel.cells[instance.name].recorded = instance.record != "off"
+
+    def _record(self) -> None:
+        """Record what feeds the nodes, unless none of them is to be recorded. One that wants all makes it all."""
+        wanted = {instance.record for instance in self._assignment.instances}
+        path = Path(self._assignment.recording)
+        if wanted - {"off"}:
+            self._recorder = Recorder(
+                self.world.kernel, Mapped(path, 0 if "full" in wanted else RING_BYTES), self._about
+            )
+        if "full" not in wanted:
+            # A process that fails again and again keeps what came before its last failure, and no more.
+            stem, _, number = path.stem.rpartition(".")
+            with contextlib.suppress(OSError):
+                path.with_name(f"{stem}.{int(number) - 2}{path.suffix}").unlink()
+
+    def _about(self) -> dict[str, Any]:
+        """What a replay has to know of the nodes here."""
+        return {"run": self._assignment.run, "instances": list(self._instances.values())}
 
     def _check_state(self, instance: Instance) -> None:
         path = Path(self._assignment.state) / instance.name / STATE_NOTE
@@ -169,7 +198,7 @@ class Host:
         """Start a node that was stopped, or a new one, while the others go on. What is wrong with it is reported."""
         try:
             self._check_state(instance)
-            add_instance(self.world.kernel.life, instance)
+            self._add(instance)
         except (UserError, TypeError, ValueError) as problem:
             self._report(Report("life", node=instance.name, state="stopped", because=str(problem)))
             return
@@ -194,6 +223,8 @@ class Host:
         await self.world.leave(STOP_S)
         kernel.world.log("info", "", "books", kernel.books() | {"dead_letters": dict(kernel.dead)})
         await self.world.close()
+        if self._recorder is not None:
+            self._recorder.close()
 
 
 def calm_collector() -> None:

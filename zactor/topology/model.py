@@ -35,6 +35,11 @@ When = Literal["failure", "always", "never"]
 WHENS: tuple[When, ...] = ("failure", "always", "never")
 
 
+Record = Literal["ring", "full", "off"]
+RECORDS: tuple[Record, ...] = ("ring", "full", "off")
+"""What is kept of what feeds a node: the last of it, all of it, or nothing."""
+
+
 class Restart(msgspec.Struct, frozen=True, kw_only=True):
     """What a topology says about restarts; what it leaves out is as in `Supervision`."""
 
@@ -58,6 +63,7 @@ class Node(msgspec.Struct, frozen=True):
     settings: dict[str, Any]
     links: dict[str, tuple[str, ...]]
     restart: Restart | None
+    record: Record = RECORDS[0]
 
     def instances(self) -> list[str]:
         """The names of its instances: `store/0`, `store/1`, or only `greeter`."""
@@ -76,6 +82,7 @@ class Instance(msgspec.Struct, frozen=True):
     settings: dict[str, Any]
     links: dict[str, tuple[str, ...]]
     restart: Restart | None
+    record: Record = RECORDS[0]
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -102,3 +109,15 @@ class Topology(msgspec.Struct, frozen=True):
     peer_timeout_ns: int = PEER_TIMEOUT_NS
     sim: Trial | None = None
     nemesis: tuple[Fault, ...] = ()
+
+    def recorded(self, record: Record) -> Topology:
+        """The same with all its nodes recorded in that way."""
+        nodes = {name: msgspec.structs.replace(node, record=record) for name, node in self.nodes.items()}
+        processes = tuple(
+            msgspec.structs.replace(
+                process,
+                instances=tuple(msgspec.structs.replace(each, record=record) for each in process.instances),
+            )
+            for process in self.processes
+        )
+        return msgspec.structs.replace(self, nodes=nodes, processes=processes)

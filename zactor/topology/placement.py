@@ -115,4 +115,4 @@ def _instances(nodes: dict[str, Node], folder: str) -> Iterator[Instance]:
     for node in nodes.values():
         for name in node.instances():
             links = {role: expand(targets, node, name, nodes) for role, targets in node.links.items()}
-            yield Instance(name, node.name, node.kind, folder, node.settings, links, node.restart)
+            yield Instance(name, node.name, node.kind, folder, node.settings, links, node.restart, node.record)

@@ -22,6 +22,7 @@ from zactor.topology.model import (
     INSTANCE_COUNT_MAX,
     NAME_LENGTH_MAX,
     PEER_TIMEOUT_NS,
+    RECORDS,
     REPLICA_COUNT_MAX,
     TRANSPORTS,
     WHENS,
@@ -180,7 +181,7 @@ class _Reader:
 
     def _node(self, name: str, tree: Tree, key_at: Position) -> Node | None:
         path = join("nodes", name)
-        known = ["kind", "replicas", "links", "settings", "restart"]
+        known = ["kind", "replicas", "links", "settings", "restart", "record"]
         entries = self._mapping(tree, path, known, ["kind"], key_at)
         kind = self._string(entries["kind"], join(path, "kind")) if "kind" in entries else None
         replicas: Any = None
@@ -198,7 +199,10 @@ class _Reader:
         if "links" in entries:
             links = self._links(entries["links"], join(path, "links"))
         restart = self._restart(entries["restart"], join(path, "restart")) if "restart" in entries else None
-        return None if kind is None else Node(name, kind, replicas, settings, links, restart)
+        record = RECORDS[0]
+        if "record" in entries:
+            record = self._one_of(entries["record"], join(path, "record"), RECORDS)
+        return None if kind is None else Node(name, kind, replicas, settings, links, restart, record)
 
     def _links(self, tree: Tree, path: str) -> dict[str, tuple[str, ...]]:
         links: dict[str, tuple[str, ...]] = {}

@@ -1,0 +1,621 @@
+"""Re-executes one actor alone from a recording: all that it does is what was recorded, or the first that differs.
+
+There is no other actor, no disk and no network: whatever the actor sends is compared and forgotten, and all that it
+hears comes from the recording, at the times of the recording. It runs in a real kernel whose doors are shut.
+"""
+
+from __future__ import annotations
+
+import pdb
+import random
+import sys
+import traceback
+from array import array
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from zactor.actor import Actor, Handler
+from zactor.cell import NOTHING, Cell, Mail, RemoteAsk, Wait
+from zactor.debug.recording import (
+    Lost,
+    NothingRecorded,
+    Recording,
+    Unfrozen,
+    Unkept,
+    checksum_of,
+    find_class,
+    operation_digest,
+    thaw,
+)
+from zactor.debug.story import ANSWERS, Fed, Known, Story, Turn
+from zactor.errors import ActorFailed, Failure, UserError
+from zactor.kernel import Kernel, digest_of
+from zactor.message import UNDECODABLE, Opaque, Ref, answer_decoder, decoder, encode, format_id
+from zactor.supervision import Supervision
+from zactor.wire import split, unsplit, unwrap
+from zactor.world import List, Operation
+
+TEXT_LENGTH_MAX = 300
+"""Characters of a value in a report."""
+
+_OWN_FOLDER = str(Path(__file__).parent.parent)
+
+OnLog = Callable[[str, str, str, dict[str, Any]], None]
+"""Level, node, event and fields of a log event."""
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """The first output that is not as it was recorded. Texts are for people."""
+
+    output: str
+    recorded: str
+    replayed: str
+    handling: str
+    """The message or other input that was being handled."""
+    where: str
+    """File, line and name of the code that did it, or of the handler; empty when neither is known."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What came of a replay: how much was fed and compared, and the first difference."""
+
+    node: str
+    inputs: int
+    outputs: int
+    """Of those, how many were compared and were the same."""
+    unknown: int
+    """Messages and answers of which the recording does not know what they were: nobody had taken them."""
+    difference: Difference | None = None
+    unkept: str = ""
+    """The first input of which not everything was kept: a difference after it may be due to that."""
+    stopped_at: str = ""
+    """The state before the message that it was to stop at."""
+
+
+class Differs(BaseException):
+    """Ends a replay at once; no handler catches it."""
+
+    def __init__(self, output: str, recorded: str, replayed: str, cause: int = 0) -> None:
+        super().__init__(output)
+        self.parts = (output, recorded, replayed)
+        self.cause = cause  # the id of the message that should have led to it, when it is not the one being handled
+
+
+class _Stopped(BaseException):
+    """The message that the replay was to stop at is next."""
+
+
+class _World:
+    """A world in which nothing happens but what was recorded."""
+
+    def __init__(self, on_log: OnLog) -> None:
+        self.time_ns = 0
+        self.log = on_log
+
+    def now_ns(self) -> int:
+        return self.time_ns
+
+    def wall_ns(self) -> int:
+        return 0
+
+    def random(self, _purpose: str) -> random.Random:
+        return random.Random(0)  # noqa: S311 - its state is recorded
+
+    def wake(self) -> None:
+        pass
+
+    def alarm(self, at_ns: int) -> None:
+        pass
+
+    def send(self, _process: str, _lane: int, _frame: bytes, _blobs: list[bytes]) -> bool:
+        return True
+
+    def disconnect(self, process: str) -> None:
+        pass
+
+    def begin(self, token: int, operation: Operation) -> None:
+        pass
+
+    def cancel(self, token: int) -> None:
+        pass
+
+
+class _Inputs(deque[Any]):
+    """A cell's inputs; waits are looked up when their turn comes, as an input may answer what the one before asked."""
+
+    def __init__(self, kernel: Kernel, value_of: Callable[..., tuple[Any, Any]]) -> None:
+        super().__init__()
+        self._kernel = kernel
+        self._value_of = value_of
+
+    def popleft(self) -> tuple[Wait | None, Any, BaseException | None]:
+        number, *values = super().popleft()
+        if number is None:
+            return None, *values
+        wait = self._kernel.pending.pop(number, None)
+        if wait is None:
+            name = format_id(number) if number >> 42 else str(number)
+            raise Differs(f"what {name} answers", "an ask or operation of that number", "none that still waits")
+        wait.cell.outstanding -= 1
+        return wait, *self._value_of(wait, *values)
+
+
+class Replay:
+    """One actor in a kernel of its own, which takes everything and answers what was recorded.
+
+    `kind` is its class, or None for the one that the recording names; `policy` what the topology says of restarts.
+    Raises `NothingRecorded`, or a plain `UserError` for a recording that it cannot be replayed from.
+    """
+
+    def __init__(
+        self,
+        recording: Recording,
+        name: str,
+        kind: type[Actor] | None = None,
+        policy: Supervision | None = None,
+        on_log: OnLog = lambda *_values: None,
+        stop_at: int = 0,
+        debugger: pdb.Pdb | None = None,
+    ) -> None:
+        self._story = story = Story(recording, name)
+        if not story.seen:
+            raise NothingRecorded(f"{recording.name}: nothing of {name} was recorded")
+        if story.overwritten or (story.given is None and story.start is None):
+            mend = "give its kind a `checkpoint` that can be written down, or record it with `record: full`"
+            raise UserError(f"{recording.name}: the start of {name} was overwritten, and it has no checkpoint; {mend}")
+        self._stop_at = stop_at
+        self._debugger = debugger
+        self._outputs = 0
+        self._inputs = 0
+        self._unknown = 0
+        self._compared = 0
+        self._unkept = ""
+        self._turn: Turn | None = None
+        self._answers: dict[str, deque[Any]] = {}
+        self._due = deque(sorted(story.sent))
+        self._caught: Differs | None = None
+        self._world = _World(on_log)
+        self._kernel = kernel = Kernel(self._world, process="replay")
+        kernel.log_debug = True
+        kind = kind or self._recorded_kind()
+        kernel.life.add(name, kind, policy=policy)
+        self._cell = cell = kernel.cells[name]
+        if story.given is not None:
+            cell.given = self._given(story.given[3])
+        self._shut_the_doors(kernel)
+        self._watch_handlers(cell)
+
+    def _recorded_kind(self) -> type[Actor]:
+        story = self._story
+        if story.given is not None:
+            module, name = story.given[:2]
+        else:
+            assert story.start is not None
+            module, name = story.start.module, story.start.kind
+        try:
+            kind: type[Actor] = find_class(module, name)
+        except Unfrozen as problem:
+            raise UserError(f"{self._story.name}: {problem}") from None
+        return kind
+
+    def _given(self, given: Any) -> dict[str, Any]:
+        if isinstance(given, Lost):
+            name = self._story.name
+            raise UserError(f"{name} was given {given.because}, which no recording can hold; replay its parent instead")
+        try:
+            values: dict[str, Any] = thaw(given)
+        except Unfrozen as problem:
+            raise UserError(f"{self._story.name}: {problem}") from None
+        return values
+
+    def _shut_the_doors(self, any_kernel: Any) -> None:
+        kernel = any_kernel
+        for part, names in (
+            (kernel.mailroom, "cancel_ask control queue_up resume"),
+            (kernel.neighbours, "watch unwatch notice notice_process"),
+            (kernel.cycles, "suspended forget"),
+        ):
+            for name in names.split():
+                setattr(part, name, lambda *_values: None)
+        kernel.tap = self
+        kernel.mailroom.deliver = self._deliver
+        kernel.mailroom.answer = self._answer
+        kernel.output = self._output
+        kernel.life._spawn = lambda cell: Ref(cell.name)
+        kernel.waits.cancel_timer = lambda _cell, _token: self._told("timer_cancelled")[0]
+        create, dropped = kernel.life._create, kernel.dropped
+
+        def create_child(name: str, *values: Any) -> Cell:
+            problem = thaw(self._told("spawned")[0])
+            if problem is not None:
+                raise problem
+            kernel.cells.pop(name, None)
+            cell: Cell = create(name, *values)
+            return cell
+
+        def drop_later(*values: Any) -> None:
+            try:
+                dropped(*values)
+            except Differs as problem:  # nobody would hear of it: Python is freeing the Later
+                self._caught = self._caught or problem
+
+        kernel.life._create = create_child
+        kernel.dropped = drop_later
+
+    # --- the tap: what the kernel tells
+    def input(self, _cell: Cell, kind: str, *values: Any) -> None:
+        if kind == "chance":
+            version, words, gauss = self._told("chance")
+            values[0].setstate((version, tuple(array("I", words)), gauss))
+
+    def turn(self, *_values: Any) -> None:
+        pass
+
+    mail = taken = output = received = sent = dropped = flush = turn
+
+    def settled(self, _cell: Cell, count: int) -> int:
+        return count
+
+    # --- running
+    def run(self) -> Outcome:
+        """Feed it all that was recorded, until something differs."""
+        difference = None
+        stopped_at = ""
+        turns = self._story.turns
+        try:
+            if self._story.start is not None:
+                self._begin_at_checkpoint()
+            for index, turn in enumerate(turns):
+                self._turn = turn
+                self._play(turn)
+                following = turns[index + 1].when[0] if index + 1 < len(turns) else None
+                self._look_for_missing(following if turn.ends is None else turn.ends)
+            self._look_for_unanswered()
+        except Differs as problem:
+            difference = self._difference(problem)
+        except _Stopped:
+            stopped_at = self._state()
+        return Outcome(
+            self._story.name, self._inputs, self._compared, self._unknown, difference, self._unkept, stopped_at
+        )
+
+    def _begin_at_checkpoint(self) -> None:
+        start, cell = self._story.start, self._cell
+        assert start is not None
+        actor = cell.kind.__new__(cell.kind)
+        actor._cell = cell
+        actor.from_checkpoint(thaw(start.state))
+        cell.actor, cell.generation, cell.spawned = actor, start.generation, start.spawned
+        cell.state, cell.held = "ready", False
+        if start.chance is not None:
+            version, words, gauss = start.chance
+            cell.stream = random.Random(0)  # noqa: S311
+            cell.stream.setstate((version, tuple(array("I", words)), gauss))
+        if self._story.turns:
+            first = self._story.turns[0].when[0]
+            while self._due and self._due[0] <= first:
+                self._due.popleft()
+
+    def _play(self, turn: Turn) -> None:
+        kernel, cell = self._kernel, self._cell
+        kernel.sequence, kernel.waits.token, kernel.hlc, kernel.now_ns = turn.when
+        self._world.time_ns = kernel.now_ns
+        self._answers = {each: deque(values for kind, values in turn.inputs if kind == each) for each in ANSWERS}
+        inputs = [entry for entry in turn.inputs if entry[0] not in ANSWERS]
+        what, values = inputs[0] if inputs else ("", [])
+        self._inputs += len(inputs) + len(turn.mail)
+        if cell.state == "stopped":
+            return  # by its own failure, in the turn before
+        if what == "boot":
+            kernel.life._begin(cell)
+        elif what == "stop":
+            kernel.life.stop_now(cell, values[0])
+        elif what == "child":
+            kernel.life.failed(cell, NOTHING, thaw(values[0]), "child")
+        else:
+            self._feed(turn, inputs)
+        kernel.queue.clear()
+        if self._caught is not None:
+            raise self._caught
+
+    def _feed(self, turn: Turn, inputs: list[tuple[str, list[Any]]]) -> None:
+        kernel, cell = self._kernel, self._cell
+        for what, values in inputs:
+            self._queue(what, values)
+        if turn.mail:
+            cell.mailbox = deque(self._mail(fed) for fed in turn.mail)
+        kernel.hlc -= 1  # which the turn adds
+        kernel._turn(cell)
+        if cell.mailbox:
+            left = len(cell.mailbox)
+            text = f"{len(turn.mail)} messages handled in this turn"
+            raise Differs(
+                "how much it handles", text, f"{len(turn.mail) - left}: then a handler waits, or it has failed"
+            )
+
+    def _queue(self, what: str, values: list[Any]) -> None:
+        cell = self._cell
+        if any(isinstance(value, Lost) for value in values):
+            raise Differs("an input", f"{what}: it could not be written down", "nothing")
+        if what == "timer":
+            cause, root, sender, wire, body = values
+            message = self._message(Fed(0, cause, root, sender, wire, encode(body)))
+            if cell.due is None:
+                cell.due = deque()
+            cell.due.append(Mail(message, 0, cause, root, 0, sender))
+        elif what in ("settle", "synced"):
+            if cell.inputs is None:
+                cell.inputs = _Inputs(self._kernel, self._value)
+            if what == "synced":
+                write_id, error, number, cause, root = values
+                self._kernel.waits._disk(cell).synced_cause = Mail(None, number, cause, root, 0, None)
+                values = [None, write_id, thaw(error)]
+            queue: deque[Any] = cell.inputs
+            queue.append(tuple(values))
+        elif what == "cancel":
+            self._kernel.direct(cell, "cancel", values[0])
+        else:
+            assert what == "start", what  # the boot has asked for it
+
+    def _mail(self, fed: Fed) -> Mail:
+        ask = None if fed.ask is None else RemoteAsk("recorded", fed.id, *fed.ask)
+        return Mail(self._message(fed), fed.id, fed.cause, fed.root, 0, fed.sender, ask)
+
+    def _message(self, fed: Fed) -> Any:
+        """What it was fed. Raises `Differs` when its class does not take it any more."""
+        if isinstance(fed.body, Lost):
+            text = f"a message: {fed.body.because}"
+            self._note_unkept(text)
+            raise Differs("an input", text, "nothing")
+        handlers = self._cell.kind._wires
+        for blob in fed.blobs:
+            if isinstance(blob, Unkept):
+                self._note_unkept(f"{fed.wire} {format_id(fed.id)} brought {len(blob)} bytes of bulk")
+        handler = handlers.get(fed.wire)
+        try:
+            if fed.wire == Opaque.wire:
+                name, rest = msgspec.msgpack.decode(fed.body, type=tuple[str, Raw])
+                return Opaque(name=name, body=rest, blobs=fed.blobs)
+            if handler is None and Opaque in self._cell.handlers:
+                return Opaque(name=fed.wire, body=Raw(fed.body), blobs=fed.blobs)
+            if handler is None:
+                raise Differs("an input", f"{fed.wire} {format_id(fed.id)}", "no handler for it")
+            message = handler.decode(fed.body)
+            return unsplit(message, fed.blobs) if fed.blobs or handler.is_bulk else message
+        except Exception as problem:
+            raise Differs("an input", f"{fed.wire} {format_id(fed.id)}", f"it cannot be decoded: {problem}") from None
+
+    def _value(self, wait: Wait, how: str, value: Any, blobs: Any = ()) -> tuple[Any, BaseException | None]:
+        """What an ask or an operation came to."""
+        if how == "error":
+            return None, thaw(value)
+        if how == "value":
+            found = thaw(value)
+            if isinstance(found, Unkept):
+                self._note_unkept(f"a read of {len(found)} bytes")
+            return tuple(found) if isinstance(wait.operation, List) else found, None
+        kind: Any = wait.message.__class__
+        if how == "reply":
+            if wait.id not in self._story.replies:
+                raise Differs(f"the answer to {format_id(wait.id)}", "an answer", "none: its frame was not kept")
+            letter, blobs = self._story.replies[wait.id]
+            body = bytes(letter.body)
+        else:
+            body = encode(value if how == "answer" else value[1])
+        if any(isinstance(blob, Unkept) for blob in blobs):
+            self._note_unkept(f"the answer to {format_id(wait.id)} brought bulk")
+        if kind is Opaque:
+            return Opaque(name="", body=Raw(body), blobs=tuple(blobs)), None
+        return self._unsplit(answer_decoder(kind)(body), tuple(blobs)), None
+
+    def _unsplit(self, value: Any, blobs: tuple[bytes, ...]) -> Any:
+        return unsplit(value, blobs) if blobs else value
+
+    def _note_unkept(self, text: str) -> None:
+        self._unkept = self._unkept or f"{text}, of which the recording keeps only length and checksum"
+
+    # --- comparing
+    def _told(self, kind: str) -> list[Any]:
+        """What answered, at once, what the actor does now."""
+        entries = self._answers.get(kind)
+        if not entries:
+            raise Differs(f"what it does: {kind}", "nothing of the kind", "it does so here")
+        values: list[Any] = entries.popleft()
+        return values
+
+    def _deliver(self, target: Ref[Any], mail: Mail, wait: Wait | None) -> str | None:
+        self._compare_message(target, mail)
+        unsent, full = self._answers["unsent"], self._answers["full"]
+        if unsent and unsent[0][0] == mail.id:
+            if wait is not None:
+                self._kernel.waits.forget(wait)
+            raise thaw(unsent.popleft()[1])
+        if full and full[0][0] == mail.id:
+            problem: str = full.popleft()[1]
+            return problem
+        return None
+
+    def _compare_message(self, target: Ref[Any], mail: Mail) -> None:
+        message = mail.message
+        known = self._story.sent.get(mail.id)
+        if known is None:
+            turn = self._turn
+            if turn is not None and turn.ends is not None and mail.id > turn.ends:
+                raise Differs(f"{message.wire} to {target.name}", "nothing more in this turn", _text(message))
+            self._unknown += 1
+            return
+        while self._due and self._due[0] < mail.id:
+            self._missing(self._due.popleft())
+        if self._due:
+            self._due.popleft()
+        output = f"{known.wire} {format_id(mail.id)} to {known.to}"
+        if message.__class__ is Opaque:
+            wire, body, blobs = unwrap(message)
+        else:
+            wire, (body, blobs) = message.wire, split(message)
+        if (target.name, wire) != (known.to, known.wire):
+            raise Differs(output, _shown(known), f"{wire} to {target.name}: {_text(message)}")
+        self._compare(output, known, body, blobs, message, message.__class__)
+        current = self._kernel.current
+        if (mail.cause, mail.root) != (known.cause, known.root):
+            text = f"while it handled {format_id(known.cause)}"
+            raise Differs(output, text, f"while it handles {format_id(current.id)}")
+
+    def _compare(self, output: str, known: Known, body: Any, blobs: tuple[bytes, ...], value: Any, kind: Any) -> None:
+        if isinstance(known.body, Lost):
+            self._unknown += 1
+            return
+        pieces = [(len(blob), checksum_of(blob)) for blob in blobs]
+        same = encode(body) == known.body or _same_value(encode(body), known.body, kind)
+        if not same or pieces != [(len(blob), checksum_of(blob)) for blob in known.blobs]:
+            raise Differs(output, _shown(known), _text(value))
+        self._compared += 1
+
+    def _missing(self, number: int) -> None:
+        known = self._story.sent[number]
+        raise Differs(f"{known.wire} {format_id(number)} to {known.to}", _shown(known), "it is not sent", known.cause)
+
+    def _look_for_missing(self, ends: int | None) -> None:
+        while self._due and (ends is None or self._due[0] <= ends):
+            self._missing(self._due.popleft())
+
+    def _look_for_unanswered(self) -> None:
+        fed = {each.id for turn in self._story.turns for each in turn.mail}
+        for number, answers in self._story.answers.items():
+            if number in fed and answers:
+                raise Differs(f"the answer to {format_id(number)}", _shown(answers[0]), "it is not answered", number)
+
+    def _answer(self, cell: Cell | None, ask: RemoteAsk, value: Any, error: BaseException | None) -> None:
+        if cell is None:
+            return  # the kernel's own, to an ask that nobody handled
+        answers = self._story.answers.get(ask.id)
+        if not answers:
+            self._unknown += 1
+            return
+        known = answers.popleft()
+        output = f"the answer to {format_id(ask.id)}"
+        if error is None:
+            try:
+                body, blobs = (value.body, value.blobs) if value.__class__ is Opaque else split(value)
+                encode(body)
+            except Exception as problem:  # as in `Mailroom.answer`
+                error = ActorFailed(f"{cell.name}: its answer cannot be sent: {problem}")
+        if error is None and known.wire != "error":
+            self._compare(output, known, body, blobs, value, Any)
+            return
+        if error is None:
+            raise Differs(output, _shown(known), _text(value))
+        failure = error if isinstance(error, Failure) else ActorFailed(f"{type(error).__name__}: {error}")
+        if known.wire != "error" or tuple(known.body) != (failure.wire, str(failure)[:10_000]):
+            raise Differs(output, _shown(known), f"{failure.wire}: {failure}")
+        self._compared += 1
+
+    def operation(self, _cell: Cell, number: int, operation: Operation) -> None:
+        self._compare_digest("operation", operation_digest(number, operation), operation)
+
+    def _output(self, _cell: Cell, kind: str, values: Any) -> None:
+        self._compare_digest(kind, digest_of(values), values)
+
+    def _compare_digest(self, kind: str, found: int, values: Any) -> None:
+        outputs = self._story.outputs
+        if self._outputs >= len(outputs):
+            self._unknown += 1
+            return
+        what, digest = outputs[self._outputs]
+        self._outputs += 1
+        if (what, digest) != (kind, found):
+            raise Differs(f"output {self._outputs}", f"{what}, digest {digest:08x}", f"{kind} {_text(values)}")
+        self._compared += 1
+
+    # --- what is told of it
+    def _difference(self, problem: Differs) -> Difference:
+        mail = self._mail_of(problem.cause) or self._kernel.current
+        handling = self._turn.inputs[0][0] if self._turn is not None and self._turn.inputs else "no message"
+        where = _place(problem)
+        if mail.message is not None:
+            name = type(mail.message).__name__
+            handling = f"{name} {format_id(mail.id)} from {mail.sender}: {_text(mail.message)}"
+            handler = self._cell.handlers.get(type(mail.message))
+            if not where and handler is not None:
+                code = _code(handler.function)
+                where = f"{code.co_filename}:{code.co_firstlineno} {code.co_qualname}"
+        return Difference(*problem.parts, handling, where)
+
+    def _mail_of(self, number: int) -> Mail | None:
+        for turn in self._story.turns:
+            for fed in turn.mail:
+                if number and fed.id == number:
+                    return self._mail(fed)
+        return None
+
+    def _state(self) -> str:
+        fields = {name: value for name, value in vars(self._cell.actor).items() if name != "_cell"}
+        return "\n".join(f"{name} = {_text(value)}" for name, value in fields.items())
+
+    def _watch_handlers(self, cell: Cell) -> None:
+        """Look at the id of each message before its handler runs."""
+        if not self._stop_at:
+            return
+
+        def watched(handler: Handler) -> Handler:
+            def before(actor: Actor, *values: Any) -> Any:
+                if self._kernel.current.id == self._stop_at:
+                    if self._debugger is None:
+                        raise _Stopped
+                    _break(self._debugger, handler.function)
+                return handler.function(actor, *values)
+
+            return msgspec.structs.replace(handler, function=before)
+
+        cell.handlers = {kind: watched(handler) for kind, handler in cell.handlers.items()}
+
+
+def _break(debugger: pdb.Pdb, function: Any) -> None:
+    """Stop at the first line of a handler, also of one that is a coroutine and runs later."""
+    code = _code(function)
+    lines = sorted({line for _, _, line in code.co_lines() if line and line > code.co_firstlineno})
+    debugger.reset()
+    debugger.botframe = sys._getframe()
+    debugger.set_break(code.co_filename, lines[0] if lines else code.co_firstlineno, temporary=True)
+    debugger.set_continue()
+    sys.settrace(debugger.trace_dispatch)
+
+
+def _code(function: Any) -> Any:
+    import inspect
+
+    return inspect.unwrap(function).__code__
+
+
+def _place(problem: BaseException) -> str:
+    """The innermost line outside of zactor's own code."""
+    frames = [
+        frame for frame in traceback.extract_tb(problem.__traceback__) if not frame.filename.startswith(_OWN_FOLDER)
+    ]
+    return f"{frames[-1].filename}:{frames[-1].lineno} {frames[-1].name}" if frames else ""
+
+
+def _same_value(one: bytes, other: bytes, kind: Any) -> bool:
+    """Whether they say the same; a set's order is not the same in every process."""
+    decode = decoder(kind)
+    try:
+        return bool(decode(one) == decode(other))
+    except UNDECODABLE:
+        return False
+
+
+def _shown(known: Known) -> str:
+    if known.wire == "error":
+        return f"{known.body[0]}: {known.body[1]}"[:TEXT_LENGTH_MAX]
+    if isinstance(known.body, Lost):
+        return known.body.because
+    return _text(msgspec.msgpack.decode(known.body))
+
+
+def _text(value: Any) -> str:
+    return repr(value)[:TEXT_LENGTH_MAX]
