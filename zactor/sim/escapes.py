@@ -51,20 +51,32 @@ _NAMES: list[tuple[Any, tuple[str, ...], str]] = [
 ]
 
 
-def stand_in(operation: Call | InThread) -> tuple[Any, BaseException | None]:
+StandIns = dict[Callable[..., Any], Callable[..., Any]]
+"""What runs here in place of coroutines of libraries: plain functions of the same values."""
+
+
+def stand_in(operation: Call | InThread, stand_ins: StandIns) -> tuple[Any, BaseException | None]:
     """What `self.call` and `self.in_thread` give: a thread's function runs at once, a library's coroutine cannot."""
-    name = getattr(operation.function, "__qualname__", repr(operation.function))
-    if isinstance(operation, Call):
-        return None, SimulationEscape(f"self.call({name}): the coroutine of a library cannot run in a simulation")
+    function: Callable[..., Any] | None = stand_ins.get(operation.function)
+    if function is None and isinstance(operation, Call):
+        name = getattr(operation.function, "__qualname__", repr(operation.function))
+        return None, SimulationEscape(f"self.call({name}) needs a stand-in here: stand_ins[{name}] = function")
     try:
-        return operation.function(*operation.values), None
+        return (function or operation.function)(*operation.values), None
     except Exception as error:
         return None, error
 
 
+def _always() -> bool:
+    return True
+
+
 @contextmanager
-def guarded() -> Iterator[list[str]]:
-    """Raise `SimulationEscape` where an actor reaches past its door; each is in the list, should the actor catch it."""
+def guarded(is_on: Callable[[], bool] = _always) -> Iterator[list[str]]:
+    """Raise `SimulationEscape` where an actor reaches past its door; each is in the list, should the actor catch it.
+
+    While `is_on` says no, everybody may do as they like.
+    """
     escapes: list[str] = []
     replaced: list[tuple[Any, str, Any]] = []
     guards: dict[int, Any] = {}
@@ -72,7 +84,7 @@ def guarded() -> Iterator[list[str]]:
         for name in names:
             if hasattr(owner, name):
                 original = getattr(owner, name)
-                guard = _guard(f"{owner.__name__}.{name}", original, instead, escapes)
+                guard = _guard(f"{owner.__name__}.{name}", original, instead, escapes, is_on)
                 guards[id(original)] = guard
                 replaced.append((owner, name, original))
                 setattr(owner, name, guard)
@@ -90,9 +102,9 @@ def guarded() -> Iterator[list[str]]:
             setattr(owner, name, original)
 
 
-def _guard(name: str, original: Callable[..., Any], instead: str, escapes: list[str]) -> Any:
+def _guard(name: str, original: Callable[..., Any], instead: str, escapes: list[str], is_on: Callable[[], bool]) -> Any:
     def guard(*values: Any, **named: Any) -> Any:
-        place = _culprit(sys._getframe(1))
+        place = _culprit(sys._getframe(1)) if is_on() else None
         if place is not None:
             escapes.append(f"{place}: {name}: an actor cannot use it in a simulation; use {instead}")
             raise SimulationEscape(escapes[-1])
