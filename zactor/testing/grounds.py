@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 from zactor.kernel import Kernel
 from zactor.message import CLIENT_NUMBER
-from zactor.sim import swarm
 from zactor.sim.escapes import StandIns
 from zactor.sim.heap import Heap
 from zactor.sim.launcher import Fill, Launcher
@@ -45,6 +44,9 @@ class Ground(Protocol):
     def kernels(self) -> dict[str, Kernel]:
         """The kernels of all processes that are up, clients included."""
 
+    def can_talk(self, process: str, other: str) -> bool:
+        """Whether what two processes that are up say to each other arrives."""
+
     def is_timer(self, event: Callable[..., object], values: tuple[Any, ...]) -> bool:
         """Whether an event only waits for its time: an alarm, or a fault that is to come or to end."""
 
@@ -72,17 +74,19 @@ class VirtualGround:
     def kernels(self) -> dict[str, Kernel]:
         return {name: world.kernel for name, world in self._virtual.processes.items() if world.up}
 
+    def can_talk(self, process: str, other: str) -> bool:
+        return {process, other} <= self.kernels().keys()
+
     def is_timer(self, event: Callable[..., object], values: tuple[Any, ...]) -> bool:
         happening = values[-1] if event == self._virtual._happen else None
         return isinstance(happening, partial) and getattr(happening.func, "__func__", None) is VirtualWorld.ring
 
 
 class SimulatedGround:
-    """The simulated world, with knobs that its seed draws."""
+    """The simulated world."""
 
-    def __init__(self, seed: int, peer_timeout_ns: int, fill: Fill, listen: Callable[[Log], None]) -> None:
-        knobs = swarm.draw_knobs(Heap(seed).stream("knobs"))
-        self.heap = self.sim = Simulation(seed, knobs, peer_timeout_ns)
+    def __init__(self, sim: Simulation, fill: Fill, listen: Callable[[Log], None]) -> None:
+        self.heap = self.sim = sim
         self.stand_ins = self.sim.stand_ins
         self.launcher = Launcher(self.sim, fill=fill)
         self.nemesis = Nemesis(self.sim, self.launcher, DAMAGE)
@@ -110,6 +114,11 @@ class SimulatedGround:
 
     def kernels(self) -> dict[str, Kernel]:
         return {name: world.kernel for name, world in self.sim.processes.items() if world.up}
+
+    def can_talk(self, process: str, other: str) -> bool:
+        awake = all(self.sim.processes[name].missed is None for name in (process, other))
+        way = self.sim.network.way
+        return awake and way(process, other).plain and way(other, process).plain
 
     def is_timer(self, event: Callable[..., object], values: tuple[Any, ...]) -> bool:  # noqa: ARG002 - the other's
         return getattr(event, "__func__", None) in _TIMERS

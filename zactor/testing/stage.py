@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -25,8 +26,9 @@ from zactor.message import Message, Ref
 from zactor.registry import did_you_mean
 from zactor.sim import swarm
 from zactor.sim.escapes import SimulationEscape, StandIns, guarded
-from zactor.sim.heap import SECOND_NS
-from zactor.sim.launcher import fill
+from zactor.sim.heap import SECOND_NS, Heap
+from zactor.sim.launcher import Launcher, fill
+from zactor.sim.world import Knobs, Simulation
 from zactor.testing.grounds import Ground, SimulatedGround, VirtualGround
 from zactor.testing.probe import Answer, Listener, Probe, name_of
 from zactor.testing.story import Story
@@ -39,8 +41,12 @@ A = TypeVar("A")
 PATIENCE_S = 60.0
 """Of virtual time, for a world to come to rest; that it passes is a failure."""
 
-EVENTS_MAX = 2_000_000
-"""Events of one call: more is a storm, in which time does not pass."""
+STORM_INPUTS = 1_000_000
+STORM_NS = SECOND_NS // 10
+"""So many messages in so little time are a storm, in which nothing else gets on."""
+
+LOOK_MASK = 63
+"""After so many events and one more it is looked whether this is a storm."""
 
 OUTSIDE = "@test"
 """The name of the test, as actors see it."""
@@ -182,10 +188,22 @@ class Stage:
         """
         __tracebackhide__ = True
         self.begin()
-        heap, is_timer = self._ground.heap, self._ground.is_timer
-        self._go_on(within, lambda: heap.every(is_timer))
-        if not heap.every(is_timer):
+        self._go_on(within, self._is_settled)
+        if not self._is_settled():
             raise AssertionError(f"no rest in {within:g} s; busiest: {self._busiest()}")
+
+    def _is_settled(self) -> bool:
+        return self._ground.heap.every(self._ground.is_timer) and not self._is_linking()
+
+    def _is_linking(self) -> bool:
+        """Whether a node has not begun though all that it links to can be greeted: the next HELLO waits for a timer."""
+        kernels = self._ground.kernels()
+        return any(
+            cell.state == "created"
+            and all(to in kernels and self._ground.can_talk(process, to) for to in cell.unlinked or ())
+            for process, kernel in kernels.items()
+            for cell in kernel.cells.values()
+        )
 
     def _go_on(
         self, span_s: float | None, enough: Callable[[], bool], first: Callable[[], None] = lambda: None
@@ -193,7 +211,7 @@ class Stage:
         __tracebackhide__ = True
         heap = self._ground.heap
         end_ns = None if span_s is None else heap.now_ns + int(span_s * SECOND_NS)
-        last = heap.events + EVENTS_MAX
+        storm = self._storm()
         with self._running():
             first()
             while not enough():
@@ -202,10 +220,26 @@ class Stage:
                     heap.now_ns = max(heap.now_ns, end_ns or 0)
                     break
                 heap.step()
-                if heap.events > last:
-                    raise AssertionError(f"a storm: {EVENTS_MAX} events, and no end; busiest: {self._busiest()}")
+                if not heap.events & LOOK_MASK and storm():
+                    span = f"{STORM_NS / SECOND_NS:g} s"
+                    raise AssertionError(f"a storm: {STORM_INPUTS} messages in {span}; busiest: {self._busiest()}")
         if self._escapes:
             raise SimulationEscape(self._escapes[0])
+
+    def _storm(self) -> Callable[[], bool]:
+        """A look at whether actors handle more and more, and time does not pass."""
+        since_ns, before = self.now_ns, self._handled()
+
+        def look() -> bool:
+            nonlocal since_ns, before
+            if self.now_ns - since_ns > STORM_NS:
+                since_ns, before = self.now_ns, self._handled()
+            return self._handled() - before > STORM_INPUTS
+
+        return look
+
+    def _handled(self) -> int:
+        return sum(cell.handled for kernel in self._ground.kernels().values() for cell in kernel.cells.values())
 
     @contextmanager
     def _running(self) -> Iterator[None]:
@@ -278,16 +312,21 @@ def in_virtual_time() -> Stage:
 class Simulated(Stage):
     """A stage where everything can go wrong. Latency, disks, start-up and `rng` differ from seed to seed.
 
-    Faults are done to nodes by their names, and so to all that shares their process. Those that have no end last
-    until `heal`.
+    Faults are done to processes, which are meant by their own names and by those of their nodes. Those that have
+    no end last until `heal`. `knobs` fixes what is no fault, such as latency.
     """
 
     _ground: SimulatedGround
 
-    def __init__(self, seed: int, peer_timeout_s: float = PEER_TIMEOUT_NS / SECOND_NS) -> None:
+    def __init__(
+        self, seed: int, peer_timeout_s: float = PEER_TIMEOUT_NS / SECOND_NS, knobs: Knobs | None = None
+    ) -> None:
         self.seed = seed
+        knobs = knobs or swarm.draw_knobs(Heap(seed).stream("knobs"))
         timeout_ns = int(peer_timeout_s * SECOND_NS)
-        super().__init__(lambda stage, story: SimulatedGround(seed, timeout_ns, stage.fill, story.heard))
+        super().__init__(
+            lambda stage, story: SimulatedGround(Simulation(seed, knobs, timeout_ns), stage.fill, story.heard)
+        )
         self._ground.nemesis.did = self._did
         self._rng = self._ground.heap.stream("test")
 
@@ -297,9 +336,24 @@ class Simulated(Stage):
         return self._rng
 
     @property
+    def sim(self) -> Simulation:
+        """The simulated world itself."""
+        return self._ground.sim
+
+    @property
+    def launcher(self) -> Launcher:
+        """Who starts its processes, and starts them again."""
+        return self._ground.launcher
+
+    @property
+    def faults(self) -> Counter[str]:
+        """How often each kind of fault was done so far."""
+        return self._ground.nemesis.faults
+
+    @property
     def trace(self) -> str:
         """A hash of all that has happened: the same for the same seed and the same code."""
-        return self._ground.sim.trace.hexdigest()
+        return self.sim.trace.hexdigest()
 
     def guard(self) -> AbstractContextManager[list[str]]:
         """`time.time()` in an actor would make each run another: it raises `SimulationEscape`."""
@@ -309,7 +363,7 @@ class Simulated(Stage):
     def kill(self, node: Any, *, stay: bool = False) -> None:
         """End a process at once, as `kill -9` does. The launcher starts it again; with `stay` it waits for `start`."""
         if stay:
-            self._ground.launcher.hold(self._home(node))
+            self.launcher.hold(self._home(node))
         self.do("kill", node)
 
     def power(self, node: Any) -> None:
@@ -318,7 +372,7 @@ class Simulated(Stage):
 
     def start(self, node: Any) -> None:
         """Let a process come again that was to `stay` away."""
-        self._ground.launcher.let(self._home(node))
+        self.launcher.let(self._home(node))
 
     def pause(self, node: Any, for_s: float | None = None) -> None:
         """Let a process run nothing, as SIGSTOP does."""
@@ -326,7 +380,7 @@ class Simulated(Stage):
 
     def resume(self, node: Any) -> None:
         """Let it go on."""
-        world = self._ground.sim.processes[self._home(node)]
+        world = self.sim.processes[self._home(node)]
         if world.missed is not None:
             with self._running():
                 world.resume()
@@ -364,7 +418,7 @@ class Simulated(Stage):
             _known(kind)
         chosen = list(kinds) or [kind for kind in FAULTS if kind not in ("refuse", "rot", "misdirect")]
         nodes = [each.name for process in self._processes for each in process.instances]
-        stream = self._ground.sim.stream(f"trouble/{self.now_ns}")
+        stream = self.sim.stream(f"trouble/{self.now_ns}")
         self._ground.nemesis.schedule(swarm.draw_faults(stream, nodes, [OUTSIDE], int(seconds * SECOND_NS), chosen))
 
     def heal(self) -> None:
@@ -390,16 +444,19 @@ class Simulated(Stage):
         )
 
     def _node(self, node: Any) -> str:
+        """The name by which a nemesis knows a node; one of its nodes stands for a process."""
         name = name_of(node)
-        if name[:1] not in ("*", "@"):
-            self._home(name)
-        return name
+        if name[:1] in ("*", "@"):
+            return name
+        home = self._home(name)
+        return next(each.instances[0].name for each in self._processes if each.name == home)
 
     def _home(self, node: Any) -> str:
-        """The process in which a node runs."""
+        """The process of that name, or in which a node of that name runs."""
         self.begin()
         name = name_of(node)
         homes = {each.name: process.name for process in self._processes for each in process.instances}
+        homes |= {process.name: process.name for process in self._processes}
         if name not in homes:
             raise ValueError(f"there is no node {name!r}.{did_you_mean(name, homes)}")
         return homes[name]
