@@ -462,7 +462,8 @@ class Simulated(Stage):
         return homes[name]
 
     def _did(self, fault: Fault, what: str) -> None:
-        self._story.add(self.now_ns, "nemesis", f"{what}: {str(fault).partition(' s ')[2]}")
+        if what == "done":
+            self._story.add(self.now_ns, "nemesis", str(fault).partition(" s ")[2])
 
 
 def _known(kind: str) -> Any:
