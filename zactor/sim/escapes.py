@@ -36,19 +36,24 @@ _LIBRARIES = tuple(
     str(Path(sysconfig.get_path(name)).resolve()) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")
 )
 
-_CLOCK = "self.now_ns() and self.sleep(...)"
-_CHANCE = "self.rng"
-_NAMES: list[tuple[Any, tuple[str, ...], str]] = [
-    (time, ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "sleep"), _CLOCK),
-    (random, tuple(name for name in random.__all__ if hasattr(getattr(random, name), "__self__")), _CHANCE),
-    (os, ("urandom", "getrandom"), _CHANCE),
-    (os, ("open",), "self.disk"),
-    (threading.Thread, ("start",), "self.in_thread(function, ...)"),
-    (subprocess.Popen, ("__init__",), "self.in_thread(function, ...)"),
-    (socket.socket, ("__init__",), "messages"),
-    (builtins, ("open",), "self.disk"),
-    (io, ("open",), "self.disk"),
+CLOCK = "self.now_ns() and self.sleep(...)"
+CHANCE = "self.rng"
+DISK = "self.disk"
+THREAD = "self.in_thread(function, ...)"
+MESSAGES = "messages"
+
+FORBIDDEN: list[tuple[Any, tuple[str, ...], str]] = [
+    (time, ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "sleep"), CLOCK),
+    (random, tuple(name for name in random.__all__ if hasattr(getattr(random, name), "__self__")), CHANCE),
+    (os, ("urandom", "getrandom"), CHANCE),
+    (os, ("open",), DISK),
+    (threading.Thread, ("start",), THREAD),
+    (subprocess.Popen, ("__init__",), THREAD),
+    (socket.socket, ("__init__",), MESSAGES),
+    (builtins, ("open",), DISK),
+    (io, ("open",), DISK),
 ]
+"""What it is found in, the names, and what to use instead."""
 
 
 StandIns = dict[Callable[..., Any], Callable[..., Any]]
@@ -80,7 +85,7 @@ def guarded(is_on: Callable[[], bool] = _always) -> Iterator[list[str]]:
     escapes: list[str] = []
     replaced: list[tuple[Any, str, Any]] = []
     guards: dict[int, Any] = {}
-    for owner, names, instead in _NAMES:
+    for owner, names, instead in FORBIDDEN:
         for name in names:
             if hasattr(owner, name):
                 original = getattr(owner, name)
