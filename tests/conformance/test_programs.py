@@ -1,6 +1,7 @@
 """Each program tells its story, in every world.
 
-`ZACTOR_TEST_CONFORMANCE=100` lets all of it go round as often; `--rewrite` writes the stories anew.
+`ZACTOR_TEST_CONFORMANCE=100` lets all of it go round as often, in the simulated world under as many more seeds;
+`--rewrite` writes the stories anew.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance import on_live, on_virtual
+from tests.conformance import on_live, on_sim, on_virtual
 from tests.conformance.stage import Program
 from zactor.topology.model import TRANSPORTS, Transport
 
@@ -31,6 +32,11 @@ PROGRAMS = (
 )  # fmt: skip
 
 ROUNDS = int(os.environ.get("ZACTOR_TEST_CONFORMANCE", "1"))
+
+SEEDS = range(1, ROUNDS + 3)
+
+HARMLESS = ("slow", "slow_disk", "step", "drift")
+"""Faults that cost nothing but time, and of that less than what the programs tell of."""
 
 every_program = pytest.mark.parametrize("name", PROGRAMS)
 again_and_again = pytest.mark.parametrize("again", range(ROUNDS))
@@ -51,6 +57,13 @@ def test_in_virtual_time_a_program_tells_its_story(name: str, golden: Callable[[
 @every_program
 def test_in_virtual_time_its_story_is_always_the_same(name: str) -> None:
     assert on_virtual.story(program(name)) == virtual_story(name)
+
+
+@every_program
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("harm", [(), HARMLESS], ids=["calm", "harm"])
+def test_in_the_simulated_world_it_tells_the_same(name: str, seed: int, harm: tuple[str, ...]) -> None:
+    assert on_sim.story(program(name), seed, harm=harm) == virtual_story(name)
 
 
 @pytest.mark.live

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from zactor.cli.common import (
@@ -155,11 +156,30 @@ def ls(as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def check(file: FileArgument = DEFAULT_FILE) -> None:
+def check(
+    file: FileArgument = DEFAULT_FILE,
+    determinism: Annotated[
+        bool, typer.Option("--determinism", help="Find clocks, dice, threads and files in the code of its kinds, too.")
+    ] = False,
+) -> None:
     """Check a topology: everything that is wrong with it, at once."""
     topology = _load(file)
+    if determinism:
+        _check_determinism(topology)
     count = sum(len(process.instances) for process in topology.processes)
     typer.echo(f"{topology.name}: ok, {_many(count, 'node')} in {_many(len(topology.processes), 'process')}")
+
+
+def _check_determinism(topology: Topology) -> None:
+    """Show what its kinds obviously reach for past their door, and give up then."""
+    from zactor.sim.determinism import escapes_of
+
+    found = escapes_of(topology)
+    for each in found:
+        sys.stderr.write(f"{msgspec.structs.replace(each, file=shown(Path(each.file)))}\n")
+    if found:
+        say(f"{_many(len(found), 'escape')} in the kinds of {shown(Path(topology.file))}")
+        raise typer.Exit(FAILED)
 
 
 def _many(count: int, what: str) -> str:

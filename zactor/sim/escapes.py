@@ -36,43 +36,60 @@ _LIBRARIES = tuple(
     str(Path(sysconfig.get_path(name)).resolve()) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")
 )
 
-_CLOCK = "self.now_ns() and self.sleep(...)"
-_CHANCE = "self.rng"
-_NAMES: list[tuple[Any, tuple[str, ...], str]] = [
-    (time, ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "sleep"), _CLOCK),
-    (random, tuple(name for name in random.__all__ if hasattr(getattr(random, name), "__self__")), _CHANCE),
-    (os, ("urandom", "getrandom"), _CHANCE),
-    (os, ("open",), "self.disk"),
-    (threading.Thread, ("start",), "self.in_thread(function, ...)"),
-    (subprocess.Popen, ("__init__",), "self.in_thread(function, ...)"),
-    (socket.socket, ("__init__",), "messages"),
-    (builtins, ("open",), "self.disk"),
-    (io, ("open",), "self.disk"),
+CLOCK = "self.now_ns() and self.sleep(...)"
+CHANCE = "self.rng"
+DISK = "self.disk"
+THREAD = "self.in_thread(function, ...)"
+MESSAGES = "messages"
+
+FORBIDDEN: list[tuple[Any, tuple[str, ...], str]] = [
+    (time, ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "sleep"), CLOCK),
+    (random, tuple(name for name in random.__all__ if hasattr(getattr(random, name), "__self__")), CHANCE),
+    (os, ("urandom", "getrandom"), CHANCE),
+    (os, ("open",), DISK),
+    (threading.Thread, ("start",), THREAD),
+    (subprocess.Popen, ("__init__",), THREAD),
+    (socket.socket, ("__init__",), MESSAGES),
+    (builtins, ("open",), DISK),
+    (io, ("open",), DISK),
 ]
+"""What it is found in, the names, and what to use instead."""
 
 
-def stand_in(operation: Call | InThread) -> tuple[Any, BaseException | None]:
+StandIns = dict[Callable[..., Any], Callable[..., Any]]
+"""What runs here in place of coroutines of libraries: plain functions of the same values."""
+
+
+def stand_in(operation: Call | InThread, stand_ins: StandIns) -> tuple[Any, BaseException | None]:
     """What `self.call` and `self.in_thread` give: a thread's function runs at once, a library's coroutine cannot."""
-    name = getattr(operation.function, "__qualname__", repr(operation.function))
-    if isinstance(operation, Call):
-        return None, SimulationEscape(f"self.call({name}): the coroutine of a library cannot run in a simulation")
+    function: Callable[..., Any] | None = stand_ins.get(operation.function)
+    if function is None and isinstance(operation, Call):
+        name = getattr(operation.function, "__qualname__", repr(operation.function))
+        return None, SimulationEscape(f"self.call({name}) needs a stand-in here: stand_ins[{name}] = function")
     try:
-        return operation.function(*operation.values), None
+        return (function or operation.function)(*operation.values), None
     except Exception as error:
         return None, error
 
 
+def _always() -> bool:
+    return True
+
+
 @contextmanager
-def guarded() -> Iterator[list[str]]:
-    """Raise `SimulationEscape` where an actor reaches past its door; each is in the list, should the actor catch it."""
+def guarded(is_on: Callable[[], bool] = _always) -> Iterator[list[str]]:
+    """Raise `SimulationEscape` where an actor reaches past its door; each is in the list, should the actor catch it.
+
+    While `is_on` says no, everybody may do as they like.
+    """
     escapes: list[str] = []
     replaced: list[tuple[Any, str, Any]] = []
     guards: dict[int, Any] = {}
-    for owner, names, instead in _NAMES:
+    for owner, names, instead in FORBIDDEN:
         for name in names:
             if hasattr(owner, name):
                 original = getattr(owner, name)
-                guard = _guard(f"{owner.__name__}.{name}", original, instead, escapes)
+                guard = _guard(f"{owner.__name__}.{name}", original, instead, escapes, is_on)
                 guards[id(original)] = guard
                 replaced.append((owner, name, original))
                 setattr(owner, name, guard)
@@ -90,9 +107,9 @@ def guarded() -> Iterator[list[str]]:
             setattr(owner, name, original)
 
 
-def _guard(name: str, original: Callable[..., Any], instead: str, escapes: list[str]) -> Any:
+def _guard(name: str, original: Callable[..., Any], instead: str, escapes: list[str], is_on: Callable[[], bool]) -> Any:
     def guard(*values: Any, **named: Any) -> Any:
-        place = _culprit(sys._getframe(1))
+        place = _culprit(sys._getframe(1)) if is_on() else None
         if place is not None:
             escapes.append(f"{place}: {name}: an actor cannot use it in a simulation; use {instead}")
             raise SimulationEscape(escapes[-1])

@@ -51,6 +51,10 @@ class Heap:
         """When the next event happens; None if there is none."""
         return self._heap[0][0] if self._heap else None
 
+    def every(self, is_meant: Callable[[Callable[..., object], tuple[Any, ...]], bool]) -> bool:
+        """Whether all events that are to come are such."""
+        return all(is_meant(event, values) for _, _, event, values in self._heap)
+
     def stream(self, purpose: str) -> random.Random:
         """A stream of chance of its own for each purpose, the same for the same seed."""
         digest = hashlib.blake2b(f"{self.seed}/{purpose}".encode(), digest_size=8).digest()

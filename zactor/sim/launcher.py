@@ -6,7 +6,10 @@ reaches processes by pipes of their own, which no partition touches; clients rea
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from zactor.errors import ZactorError
+from zactor.kernel import Kernel
 from zactor.neighbours import Entry
 from zactor.sim.heap import MILLISECOND_NS, Chance
 from zactor.sim.world import ProcessWorld, Simulation
@@ -16,6 +19,15 @@ from zactor.topology.model import Process, Topology
 
 CLIENT_LOOK_NS = 100 * MILLISECOND_NS
 """How often a client looks at the book."""
+
+Fill = Callable[[Kernel, Process], None]
+"""Gives a kernel that is new the nodes of its process."""
+
+
+def fill(kernel: Kernel, process: Process) -> None:
+    """The nodes of a topology, by the names of their kinds."""
+    for instance in process.instances:
+        add_instance(kernel.life, instance)
 
 
 class ProcessEnded(ZactorError):
@@ -41,13 +53,15 @@ class Member:
 
 
 class Launcher:
-    """The processes of a topology in one simulation."""
+    """The processes of a topology in one simulation. `fill` gives each incarnation its nodes."""
 
-    def __init__(self, sim: Simulation, topology: Topology) -> None:
+    def __init__(self, sim: Simulation, topology: Topology | None = None, fill: Fill = fill) -> None:
         self._sim = sim
+        self._fill = fill
+        self._held: dict[str, bool] = {}  # processes that stay away, and whether it is time for the next incarnation
         self._chance = Chance(sim.stream("launcher"))
         self._policy_stream = sim.stream("supervision")
-        self.members = {process.name: Member(process) for process in topology.processes}
+        self.members = {process.name: Member(process) for process in topology.processes} if topology else {}
         self._pushed_ns: dict[str, int] = {}
         self._published = False
         sim.observe = self._observed
@@ -56,6 +70,20 @@ class Launcher:
         """Start all; the nodes start when all processes have bound."""
         for member in self.members.values():
             self._boot(member)
+
+    def add(self, process: Process) -> None:
+        """Start one more."""
+        member = self.members[process.name] = Member(process)
+        self._boot(member)
+
+    def hold(self, process: str) -> None:
+        """Let no next incarnation of a process come before `let`."""
+        self._held.setdefault(process, False)
+
+    def let(self, process: str) -> None:
+        """Take a `hold` back: what waited for that comes."""
+        if self._held.pop(process, False):
+            self._boot(self.members[process])
 
     def all_ready(self) -> bool:
         """Whether every node is ready."""
@@ -71,6 +99,9 @@ class Launcher:
         ]
 
     def _boot(self, member: Member) -> None:
+        if member.process.name in self._held:
+            self._held[member.process.name] = True
+            return
         member.incarnation += 1
         member.bound = False
         span_ns = self._sim.knobs.boot_ns
@@ -79,8 +110,7 @@ class Launcher:
     def _bind(self, member: Member) -> None:
         world = self._sim.boot(member.process.name, member.process.number, member.incarnation)
         member.world, member.bound = world, True
-        for instance in member.process.instances:
-            add_instance(world.kernel.life, instance)
+        self._fill(world.kernel, member.process)
         if self._published or all(each.bound for each in self.members.values()):
             self.publish()
 

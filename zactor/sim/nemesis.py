@@ -29,9 +29,6 @@ class Nemesis:
         self.faults: Counter[str] = Counter()
         self.spared: Counter[str] = Counter()
         self.did: Callable[[Fault, str], None] = lambda _fault, _what: None
-        self._homes = {
-            each.name: name for name, member in launcher.members.items() for each in member.process.instances
-        }
 
     def schedule(self, faults: Sequence[Fault]) -> None:
         """Do them at their times, counted from now."""
@@ -53,15 +50,17 @@ class Nemesis:
 
     def processes(self, names: Sequence[str]) -> list[str]:
         """The processes that names of nodes, instances, clients or `*` mean, each once."""
+        members = self._launcher.members
+        homes = {each.name: name for name, member in members.items() for each in member.process.instances}
         found: dict[str, None] = {}
         for name in names:
             if name == "*":
-                found |= dict.fromkeys([*self._launcher.members, *filter(_is_client, self._sim.processes)])
+                found |= dict.fromkeys([*members, *filter(_is_client, self._sim.processes)])
             elif _is_client(name):
                 found[name] = None
             else:
-                homes = (home for node, home in self._homes.items() if node == name or node.startswith(f"{name}/"))
-                found |= dict.fromkeys(homes)
+                meant = (home for node, home in homes.items() if node == name or node.startswith(f"{name}/"))
+                found |= dict.fromkeys(meant)
         return list(found)
 
     def _do(self, fault: Fault) -> None:

@@ -8,7 +8,7 @@ ping-pong for ever at one instant. The same programs give the same events, alway
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,8 +18,9 @@ from zactor.kernel import Kernel
 from zactor.message import Message, Ref
 from zactor.neighbours import Entry
 from zactor.sim.disk import MemoryDisk
-from zactor.sim.escapes import SimulationEscape
+from zactor.sim.escapes import StandIns, stand_in
 from zactor.sim.heap import WALL_NS, Heap
+from zactor.sim.world import Log
 from zactor.wire import Route
 from zactor.world import Call, InThread, Operation
 
@@ -42,8 +43,9 @@ class Virtual(Heap):
         self.processes: dict[str, VirtualWorld] = {}
         self.disk = MemoryDisk()
         self.logs: list[tuple[str, str, str, dict[str, Any]]] = []
+        self.listen: list[Callable[[Log], None]] = []
         self.lives: list[tuple[str, str, str]] = []
-        self.stand_ins: dict[Callable[..., Coroutine[Any, Any, Any]], Callable[..., Any]] = {}
+        self.stand_ins: StandIns = {}
         self._numbers: dict[str, int] = {}
         self._paused: dict[str, list[Callable[[], None]]] = {}  # what happened to a process meanwhile
 
@@ -191,17 +193,16 @@ class VirtualWorld:
 
     def alarm(self, at_ns: int) -> None:
         self._alarm += 1
-        number = self._alarm
+        self._push(at_ns, partial(self.ring, self._alarm))
 
-        def ring() -> None:
-            if not self.up or self.kernel.fatal is not None:
-                return
-            if number == self._alarm and not self.kernel.armed:
-                self._run()
-            elif number == self._alarm:
-                self._push(self.virtual.now_ns + TURN_NS, ring)
-
-        self._push(at_ns, ring)
+    def ring(self, number: int) -> None:
+        """An alarm has come, which may not be the latest one."""
+        if not self.up or self.kernel.fatal is not None:
+            return
+        if number == self._alarm and not self.kernel.armed:
+            self._run()
+        elif number == self._alarm:
+            self._push(self.virtual.now_ns + TURN_NS, partial(self.ring, number))
 
     def send(self, process: str, lane: int, frame: bytes, blobs: list[bytes]) -> bool:
         route = Route.parse(process)
@@ -225,16 +226,9 @@ class VirtualWorld:
     def begin(self, token: int, operation: Operation) -> None:
         value: Any = None
         error: BaseException | None = None
-        if isinstance(operation, Call):
-            stand_in = self.virtual.stand_ins.get(operation.function)
-            if stand_in is None:
-                name = getattr(operation.function, "__qualname__", repr(operation.function))
-                error = SimulationEscape(f"self.call({name}) needs a stand-in here: stand_ins[{name}] = function")
         try:
-            if isinstance(operation, Call):
-                value = stand_in(*operation.values) if error is None and stand_in is not None else None
-            elif isinstance(operation, InThread):
-                value = operation.function(*operation.values)
+            if isinstance(operation, Call | InThread):
+                value, error = stand_in(operation, self.virtual.stand_ins)
             else:
                 value = self.virtual.disk.perform(operation)
         except Exception as problem:
@@ -253,3 +247,5 @@ class VirtualWorld:
 
     def log(self, level: str, node: str, event: str, fields: dict[str, Any]) -> None:
         self.virtual.logs.append((level, node, event, fields))
+        for listen in self.virtual.listen:
+            listen((self.virtual.now_ns, level, node or self.process, event, fields))

@@ -21,7 +21,7 @@ from zactor.kernel import Kernel
 from zactor.neighbours import Entry
 from zactor.sim.clock import Clock
 from zactor.sim.disk import Machine
-from zactor.sim.escapes import stand_in
+from zactor.sim.escapes import StandIns, stand_in
 from zactor.sim.heap import Chance, Heap
 from zactor.sim.network import Network
 from zactor.sim.trace import BOOK, DISK, PASS, TIMER, Trace
@@ -61,6 +61,7 @@ class Simulation(Heap):
         self.listen: list[Callable[[Log], None]] = []
         self.after: Callable[[ProcessWorld], None] | None = None
         self.observe: Callable[[ProcessWorld, str, str, str], None] = lambda _world, _node, _state, _because: None
+        self.stand_ins: StandIns = {}
         self.inputs_before = 0  # of incarnations that have ended
 
     def boot(self, process: str, number: int, incarnation: int) -> ProcessWorld:
@@ -256,7 +257,7 @@ class ProcessWorld:
             return
         machine, sim = self._machine, self.sim
         if isinstance(operation, Call | InThread):
-            sim.push(sim.now_ns + sim.knobs.disk_ns, self._complete, token, *stand_in(operation))
+            sim.push(sim.now_ns + sim.knobs.disk_ns, self._complete, token, *stand_in(operation, sim.stand_ins))
             return
         queue = self._queues.setdefault(operation.folder, deque())
         if not queue and isinstance(operation, Sync):
