@@ -28,6 +28,7 @@ _VERBS = {
     "kinds": "know",
     "logs": "runs",
     "sim": "sim",
+    "chaos": "chaos",
     "judge": "judge",
 }
 
