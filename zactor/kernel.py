@@ -196,7 +196,10 @@ class Kernel:
         peer = target.peer
         if peer is not None and target.cell is None and self.tap is None and depth <= CHAIN_LENGTH_MAX:
             asked = (deadline_ns - now_ns, chain_of(parent))
-            if peer.tell(message, target.name, cell.name, number, current.id, root, self.hlc, asked):
+            letters = peer.tell(message, target.name, cell.name, number, current.id, root, self.hlc, asked)
+            if letters == 1:
+                self.mailroom.touch(peer)
+            if letters:
                 return wait
         mail = Mail(message, number, current.id, root, self.hlc, cell, wait)
         if self.tap is not None:
@@ -323,6 +326,8 @@ class Kernel:
                 turns -= 1
                 cell = queue.popleft()
                 self._turn(cell)
+                if not queue:
+                    break
                 self.now_ns = now_ns = world.now_ns()
                 if now_ns > end_ns:
                     break
@@ -402,7 +407,7 @@ class Kernel:
                 self._handler_raised(cell, mail, error)
             if cell.held:
                 break
-            if not left & 7 and self.world.now_ns() > end_ns:
+            if left and not left & 7 and self.world.now_ns() > end_ns:
                 break
         self._last, self.current = self.current, NOTHING
         if freed:

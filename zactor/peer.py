@@ -53,6 +53,7 @@ class Lane:
         "batch",
         "controls",
         "granted",
+        "kinds",
         "last_ask",
         "letters_max",
         "number",
@@ -72,6 +73,7 @@ class Lane:
         self.waiters: deque[Any] = deque()  # those who wait for room
         self.batch = Batch()
         self.controls = 0  # letters of the open batch that are no messages
+        self.kinds: set[str] = set()  # of messages that have gone by this lane in this session
         self.room = 0  # letters that `tell` may bring the open batch to; 0: each goes by `post`
         # closed: (rest, blobs, messages in it, bytes of letters, the last ask in it or before)
         self._frames: deque[tuple[bytes, list[bytes], int, int, int]] = deque()
@@ -137,8 +139,10 @@ class Lane:
         batch.add(kind, target, sender, *numbers, body, ask, blobs, size_max)
         if not is_message:
             self.controls += 1
-        elif ask is not None:
-            self.last_ask = numbers[0]
+        else:
+            self.kinds.add(kind)
+            if ask is not None:
+                self.last_ask = numbers[0]
         if len(batch.letters) >= self.letters_max or batch.size >= FRAME_BYTES:
             self.close()
 
@@ -253,6 +257,12 @@ class Peer:
         if lane is self.mail and not lane.room and lane.batch.letters and not self._held() and lane.roomy():
             lane.room = lane.letters_max - 1
 
+    def _reopen(self) -> None:
+        """All has left: `tell` may begin the next frame."""
+        mail = self.mail
+        if not mail.room and not self.bye and mail.empty() and not self._held():
+            mail.room = LETTERS_FIRST - 1
+
     def _held(self) -> bool:
         """Whether `tell` has to look before it adds."""
         return bool(self.mail.waiters or self.paused or self.closing or self.left)
@@ -267,36 +277,40 @@ class Peer:
         root: int,
         hlc: int,
         ask: tuple[int, Chain] | None = None,
-    ) -> bool:
-        """Put a message into the open batch, if nothing else has to be looked at.
+    ) -> int:
+        """Put a message into the open batch, if nothing else has to be looked at. Returns how many letters it has now.
 
-        False: it goes by `post`, as the first letter of a frame and the last do, and all while there is no room.
+        0: it goes by `post`, as the last letter of a frame does, the first of its kind, and all while there is no
+        room. After the first letter of a batch the peer is to be touched.
         Across processes this is what a message costs its sender, so it is written out.
         """
         lane = self.mail
         batch = lane.batch
         letters = batch.letters
         if len(letters) >= lane.room:
-            return False
-        names = batch.names
-        if is_new := sender not in names:
-            names[sender] = len(names)
+            return 0
+        names, wire = batch.names, message.wire
+        known = len(names)
+        if wire not in names and wire not in lane.kinds:
+            return 0  # it may belong on another lane
+        kind = names.setdefault(wire, known)
+        to = names.setdefault(target, len(names))
+        by = names.setdefault(sender, len(names))
         try:
-            letter = encode((names[message.wire], names[target], names[sender], id, cause, root, hlc, message, ask))
+            letter = encode((kind, to, by, id, cause, root, hlc, message, ask))
             size = len(letter)
             if size > MESSAGE_SIZE_MAX:
                 raise TooLarge
-        except Exception:  # or a name that is new to this frame: `post` says which
-            if is_new:
-                del names[sender]
-            return False
+        except Exception:  # `post` says why
+            batch.forget_names(known)
+            return 0
         letters.append(letter)
         batch.size = size = batch.size + size
         if ask is not None:
             lane.last_ask = id
         if size >= FRAME_BYTES:
             lane.close()
-        return True
+        return len(letters)
 
     def flush(self, send: Send, *, whole_frames: bool = False) -> int:
         """Send what the windows let out; with `whole_frames` only what is closed. Returns how many messages left."""
@@ -312,6 +326,8 @@ class Peer:
                 self.owed = self.owed_bytes = 0
             if not whole_frames:
                 lane.letters_max = LETTERS_FIRST
+        if not whole_frames:
+            self._reopen()
         if self.owed_enough() or (self.owed and (self.bye or self.bye_due is not None)):
             self.acknowledge(send)
         return shipped
@@ -337,9 +353,10 @@ class Peer:
     def take_acknowledgements(self, sequences: tuple[int, int, int]) -> bool:
         """The other side has taken frames up to these. Returns whether that opened a closed window."""
         opened = False
-        for lane, sequence in zip(self.lanes, sequences, strict=True):
-            if lane.unacknowledged and lane.acknowledge(sequence):
-                opened = True
+        for lane in self.lanes:
+            unacknowledged = lane.unacknowledged
+            if unacknowledged and unacknowledged[0][0] <= (sequence := sequences[lane.number]):
+                opened = lane.acknowledge(sequence) or opened
         return opened
 
     def owed_enough(self) -> bool:

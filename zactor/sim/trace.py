@@ -31,8 +31,7 @@ class Trace:
 
     def frame(self, now_ns: int, number: int, lane: int, frame: bytes, blobs: Sequence[bytes]) -> None:
         """A frame arrived."""
-        self._update(_HEAD(now_ns, number, FRAME, lane))
-        self._update(frame)
+        self._update(_HEAD(now_ns, number, FRAME, lane) + frame)
         for blob in blobs:
             self._update(blob)
 
