@@ -216,7 +216,10 @@ class Kernel:
             cell.limit = cell.capacity
         cell.mailbox.append(mail)
         if not cell.queued:
-            self.schedule(cell)
+            cell.queued = True
+            self.queue.append(cell)
+            if not self.armed:
+                self.arm()
 
     # --- answering
     def answer(self, cell: Cell, ask: Wait | RemoteAsk | None, value: Any, error: BaseException | None) -> None:
@@ -312,9 +315,9 @@ class Kernel:
         world = self.world
         self.now_ns = now_ns = world.now_ns()
         self.armed = True
-        wall = hlc.from_wall(world.wall_ns())
-        if wall > self.hlc:
-            self.hlc = wall
+        stamp = world.wall_ns() & hlc.WALL_MASK
+        if stamp > self.hlc:
+            self.hlc = stamp
         if self.waits.alarm_ns and self.waits.alarm_ns <= now_ns:
             self.waits.fire()
         queue = self.queue
@@ -377,7 +380,8 @@ class Kernel:
         mailbox, actor, handlers, tap = cell.mailbox, cell.actor, cell.handlers, self.tap
         end_ns = self.now_ns + TURN_NS
         # What is told to oneself meanwhile waits for the next turn, like everybody else's.
-        budget = left = min(budget, len(mailbox))
+        waiting = len(mailbox)
+        budget = left = waiting if waiting < budget else budget
         popleft = mailbox.popleft
         kind: type | None = None
         freed = 0

@@ -184,6 +184,10 @@ class Frame(msgspec.Struct, array_like=True, gc=False):
 decode_frame: Callable[[bytes], Frame] = msgspec.msgpack.Decoder(Frame).decode
 
 
+_COUNTS = tuple(b"\xdd" + count.to_bytes(4, "big") for count in range(FRAME_LETTERS + 1))
+"""How an array of so many letters begins: msgpack's array 32."""
+
+
 class Batch:
     """Letters on their way into one frame. Names that several of them use are written once."""
 
@@ -241,7 +245,7 @@ class Batch:
         """The names and letters as they stand at the end of a frame; the blobs travel beside it."""
         letters = self.letters
         # Joined now and not when it leaves: a flood that waits is faster in large pieces than in many small ones.
-        return b"".join((encode(list(self.names)), b"\xdd", len(letters).to_bytes(4, "big"), *letters))
+        return b"".join((encode(list(self.names)), _COUNTS[len(letters)], *letters))
 
 
 EMPTY = Batch().close()

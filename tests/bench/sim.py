@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from tests.bench import newer
-from tests.bench.chatter import NODES, chatter
+from tests.bench.chatter import NODES, SPAN_S, chatter
 from tests.bench.harness import Bar, Bench, Measure, Peer, Row, figure_of
 from tests.judges.making import SERVICES, simulate
 from tests.sim import stage
@@ -72,22 +72,23 @@ def judging() -> list[Row]:
 
 def simulating(*, quick: bool) -> list[Row]:
     """The chatter: with faults, and without them beside its peers."""
-    seconds = 20 if quick else 80
+    seeds = 2 if quick else 6
+    seconds = seeds * SPAN_S
     case = f"chatter of {NODES} nodes, events"
     bare = Peer("bare asyncio in virtual time", _loop(sys.executable, "bare", seconds))
     python = newer.python()
-    peer = Peer("simloom", _loop(python, "simloom", seconds // 2), missing=python is None, mend=newer.MEND)
-    calm = _chattering(seconds, with_faults=False)
+    peer = Peer("simloom", _loop(python, "simloom", seconds), missing=python is None, mend=newer.MEND)
+    calm = _chattering(seeds, with_faults=False)
     return [
-        Row(f"{case}, with faults", "1/s", _chattering(seconds, with_faults=True), bar=Bar(ours=80_000)),
+        Row(f"{case}, with faults", "1/s", _chattering(seeds, with_faults=True), bar=Bar(ours=80_000)),
         Row(case, "1/s", calm, peer, Bar(ratio=3)),
         Row(case, "1/s", calm, bare, Bar(ratio=1.2)),
     ]
 
 
-def _chattering(seconds: int, *, with_faults: bool) -> Measure:
+def _chattering(seeds: int, *, with_faults: bool) -> Measure:
     async def measure() -> float:
-        return chatter(seconds, with_faults=with_faults)
+        return chatter(seeds, with_faults=with_faults)
 
     return measure
 

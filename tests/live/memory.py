@@ -51,9 +51,9 @@ class Client(Workload):
     model: ClassVar[str] = "register"
 
     async def run(self) -> None:
-        for number in range(4, 1 << 40):
+        for number in range(1 << 40):
             value = number * 100 + self.number
-            is_write = number & 3 == self.number + 1  # all begin with a read
+            is_write = number % 16 == 4 * self.number + 3  # all begin with reads, and mostly read
             operation = self.invoke("write", value) if is_write else self.invoke("read")
             try:
                 if is_write:

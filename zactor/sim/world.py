@@ -13,6 +13,7 @@ import heapq
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -90,6 +91,7 @@ class Simulation(Heap):
             event(*values)
             count += 1
             if not count & 63:
+                self.trace.digest()
                 if enough is not None and enough():
                     break
                 heap = self._heap
@@ -130,6 +132,7 @@ class ProcessWorld:
         self._busy_ns = 0
         self._alarm = 0
         self._cancelled: set[int] = set()
+        self.send = partial(sim.network.send, self)
         self._queues: dict[str, deque[tuple[int, Operation]]] = {}  # of each folder: what is done one after another
         self.kernel = Kernel(
             self,
@@ -244,9 +247,6 @@ class ProcessWorld:
             return
         self._trace.mark(self.sim.now_ns, self.number, TIMER, number)
         self.run()
-
-    def send(self, process: str, lane: int, frame: bytes, blobs: list[bytes]) -> bool:
-        return not self.up or self.sim.network.send(self, process, lane, frame, blobs)
 
     def disconnect(self, process: str) -> None:
         self.sim.network.disconnect(self, process)
