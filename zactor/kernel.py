@@ -318,8 +318,9 @@ class Kernel:
         stamp = world.wall_ns() & hlc.WALL_MASK
         if stamp > self.hlc:
             self.hlc = stamp
-        if self.waits.alarm_ns and self.waits.alarm_ns <= now_ns:
-            self.waits.fire()
+        waits = self.waits
+        if waits.alarm_ns and waits.alarm_ns <= now_ns:
+            waits.fire()
         queue = self.queue
         end_ns = now_ns + TURN_NS
         turns = RUN_TURNS
@@ -340,12 +341,14 @@ class Kernel:
                 queue.append(cell)
             self.arm()
             raise
-        self.mailroom.flush()
-        if self.waits.commits:
-            cells, self.waits.commits = self.waits.commits, []
+        mailroom = self.mailroom
+        if mailroom.dirty:
+            mailroom.flush()
+        if waits.commits:
+            cells, waits.commits = waits.commits, []
             for cell in cells:
-                self.waits.sync(cell)
-        self.armed = more = bool(queue or self.mailroom.dirty or self.waits.commits)
+                waits.sync(cell)
+        self.armed = more = bool(queue or mailroom.dirty or waits.commits)
         return more
 
     def show_turn(self, cell: Cell) -> None:

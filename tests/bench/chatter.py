@@ -72,7 +72,7 @@ class Chatterer(Actor):
     others: tuple[Ref[Beat | Heard], ...]
 
     def on_start(self) -> None:
-        self._index = 0
+        self._index = self._heard = 0
         self._number = _number(self.ref)
         self._by_number = {_number(other): other for other in self.others}
         self.after(INTERVAL_S, Tick())
@@ -92,8 +92,7 @@ class Chatterer(Actor):
 
     @on
     def heard(self, message: Heard) -> None:
-        if message.index > self._index:
-            raise RuntimeError(f"{message.follower} answered {message.index}, which nobody has sent")
+        self._heard += message.index == self._index  # or it answers what was sent before the last end
 
 
 def _number(ref: Ref[Beat | Heard]) -> int:
