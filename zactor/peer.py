@@ -299,13 +299,13 @@ class Peer:
             return 0
         names, wire = batch.names, message.wire
         known = len(names)
-        if wire not in names and wire not in lane.kinds:
-            return 0  # it may belong on another lane
-        kind = names.setdefault(wire, known)
-        to = names.setdefault(target, len(names))
-        by = names.setdefault(sender, len(names))
+        if sender not in names or target not in names or wire not in names:
+            if wire not in lane.kinds:
+                return 0  # it may belong on another lane
+            for name in (wire, target, sender):
+                names.setdefault(name, len(names))
         try:
-            letter = encode((kind, to, by, id, cause, root, hlc, message, ask))
+            letter = encode((names[wire], names[target], names[sender], id, cause, root, hlc, message, ask))
             size = len(letter)
             if size > MESSAGE_SIZE_MAX:
                 raise TooLarge
