@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
 
 from zactor.errors import TooLarge
@@ -12,6 +14,10 @@ from zactor.wire import BULK, CONTROL, FRAME_BYTES, FRAME_LETTERS, MAIL, Frame, 
 
 class Note(Message[None]):
     body: bytes = b""
+
+
+class Other(Message[None]):
+    pass
 
 
 class Wire:
@@ -329,14 +335,14 @@ def test_nothing_goes_the_short_way_to_one_that_closes() -> None:
 
 
 def tell(peer: Peer, number: int, message: Message[None] | None = None, target: str = "t") -> bool:
-    return peer.tell(message or Note(), target, "s", number, 0, 0, 0)
+    return bool(peer.tell(message or Note(), target, "s", number, 0, 0, 0))
 
 
 def post_note(peer: Peer, number: int) -> None:
     peer.post(peer.mail, Note.wire, "t", "s", (number, 0, 0, 0), Note())
 
 
-def test_the_short_way_is_open_between_the_first_letter_of_a_frame_and_the_last() -> None:
+def test_the_short_way_is_open_but_for_the_first_letter_of_a_kind_and_the_last_of_a_frame() -> None:
     peer, wire = greeted(), Wire()
 
     assert not tell(peer, 1)
@@ -347,15 +353,40 @@ def test_the_short_way_is_open_between_the_first_letter_of_a_frame_and_the_last(
 
     assert peer.flush(wire.send) == LETTERS_FIRST
     assert [letter.id for letter in wire.frames[0].letters] == list(range(1, LETTERS_FIRST + 1))
-    assert not tell(peer, LETTERS_FIRST + 1)
+    assert tell(peer, LETTERS_FIRST + 1)
+    assert not tell(peer, LETTERS_FIRST + 2, Other())
 
 
-def test_a_name_that_is_new_to_a_frame_goes_the_long_way() -> None:
-    peer = greeted()
+def test_names_that_are_new_to_a_frame_go_the_short_way() -> None:
+    peer, wire = greeted(), Wire()
     post_note(peer, 1)
 
-    assert not tell(peer, 2, target="another")
-    assert tell(peer, 2)
+    assert tell(peer, 2, target="another")
+    peer.flush(wire.send)
+    frame = wire.frames[0]
+    assert [frame.names[letter.target] for letter in frame.letters] == ["t", "another"]
+
+
+def test_one_that_went_silent_takes_nothing_the_short_way_when_all_has_left() -> None:
+    peer, wire = greeted(), Wire()
+    post_note(peer, 1)
+    peer.paused["t"] = deque()
+    peer.silent()
+    peer.flush(wire.send)
+
+    assert not tell(peer, 2)
+
+
+def test_a_frame_that_found_no_room_leaves_first_the_next_time() -> None:
+    peer, wire = greeted(), Wire()
+    post_note(peer, 1)
+    assert peer.flush(lambda *_frame: False) == 0
+    assert (peer.outbox_messages, peer.mail.size > 0) == (1, True)
+    post_note(peer, 2)
+
+    assert peer.flush(wire.send) == 2
+    assert [letter.id for frame in wire.frames for letter in frame.letters] == [1, 2]
+    assert (peer.outbox_messages, peer.mail.size) == (0, 0)
 
 
 def test_the_long_way_stays_the_only_one_while_somebody_waits_for_room() -> None:

@@ -208,9 +208,12 @@ def _tell_far(sender: Any, target: Ref[Any], message: Message[Any]) -> bool:
         return False
     number = kernel.sequence + 1
     current = kernel.current
-    if not peer.tell(message, target.name, sender.name, number, current.id, current.root or number, kernel.hlc):
+    letters = peer.tell(message, target.name, sender.name, number, current.id, current.root or number, kernel.hlc)
+    if not letters:
         return False
     kernel.sequence = number
+    if letters == 1:
+        kernel.mailroom.touch(peer)
     return True
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 COUNTER_BITS = 16
 COUNTER_MASK = (1 << COUNTER_BITS) - 1
+WALL_MASK = ~COUNTER_MASK
 
 # A peer whose clock runs ahead would drag every process along with it; beyond this its stamps are only counted.
 AHEAD_NS_MAX = 500_000_000
@@ -16,7 +17,7 @@ AHEAD_NS_MAX = 500_000_000
 
 def from_wall(wall_ns: int) -> int:
     """The stamp of a wall-clock time, with its counter at zero."""
-    return wall_ns & ~COUNTER_MASK
+    return wall_ns & WALL_MASK
 
 
 def merge(local: int, received: int, wall_ns: int) -> int:

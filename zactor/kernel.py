@@ -222,7 +222,10 @@ class Kernel:
         peer = target.peer
         if peer is not None and target.cell is None and depth <= CHAIN_LENGTH_MAX:
             asked = (deadline_ns - now_ns, chain_of(parent))
-            if peer.tell(message, target.name, cell.name, number, current.id, root, self.hlc, asked):
+            letters = peer.tell(message, target.name, cell.name, number, current.id, root, self.hlc, asked)
+            if letters == 1:
+                self.mailroom.touch(peer)
+            if letters:
                 return wait
         mail = Mail(message, number, current.id, root, self.hlc, cell, wait)
         problem = self.mailroom.deliver(target, mail, wait)
@@ -237,7 +240,10 @@ class Kernel:
             cell.limit = cell.capacity
         cell.mailbox.append(mail)
         if not cell.queued:
-            self.schedule(cell)
+            cell.queued = True
+            self.queue.append(cell)
+            if not self.armed:
+                self.arm()
 
     # --- answering
     def answer(self, cell: Cell, ask: Wait | RemoteAsk | None, value: Any, error: BaseException | None) -> None:
@@ -331,11 +337,12 @@ class Kernel:
         world = self.world
         self.now_ns = now_ns = world.now_ns()
         self.armed = True
-        wall = hlc.from_wall(world.wall_ns())
-        if wall > self.hlc:
-            self.hlc = wall
-        if self.waits.alarm_ns and self.waits.alarm_ns <= now_ns:
-            self.waits.fire()
+        stamp = world.wall_ns() & hlc.WALL_MASK
+        if stamp > self.hlc:
+            self.hlc = stamp
+        waits = self.waits
+        if waits.alarm_ns and waits.alarm_ns <= now_ns:
+            waits.fire()
         queue = self.queue
         end_ns = now_ns + TURN_NS
         turns = RUN_TURNS
@@ -345,6 +352,8 @@ class Kernel:
                 turns -= 1
                 cell = queue.popleft()
                 self._turn(cell)
+                if not queue:
+                    break
                 self.now_ns = now_ns = world.now_ns()
                 if now_ns > end_ns:
                     break
@@ -354,14 +363,16 @@ class Kernel:
                 queue.append(cell)
             self.arm()
             raise
-        self.mailroom.flush()
-        if self.waits.commits:
-            cells, self.waits.commits = self.waits.commits, []
+        mailroom = self.mailroom
+        if mailroom.dirty:
+            mailroom.flush()
+        if waits.commits:
+            cells, waits.commits = waits.commits, []
             for cell in cells:
-                self.waits.sync(cell)
+                waits.sync(cell)
         if self.tap is not None:
             self.tap.flush()
-        self.armed = more = bool(queue or self.mailroom.dirty or self.waits.commits)
+        self.armed = more = bool(queue or mailroom.dirty or waits.commits)
         return more
 
     def ship(self, process: str, lane: int, frame: bytes, blobs: list[bytes]) -> bool:
@@ -398,7 +409,8 @@ class Kernel:
         mailbox, actor, handlers = cell.mailbox, cell.actor, cell.handlers
         end_ns = self.now_ns + TURN_NS
         # What is told to oneself meanwhile waits for the next turn, like everybody else's.
-        budget = left = min(budget, len(mailbox))
+        waiting = len(mailbox)
+        budget = left = waiting if waiting < budget else budget
         if self.tap is not None:
             self.tap.mail(cell, budget)
         popleft = mailbox.popleft
@@ -428,7 +440,7 @@ class Kernel:
                 self._handler_raised(cell, mail, error)
             if cell.held:
                 break
-            if not left & 7 and self.world.now_ns() > end_ns:
+            if left and not left & 7 and self.world.now_ns() > end_ns:
                 break
         self._last, self.current = self.current, NOTHING
         if self.tap is not None:

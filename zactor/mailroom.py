@@ -225,17 +225,17 @@ class Mailroom:
 
     def flush(self) -> None:
         """What this pass sent leaves."""
-        if not self.dirty:
-            return
+        kernel = self._kernel
         dirty, self.dirty = self.dirty, []
         for peer in dirty:
             peer.dirty = False
-            self._kernel.shipped += peer.flush(self._kernel.ship)
+            kernel.shipped += peer.flush(kernel.ship)
             for lane in peer.lanes:
                 if lane.waiters and not lane.full():
                     waiters, lane.waiters = lane.waiters, deque()
                     self._release(waiters)
-            self._kernel.neighbours.part(peer)
+            if peer.bye_due is not None or kernel.neighbours.leaving:
+                kernel.neighbours.part(peer)
 
     # --- room
     def queue_up(self, target: Ref[Any], mail: Mail, wait: Wait) -> None:
@@ -296,7 +296,9 @@ class Mailroom:
         Returns False for what nobody who is known would send.
         """
         neighbours = self._kernel.neighbours
-        size = len(data) + sum(map(len, blobs)) if blobs else len(data)
+        size = len(data)
+        if blobs:
+            size += sum(map(len, blobs))
         entry = neighbours.sources.get(source)
         if size > FRAME_SIZE_MAX:
             self.stranger(source, "too large", f"{size} bytes; a frame has at most {FRAME_SIZE_MAX}")

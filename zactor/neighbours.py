@@ -57,7 +57,7 @@ class Neighbours:
         self.watchers: dict[str, dict[str, None]] = {}  # an actor here: who watches it here, and in which processes
         self._downs: dict[tuple[str, str], bool] = {}  # (watcher, watched): told Down, for good or not, and not yet Up
         self._early: dict[str, tuple[str, Frame]] = {}  # HELLO of an incarnation that our book does not know yet
-        self._leaving = False
+        self.leaving = False
         self._lives = 0  # of clients: one that was forgotten, and greets us again, begins another in its old session
         self.peers: dict[str, Peer] = {}
         self.sources: dict[str, tuple[Peer, Lane]] = {}  # the connections by which frames may come
@@ -205,7 +205,7 @@ class Neighbours:
             return False
         own = self._kernel.process
         peer = self.peers.get(process)
-        if self._leaving and (peer is None or not _remains(peer)):
+        if self.leaving and (peer is None or not _remains(peer)):
             self._refuse(source, frame, f"{own} stops")
             return False
         if run != self._run or key != self._key or expected != own:
@@ -427,7 +427,7 @@ class Neighbours:
     # --- goodbye
     def leave(self) -> None:
         """Say BYE to everybody, once what waits for them has left. `left` says when it is done."""
-        self._leaving = True
+        self.leaving = True
         for peer in list(self.peers.values()):
             peer.silent()
             if peer.state == "open":
@@ -446,8 +446,8 @@ class Neighbours:
         return not any(map(_remains, self.peers.values()))
 
     def part(self, peer: Peer) -> None:
-        """Say BYE, when it is time, and go when everything has come."""
-        if peer.state != "open" or not (self._leaving or peer.bye_due):
+        """One of us stops: say BYE, when it is time, and go when everything has come."""
+        if peer.state != "open":
             return
         _, mail, bulk = peer.lanes
         kernel = self._kernel

@@ -42,6 +42,10 @@ Send = Callable[[str, int, bytes, "list[bytes]"], bool]
 """`World.send`: process, lane, frame, blobs."""
 
 
+Closed = tuple[bytes, "list[bytes]", int, int, int]
+"""A closed frame without its header: rest, blobs, messages in it, bytes of letters, the last ask in it or before."""
+
+
 class Lane:
     """One stream to another process, and what came by the one that goes the other way."""
 
@@ -53,6 +57,7 @@ class Lane:
         "batch",
         "controls",
         "granted",
+        "kinds",
         "last_ask",
         "letters_max",
         "number",
@@ -72,9 +77,9 @@ class Lane:
         self.waiters: deque[Any] = deque()  # those who wait for room
         self.batch = Batch()
         self.controls = 0  # letters of the open batch that are no messages
+        self.kinds: set[str] = set()  # of messages that have gone by this lane in this session
         self.room = 0  # letters that `tell` may bring the open batch to; 0: each goes by `post`
-        # closed: (rest, blobs, messages in it, bytes of letters, the last ask in it or before)
-        self._frames: deque[tuple[bytes, list[bytes], int, int, int]] = deque()
+        self._frames: deque[Closed] = deque()
         self._closed_messages = 0
         self._closed_bytes = 0
         self.last_ask = 0  # the id of the last ask that was posted
@@ -137,41 +142,53 @@ class Lane:
         batch.add(kind, target, sender, *numbers, body, ask, blobs, size_max)
         if not is_message:
             self.controls += 1
-        elif ask is not None:
-            self.last_ask = numbers[0]
+        else:
+            self.kinds.add(kind)
+            if ask is not None:
+                self.last_ask = numbers[0]
         if len(batch.letters) >= self.letters_max or batch.size >= FRAME_BYTES:
             self.close()
 
     def close(self) -> None:
         """Close the open batch: it is a whole frame."""
+        self.keep(self._sealed(), is_last=True)
+
+    def _sealed(self) -> Closed:
         batch = self.batch
         messages = len(batch.letters) - self.controls
-        self._frames.append((batch.close(), batch.blobs, messages, batch.size, self.last_ask))
-        self._closed_messages += messages
-        self._closed_bytes += batch.size
         self.batch = Batch()
         self.controls = self.room = 0
-        self.letters_max = min(2 * self.letters_max, FRAME_LETTERS)
+        if self.letters_max < FRAME_LETTERS:
+            self.letters_max *= 2
+        return batch.close(), batch.blobs, messages, batch.size, self.last_ask
 
-    def next(self, whole_frames: bool) -> tuple[bytes, list[bytes]] | None:
-        """The frame that can leave now, without its header, and its blobs."""
+    def keep(self, closed: Closed, *, is_last: bool = False) -> None:
+        """A closed frame waits here: it is the first to leave, or the last."""
+        if is_last:
+            self._frames.append(closed)
+        else:
+            self._frames.appendleft(closed)
+        self._closed_messages += closed[2]
+        self._closed_bytes += closed[3]
+
+    def next(self, whole_frames: bool) -> Closed | None:
+        """The frame that can leave now. It is `left` then, or comes back by `keep`."""
         if len(self.unacknowledged) >= WINDOW_FRAMES or self.unacknowledged_bytes >= self.window_bytes:
             return None
-        if not self._frames:
-            # Closed no earlier than it can leave: while the window is shut, letters gather in one frame.
-            if whole_frames or not self.batch.letters:
-                return None
-            self.close()
-        return self._frames[0][:2]
+        if self._frames:
+            closed = self._frames.popleft()
+            self._closed_messages -= closed[2]
+            self._closed_bytes -= closed[3]
+            return closed
+        # Closed no earlier than it can leave: while the window is shut, letters gather in one frame.
+        return None if whole_frames or not self.batch.letters else self._sealed()
 
-    def left(self) -> int:
+    def left(self, closed: Closed) -> int:
         """That frame has left. Returns how many messages were in it."""
-        _, _, messages, size, self.asked = self._frames.popleft()
-        self.sequence += 1
-        self.unacknowledged.append((self.sequence, size, messages))
+        _, _, messages, size, self.asked = closed
+        self.sequence = sequence = self.sequence + 1
+        self.unacknowledged.append((sequence, size, messages))
         self.unacknowledged_bytes += size
-        self._closed_messages -= messages
-        self._closed_bytes -= size
         return messages
 
     def acknowledge(self, sequence: int) -> bool:
@@ -240,11 +257,6 @@ class Peer:
         return waiting, under_way
 
     @property
-    def closing(self) -> bool:
-        """Whether it takes no messages any more."""
-        return self.gone is not None or self.bye_due is not None
-
-    @property
     def outbox_messages(self) -> int:
         """Messages that have not left."""
         return sum(lane.messages for lane in self.lanes)
@@ -255,9 +267,15 @@ class Peer:
         if lane is self.mail and not lane.room and lane.batch.letters and not self._held() and lane.roomy():
             lane.room = lane.letters_max - 1
 
+    def _reopen(self) -> None:
+        """All has left: `tell` may begin the next frame."""
+        mail = self.mail
+        if not (mail.room or mail.batch.letters or mail._frames or self.bye or self._held()):
+            mail.room = LETTERS_FIRST - 1
+
     def _held(self) -> bool:
         """Whether `tell` has to look before it adds."""
-        return bool(self.mail.waiters or self.paused or self.closing or self.left)
+        return bool(self.gone is not None or self.bye_due is not None or self.left or self.paused or self.mail.waiters)
 
     def tell(
         self,
@@ -269,51 +287,60 @@ class Peer:
         root: int,
         hlc: int,
         ask: tuple[int, Chain] | None = None,
-    ) -> bool:
-        """Put a message into the open batch, if nothing else has to be looked at.
+    ) -> int:
+        """Put a message into the open batch, if nothing else has to be looked at. Returns how many letters it has now.
 
-        False: it goes by `post`, as the first letter of a frame and the last do, and all while there is no room.
+        0: it goes by `post`, as the last letter of a frame does, the first of its kind, and all while there is no
+        room. After the first letter of a batch the peer is to be touched.
         Across processes this is what a message costs its sender, so it is written out.
         """
         lane = self.mail
         batch = lane.batch
         letters = batch.letters
         if len(letters) >= lane.room:
-            return False
-        names = batch.names
-        if is_new := sender not in names:
-            names[sender] = len(names)
+            return 0
+        names, wire = batch.names, message.wire
+        known = len(names)
+        if sender not in names or target not in names or wire not in names:
+            if wire not in lane.kinds:
+                return 0  # it may belong on another lane
+            for name in (wire, target, sender):
+                names.setdefault(name, len(names))
         try:
-            letter = encode((names[message.wire], names[target], names[sender], id, cause, root, hlc, message, ask))
+            letter = encode((names[wire], names[target], names[sender], id, cause, root, hlc, message, ask))
             size = len(letter)
             if size > MESSAGE_SIZE_MAX:
                 raise TooLarge
-        except Exception:  # or a name that is new to this frame: `post` says which
-            if is_new:
-                del names[sender]
-            return False
+        except Exception:  # `post` says why
+            batch.forget_names(known)
+            return 0
         letters.append(letter)
         batch.size = size = batch.size + size
         if ask is not None:
             lane.last_ask = id
         if size >= FRAME_BYTES:
             lane.close()
-        return True
+        return len(letters)
 
     def flush(self, send: Send, *, whole_frames: bool = False) -> int:
         """Send what the windows let out; with `whole_frames` only what is closed. Returns how many messages left."""
         if self.state != "open":
             return 0
         shipped = 0
+        control, mail, bulk = self.lanes
         for lane in self.lanes:
             while (lane._frames or lane.batch.letters) and (leaving := lane.next(whole_frames)):
-                whole = frame(self.session, lane.sequence + 1, self._acknowledged(), leaving[0])
+                granted = control.granted, mail.granted, bulk.granted
+                whole = frame(self.session, lane.sequence + 1, granted, leaving[0])
                 if not send(self.process, lane.number, whole, leaving[1]):
+                    lane.keep(leaving)
                     break
-                shipped += lane.left()
+                shipped += lane.left(leaving)
                 self.owed = self.owed_bytes = 0
             if not whole_frames:
                 lane.letters_max = LETTERS_FIRST
+        if not whole_frames:
+            self._reopen()
         if self.owed_enough() or (self.owed and (self.bye or self.bye_due is not None)):
             self.acknowledge(send)
         return shipped
@@ -339,9 +366,10 @@ class Peer:
     def take_acknowledgements(self, sequences: tuple[int, int, int]) -> bool:
         """The other side has taken frames up to these. Returns whether that opened a closed window."""
         opened = False
-        for lane, sequence in zip(self.lanes, sequences, strict=True):
-            if lane.unacknowledged and lane.acknowledge(sequence):
-                opened = True
+        for lane in self.lanes:
+            unacknowledged = lane.unacknowledged
+            if unacknowledged and unacknowledged[0][0] <= (sequence := sequences[lane.number]):
+                opened = lane.acknowledge(sequence) or opened
         return opened
 
     def owed_enough(self) -> bool:

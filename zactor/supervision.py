@@ -64,3 +64,8 @@ class Restarts:
         delay_ns = min(policy.backoff_min_ns << recent, policy.backoff_max_ns)
         # Jitter upwards by at most a quarter: replicas that failed together do not come back together.
         return Decision("restart", delay_ns + rng.randrange(delay_ns // 4 + 1), f"restart {recent + 1}")
+
+    def leaves_room(self, policy: Supervision, now_ns: int, ends: int) -> bool:
+        """Whether so many ends more would all be followed by restarts, and another one after them."""
+        since_ns = now_ns - policy.limit_window_ns
+        return policy.when != "never" and sum(at > since_ns for at in self.times_ns) + ends < policy.limit_count

@@ -184,6 +184,10 @@ class Frame(msgspec.Struct, array_like=True, gc=False):
 decode_frame: Callable[[bytes], Frame] = msgspec.msgpack.Decoder(Frame).decode
 
 
+_COUNTS = tuple(b"\xdd" + count.to_bytes(4, "big") for count in range(FRAME_LETTERS + 1))
+"""How an array of so many letters begins: msgpack's array 32."""
+
+
 class Batch:
     """Letters on their way into one frame. Names that several of them use are written once."""
 
@@ -216,24 +220,32 @@ class Batch:
         b = names.setdefault(target, len(names))
         c = names.setdefault(sender, len(names))
         try:
-            letter = encode((a, b, c, id, cause, root, hlc, body, ask, len(blobs)))
-            size = len(letter) + sum(map(len, blobs)) if blobs else len(letter)
+            if blobs:
+                letter = encode((a, b, c, id, cause, root, hlc, body, ask, len(blobs)))
+                size = len(letter) + sum(map(len, blobs))
+            else:
+                letter = encode((a, b, c, id, cause, root, hlc, body, ask))
+                size = len(letter)
             if size > size_max:
                 raise TooLarge(f"{kind} to {target} has {size} bytes; at most {size_max} travel in one message")
         except Exception:
-            for name in list(names)[known:]:  # else the names of letters that never leave would overflow the frame
-                del names[name]
+            self.forget_names(known)
             raise
         self.letters.append(letter)
         self.blobs += blobs
         self.size += size
         return size
 
+    def forget_names(self, known: int) -> None:
+        """Keep so many names; else those of letters that never leave would overflow the frame."""
+        for name in list(self.names)[known:]:
+            del self.names[name]
+
     def close(self) -> bytes:
         """The names and letters as they stand at the end of a frame; the blobs travel beside it."""
         letters = self.letters
         # Joined now and not when it leaves: a flood that waits is faster in large pieces than in many small ones.
-        return b"".join((encode(list(self.names)), b"\xdd", len(letters).to_bytes(4, "big"), *letters))
+        return b"".join((encode(list(self.names)), _COUNTS[len(letters)], *letters))
 
 
 EMPTY = Batch().close()

@@ -29,6 +29,7 @@ _VERBS = {
     "logs": "runs",
     "replay": "replay",
     "sim": "sim",
+    "chaos": "chaos",
     "judge": "judge",
 }
 

@@ -171,6 +171,15 @@ class Run:
         """The process id of each process that runs."""
         return {name: None if each.handle is None else each.handle.pid for name, each in self._members.items()}
 
+    def processes_of(self, names: Iterable[str]) -> list[str]:
+        """The processes in which these nodes live, each once."""
+        return [member.process.name for member in dict.fromkeys(self._homes(names).values())]
+
+    def may_end(self, process: str) -> bool:
+        """Whether a process may end by a failure once more: its policy would not give it up."""
+        member = self._members[process]
+        return member.restarts.leaves_room(member.policy(), int(asyncio.get_running_loop().time() * 1e9), 1)
+
     # --- what people want of single nodes
     async def start_nodes(self, names: Collection[str], timeout_s: float) -> Outcome:
         """Start nodes that do not run, and wait until they are ready. Their processes' restarts count from 0 again."""

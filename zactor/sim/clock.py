@@ -30,7 +30,7 @@ class Clock:
 
     def wall_ns(self, true_ns: int) -> int:
         """The wall clock's reading at that true time."""
-        return WALL_NS + self.offset_ns + self.local_ns(true_ns)
+        return WALL_NS + self.offset_ns + (true_ns if self.is_true else self.local_ns(true_ns))
 
     def drift(self, true_ns: int, drift_ppb: int) -> None:
         """Run at another rate from now on."""

@@ -100,10 +100,7 @@ class Nemesis:
     def _may_end(self, process: str, times: int) -> bool:
         member = self._launcher.members[process]
         times += self._sim.machines[process].failing_syncs
-        policy = member.policy()
-        since_ns = self._sim.now_ns - policy.limit_window_ns
-        recent = sum(at_ns > since_ns for at_ns in member.restarts.times_ns)
-        return policy.when != "never" and recent + times < policy.limit_count
+        return member.restarts.leaves_room(member.policy(), self._sim.now_ns, times)
 
     def _may_damage(self, process: str) -> bool:
         if self._damage is not None and len(self._damaged | {process}) > self._damage:

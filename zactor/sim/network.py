@@ -115,6 +115,8 @@ class Network:
     # --- what kernels ask
     def send(self, world: ProcessWorld, to: str, lane: int, frame: bytes, blobs: list[bytes]) -> bool:
         """`World.send`."""
+        if not world.up:
+            return True
         direction = world.directions.get(to)
         if direction is None:
             direction = self._find(world, to)

@@ -11,29 +11,30 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from zactor import registry
 from zactor.actor import Actor, describe
 from zactor.errors import UserError
-from zactor.judges.history import History
 from zactor.judges.invariants import Invariant, broken
 from zactor.judges.judge import judge_named, model_named
 from zactor.judges.verdict import lines
+from zactor.kernel import Kernel
 from zactor.message import CLIENT_NUMBER
 from zactor.sim import swarm
 from zactor.sim.escapes import guarded
 from zactor.sim.heap import SECOND_NS, Chance
 from zactor.sim.launcher import Launcher
 from zactor.sim.nemesis import Nemesis
+from zactor.sim.seen import Seen
 from zactor.sim.world import Knobs, Log, ProcessWorld, Simulation
 from zactor.topology.model import Topology
 from zactor.topology.placement import with_replicas
 from zactor.topology.settings import typed_settings
 from zactor.topology.trials import FAULTS, Fault, Trial
-from zactor.workload import ANSWERED, BAD_ANSWER, FAILED, INVOKED, UNKNOWN, Workload
+from zactor.workload import Workload
 
 Word = Literal["ok", "violation", "unknown", "stuck", "idle"]
 
@@ -43,8 +44,7 @@ STEP_NS = SECOND_NS // 10
 ENOUGH_S = 20
 ENOUGH_OPERATIONS = 200
 ENOUGH_CLASSES = 3
-ENOUGH_AFTER = 3
-"""What a seed needs to count (PROOF.md), and how many operations of each client must succeed after the healing."""
+"""What a seed needs to count (PROOF.md)."""
 
 INPUTS_MAX = 200_000
 """Inputs of actors in a tenth of a second of simulated time: more is a storm, in which nothing else gets on."""
@@ -151,21 +151,18 @@ class _Run:
         self._plan = plan
         self._trial = trial_of(topology)
         self._sim = sim = Simulation(plan.seed, plan.knobs, topology.peer_timeout_ns)
-        sim.listen.append(self._heard)
-        if listen is not None:
-            sim.listen.append(listen)
         self._launcher = Launcher(sim, topology)
         self._nemesis = Nemesis(sim, self._launcher, self._trial.damage)
         self._nemesis.did = self._did
-        self.history = History(lambda: sim.now_ns, workload_kind(topology).model)
-        self._open: dict[tuple[str, int], tuple[int, str]] = {}
-        self._answered: Counter[str] = Counter()
-        self._functions: set[str] = set()  # what was asked and answered: all of it must work after the healing
+        self._seen = Seen(lambda: sim.now_ns, workload_kind(topology).model, self._accuse)
         self._in_flight = 0
         self._invariants = invariants_of(topology)
         if self._invariants:
             sim.after = self._look
         self._wrong: _Over | None = None
+        sim.listen.append(lambda log: self._seen.hear(*log[1:]))
+        if listen is not None:
+            sim.listen.append(listen)
         self._listener = listen
         self._escapes = escapes
         self._marks: Counter[str] = Counter(dict.fromkeys(self._trial.sometimes, 0))
@@ -192,14 +189,9 @@ class _Run:
         self._nemesis.schedule(self._plan.faults)
         self._go_on(self._plan.for_ns)
         self._nemesis.heal()
-        self._answered.clear()
-        known, self._functions = self._functions, set()
-        self._go_on(
-            trial.heal_ns,
-            lambda: all(self._answered[name] >= ENOUGH_AFTER for name in names) and known <= self._functions,
-        )
-        late = [name for name in names if self._answered[name] < ENOUGH_AFTER]
-        late += [f"any {function}" for function in sorted(known - self._functions)]
+        self._seen.healed()
+        self._go_on(trial.heal_ns, lambda: not self._seen.late(names))
+        late = self._seen.late(names)
         if late:
             raise _Over("stuck", self._stuck(late), "progress")
         self._judge()
@@ -208,9 +200,7 @@ class _Run:
         """A client, in a process of its own that the topology does not know."""
         name = f"@client-{number}"
         world = self._sim.boot(name, CLIENT_NUMBER, number + 1)
-        kind = workload_kind(self._topology)
-        given = typed_settings(kind, self._trial.settings) | {"number": number}
-        world.kernel.life.add(name, kind, given, links_of(kind, self._topology))
+        add_workload(world.kernel, self._topology, number)
         return name
 
     def _go_on(self, span_ns: int, enough: Callable[[], bool] | None = None) -> None:
@@ -246,27 +236,6 @@ class _Run:
         return ", ".join(f"{cell.name} ({cell.handled})" for cell in cells[:3])
 
     # --- what is seen
-    def _heard(self, log: Log) -> None:
-        _, level, node, event, fields = log
-        history = self.history
-        if event == INVOKED:
-            call = history.invoke(node, fields["function"], *fields["arguments"], key=fields["key"])
-            self._open[node, fields["operation"]] = (call, fields["function"])
-        elif event in (ANSWERED, FAILED, UNKNOWN):
-            call, function = self._open.pop((node, fields["operation"]))
-            if event == ANSWERED:
-                self._functions.add(function)
-                self._answered[node] += 1
-                history.complete(call, fields["result"])
-            elif event == FAILED:
-                history.fail(call)
-            else:
-                history.unknown(call)
-        elif event == BAD_ANSWER:
-            self._accuse(f"{node}: {fields['because']}", "answer")
-        elif event == "handler_failed" and level == "error":
-            self._failed(node, fields)
-
     def _look(self, world: ProcessWorld) -> None:
         """After each pass: do the invariants hold?"""
         if world.process[:1] != "@" and self._wrong is None:
@@ -284,19 +253,13 @@ class _Run:
             if cell.state == "ready" and cell.actor is not None
         }
 
-    def _failed(self, node: str, fields: dict[str, Any]) -> None:
-        """A handler raised: what is no failure that `zactor.errors` knows is a mistake in the code."""
-        kind = fields["error"].partition(": ")[2].partition(":")[0]
-        if node[:1] == "@" or kind in MISTAKES:
-            self._accuse(f"{fields['error']} (in {fields['where']} {fields['message']})", "mistake")
-
     def _accuse(self, because: str, rule: str) -> None:
         if self._wrong is None:
             self._wrong = _Over("violation", because, rule)
 
     def _did(self, fault: Fault, what: str) -> None:
         if what == "done":
-            self._in_flight += len(self._open)
+            self._in_flight += self._seen.in_flight
         if self._listener is not None:
             self._listener((self._sim.now_ns, "info", "nemesis", fault.do, {"what": what, "fault": str(fault)}))
 
@@ -307,18 +270,15 @@ class _Run:
 
     # --- the verdict
     def _judge(self) -> None:
-        model = model_named(workload_kind(self._topology).model, Path(self._topology.folder))
-        for name in self._trial.judges:
-            if name in self._invariants:
-                continue
-            verdict = judge_named(name)(self.history.operations(), model)
-            if verdict.word != "ok":
-                raise _Over(verdict.word, "\n".join(lines(verdict)), name)
+        judges = [name for name in self._trial.judges if name not in self._invariants]
+        found = self._seen.judge(judges, Path(self._topology.folder))
+        if found is not None:
+            name, verdict = found
+            raise _Over(verdict.word, "\n".join(lines(verdict)), name)
 
     def _result(self, over: _Over) -> Result:
         sim = self._sim
-        operations = self.history.operations()
-        finished = sum(operation.outcome == "ok" for operation in operations)
+        finished = self._seen.finished()
         acted = {name: count for name, count in sorted(sim.acted.items()) if count}
         faults = dict(sorted(self._nemesis.faults.items()))
         verdict, because = over.verdict, over.because
@@ -352,15 +312,6 @@ class _Run:
         return "" if self._in_flight else "no operation was in flight while a fault acted"
 
 
-MISTAKES = frozenset(
-    kind.__name__
-    for kind in (
-        AssertionError, AttributeError, IndexError, KeyError, NameError, RecursionError, RuntimeError, TypeError,
-        ValueError, ZeroDivisionError, NotImplementedError, UnboundLocalError, FileNotFoundError, OSError,
-    )
-)  # fmt: skip
-
-
 def workload_kind(topology: Topology) -> type[Workload]:
     """The class of a topology's workload. Raises `UserError`."""
     name = trial_of(topology).workload
@@ -368,6 +319,13 @@ def workload_kind(topology: Topology) -> type[Workload]:
     if not issubclass(kind, Workload):
         raise UserError(f"sim.workload: {name} is a kind of nodes; expected one that is a zactor.workload.Workload")
     return kind
+
+
+def add_workload(kernel: Kernel, topology: Topology, number: int) -> None:
+    """Let a kernel run a topology's workload, under the name of its process. Raises `UserError`."""
+    kind = workload_kind(topology)
+    given = typed_settings(kind, trial_of(topology).settings) | {"number": number}
+    kernel.life.add(kernel.process, kind, given, links_of(kind, topology))
 
 
 def invariants_of(topology: Topology) -> dict[str, Invariant]:

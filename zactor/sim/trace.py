@@ -27,23 +27,19 @@ class Trace:
 
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=16)
-        self._update = self._hash.update
+        self._parts: list[bytes] = []  # not hashed yet: see `digest`
 
     def frame(self, now_ns: int, number: int, lane: int, frame: bytes, blobs: Sequence[bytes]) -> None:
         """A frame arrived."""
-        self._update(_HEAD(now_ns, number, FRAME, lane))
-        self._update(frame)
-        for blob in blobs:
-            self._update(blob)
+        self._parts += (_HEAD(now_ns, number, FRAME, lane), frame, *blobs)
 
     def mark(self, now_ns: int, number: int, kind: int, count: int) -> None:
         """A timer rang, or a pass ended after so many messages."""
-        self._update(_HEAD(now_ns, number, kind, count))
+        self._parts.append(_HEAD(now_ns, number, kind, count))
 
     def value(self, now_ns: int, number: int, kind: int, value: Any) -> None:
         """Anything else that can be encoded, such as an operation of the disk."""
-        self._update(_HEAD(now_ns, number, kind, 0))
-        self._update(_encode(value))
+        self._parts += (_HEAD(now_ns, number, kind, 0), _encode(value))
 
     def log(self, now_ns: int, number: int, event: str, node: str, fields: Mapping[str, Any]) -> None:
         """A log event."""
@@ -53,4 +49,10 @@ class Trace:
 
     def hexdigest(self) -> str:
         """The number so far."""
+        self.digest()
         return self._hash.hexdigest()
+
+    def digest(self) -> None:
+        """Hash what was added since the last time: many at once cost less. To be called now and then."""
+        self._hash.update(b"".join(self._parts))
+        self._parts.clear()

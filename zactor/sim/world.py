@@ -13,6 +13,7 @@ import heapq
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -91,6 +92,7 @@ class Simulation(Heap):
             event(*values)
             count += 1
             if not count & 63:
+                self.trace.digest()
                 if enough is not None and enough():
                     break
                 heap = self._heap
@@ -131,6 +133,7 @@ class ProcessWorld:
         self._busy_ns = 0
         self._alarm = 0
         self._cancelled: set[int] = set()
+        self.send = partial(sim.network.send, self)
         self._queues: dict[str, deque[tuple[int, Operation]]] = {}  # of each folder: what is done one after another
         self.kernel = Kernel(
             self,
@@ -245,9 +248,6 @@ class ProcessWorld:
             return
         self._trace.mark(self.sim.now_ns, self.number, TIMER, number)
         self.run()
-
-    def send(self, process: str, lane: int, frame: bytes, blobs: list[bytes]) -> bool:
-        return not self.up or self.sim.network.send(self, process, lane, frame, blobs)
 
     def disconnect(self, process: str) -> None:
         self.sim.network.disconnect(self, process)

@@ -1,0 +1,133 @@
+"""`zactor chaos`: process faults on real processes, judged as the simulator judges; nothing is left running."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.live.running import PATIENCE_S, Launched, command, eventually, processes_here, stopped, zactor
+from zactor.launchers.folders import Home
+
+pytestmark = pytest.mark.live
+
+MEMORY = str(Path(__file__).with_name("memory.py"))
+
+TOPOLOGY = f"""\
+name: trial
+nodes:
+  register: {{kind: '{MEMORY}:Register', settings: {{SETTINGS}}}}
+  other: {{kind: '{MEMORY}:Register'}}
+peer_timeout: 1s
+sim:
+  workload: {MEMORY}:Client
+  clients: 3
+  judges: [linearizable]
+  for: 2s
+  heal: 20s
+nemesis: [FAULTS]
+"""
+
+KILL = "{at: 500ms, do: kill, node: register}"
+LONG_PAUSE = "{at: 100ms, do: pause, node: '*', for: 60s}"
+
+
+def topology(folder: Path, faults: str = KILL, settings: str = "") -> Path:
+    """A file with this schedule and these settings."""
+    path = folder / "t.yaml"
+    path.write_text(TOPOLOGY.replace("FAULTS", faults).replace("SETTINGS", settings))
+    return path
+
+
+def found_in(text: str) -> dict[str, Any]:
+    """What `chaos --json` says in the end."""
+    found: dict[str, Any] = msgspec.json.decode(text)
+    return found
+
+
+@pytest.fixture
+def trial(runtime: Path, tmp_path: Path) -> Path:
+    """A folder in which trials run, and after which no process may be left."""
+    return tmp_path
+
+
+def test_a_register_that_keeps_its_promises_is_ok_while_it_is_killed_and_paused(trial: Path) -> None:
+    faults = f"{KILL}, {{at: 1s, do: pause, node: '*', for: 200ms}}, {{at: 1s, do: power, node: register}}"
+    done = zactor("chaos", str(topology(trial, faults)), "--json", folder=trial)
+
+    found = found_in(done.stdout)
+    assert (found["verdict"], found["faults"], found["skipped"]) == ("ok", {"kill": 1, "pause": 1}, {"power": 1})
+    assert found["operations"] > 100
+
+
+def test_one_that_forgets_is_found_and_its_history_can_be_judged_again(trial: Path) -> None:
+    # Twice: once in a while the first thing that it hears after its end is a write.
+    faults = f"{KILL}, {{at: 1500ms, do: kill, node: register}}"
+    done = zactor("chaos", str(topology(trial, faults, "forgets: true")), "--json", folder=trial, code=3)
+
+    found = found_in(done.stdout)
+    assert (found["verdict"], found["rule"]) == ("violation", "linearizable")
+    zactor("judge", found["history"], folder=trial, code=3)
+
+
+def test_a_mistake_that_a_node_logged_is_a_violation(trial: Path) -> None:
+    done = zactor("chaos", str(topology(trial, settings="raises: true")), "--json", folder=trial, code=3)
+
+    found = found_in(done.stdout)
+    assert "ValueError" in found["because"]
+
+
+def test_it_works_on_a_copy_of_the_state(trial: Path) -> None:
+    path = topology(trial)
+    value = Home(trial / ".zactor" / "trial", "trial").state / "register" / "value"
+    with Launched(trial, path.read_text()) as launched:
+        launched.ready()
+    value.write_bytes((77).to_bytes(8, "little"))
+
+    done = zactor("chaos", str(path), "--json", folder=trial, code=3)
+
+    assert value.read_bytes() == (77).to_bytes(8, "little")
+    assert "77" in found_in(done.stdout)["because"]  # that nobody wrote: the judge begins with an empty register
+
+
+def test_what_runs_cannot_be_copied(trial: Path) -> None:
+    path = topology(trial)
+    with Launched(trial, path.read_text()) as launched:
+        launched.ready()
+        done = zactor("chaos", str(path), folder=trial, code=1)
+
+    assert "trial is running already" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_can_be_interrupted_while_processes_are_held_up(trial: Path, number: signal.Signals) -> None:
+    with _begun(topology(trial, LONG_PAUSE)) as process:
+        nodes = eventually(_nodes)
+        eventually(lambda: all(stopped(pid) for pid in nodes))
+        process.send_signal(number)
+
+        assert process.wait(PATIENCE_S) == 130
+    assert not processes_here()
+
+
+def test_nothing_is_left_when_it_is_killed_while_processes_are_held_up(trial: Path) -> None:
+    with _begun(topology(trial, LONG_PAUSE)) as process:
+        nodes = eventually(_nodes)
+        eventually(lambda: all(stopped(pid) for pid in nodes))
+        process.kill()
+
+    eventually(lambda: not processes_here())
+
+
+def _begun(path: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command("chaos", str(path)), cwd=path.parent, stdout=subprocess.DEVNULL)
+
+
+def _nodes() -> list[int]:
+    """The processes of both nodes, once they are there."""
+    found = [pid for pid, line in processes_here().items() if "zactor.live.main" in line]
+    return found if len(found) == 2 else []
