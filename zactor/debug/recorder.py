@@ -102,7 +102,7 @@ class Recorder:
     def turn(self, cell: Cell) -> None:
         """What an actor is fed from now on belongs to another turn."""
         if self._outputs:
-            self.flush()
+            self._write_outputs()
         if self._wanted and cell in self._wanted:
             self._checkpoint(cell)
         self._fresh = True
@@ -238,14 +238,17 @@ class Recorder:
     def flush(self) -> None:
         """Write the digests of a pass; nobody is within a turn now."""
         if self._outputs:
-            outputs, self._outputs = self._outputs, []
-            self._write(encode((OUTPUTS, outputs)))
+            self._write_outputs()
         if self._rolled:
             self._rolled = False
             for cell in list(self._kernel.cells.values()):
                 if cell.recorded:
                     self._wanted.add(cell)
                     self._checkpoint(cell)
+
+    def _write_outputs(self) -> None:
+        outputs, self._outputs = self._outputs, []
+        self._write(encode((OUTPUTS, outputs)))
 
     # --- how it is written down
     def _when(self) -> tuple[int, int, int, int]:
@@ -299,12 +302,24 @@ class Recorder:
         return [freeze(value) for value in values]
 
     def _boot(self, cell: Cell) -> list[Any]:
-        """Module and name of the class, which object of the cell it is, and what it was given."""
+        """Module and name of the class, which object of the cell it is, what it was given, chance, and mailbox.
+
+        The last two are what an object finds that is not the first; a replay that begins with it needs them.
+        """
         try:
             given: Any = freeze(cell.given)
         except Unfrozen as problem:
             given = unkept(problem)
-        return [cell.kind.__module__, cell.kind.__qualname__, cell.generation, given]
+        kind, stream = cell.kind, None if cell.stream is None else chance(cell.stream)
+        return [kind.__module__, kind.__qualname__, cell.generation, given, stream, self._mailbox(cell)]
+
+    def _mailbox(self, cell: Cell) -> list[Any] | None:
+        """All that is in a mailbox, which counts as written down then; None when it is much, or nothing is lost ever."""
+        if self._sink.full or len(cell.mailbox) > CHECKPOINT_MAIL_MAX:
+            return None
+        rows = [self._row(mail, safely=True) for mail in cell.mailbox]
+        (cell.track or self._track(cell)).seen = len(rows)
+        return rows
 
     def _timer(self, _cell: Cell, mail: Mail) -> list[Any]:
         """Cause, root, sender, wire name and body of a timer or notice."""
@@ -367,26 +382,15 @@ class Recorder:
         # Python keeps the attributes of an object that nobody asked for its dict in a faster form. Until 3.13 a dict
         # that shares its keys with others, as `vars` makes it, is the slowest: it cost a message 0.08 µs.
         actor.__dict__ = dict(vars(actor))
-        rows = [self._row(mail, safely=True) for mail in cell.mailbox]
+        kind, seen = cell.kind, track.seen
         stream = None if cell.stream is None else chance(cell.stream)
-        kind = cell.kind
-        payload = encode(
-            (
-                CHECKPOINT,
-                cell.name,
-                kind.__module__,
-                kind.__qualname__,
-                cell.generation,
-                cell.spawned,
-                state,
-                stream,
-                rows,
-            )
-        )
+        place = (CHECKPOINT, cell.name, kind.__module__, kind.__qualname__, cell.generation, cell.spawned)
+        payload = encode((*place, state, stream, self._mailbox(cell)))
         if len(payload) < self._room:
             self._room -= len(payload)
-            track.seen = len(rows)
             self._write(payload)
+        else:
+            track.seen = seen
 
 
 def chance(stream: random.Random) -> list[Any]:

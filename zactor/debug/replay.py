@@ -277,7 +277,10 @@ class Replay:
         difference = None
         stopped_at = ""
         turns = self._story.turns
+        while self._due and turns and self._due[0] <= turns[0].when[0]:
+            self._due.popleft()  # it was sent before what we begin with
         try:
+            self._restore_chance(self._story.chance)
             if self._story.start is not None:
                 self._begin_at_checkpoint()
             for index, turn in enumerate(turns):
@@ -302,14 +305,13 @@ class Replay:
         actor.from_checkpoint(thaw(start.state))
         cell.actor, cell.generation, cell.spawned = actor, start.generation, start.spawned
         cell.state, cell.held = "ready", False
-        if start.chance is not None:
-            version, words, gauss = start.chance
-            cell.stream = random.Random(0)  # noqa: S311
-            cell.stream.setstate((version, tuple(array("I", words)), gauss))
-        if self._story.turns:
-            first = self._story.turns[0].when[0]
-            while self._due and self._due[0] <= first:
-                self._due.popleft()
+        self._restore_chance(start.chance)
+
+    def _restore_chance(self, state: Any) -> None:
+        if state is not None:
+            version, words, gauss = state
+            self._cell.stream = random.Random(0)  # noqa: S311
+            self._cell.stream.setstate((version, tuple(array("I", words)), gauss))
 
     def _play(self, turn: Turn) -> None:
         kernel, cell = self._kernel, self._cell
