@@ -314,7 +314,7 @@ class Recorder:
         return [kind.__module__, kind.__qualname__, cell.generation, given, stream, self._mailbox(cell)]
 
     def _mailbox(self, cell: Cell) -> list[Any] | None:
-        """All that is in a mailbox, which counts as written down then; None when it is much, or nothing is lost ever."""
+        """All that is in a mailbox, which counts as written down then; None when it is much, or nothing is lost."""
         if self._sink.full or len(cell.mailbox) > CHECKPOINT_MAIL_MAX:
             return None
         rows = [self._row(mail, safely=True) for mail in cell.mailbox]

@@ -174,7 +174,10 @@ class Mapped:
             raise DiskFull(f"{free >> 20} MiB are left on the disk")
         try:
             # Without its blocks, a page that the disk has no room for would be a signal that ends the process.
-            os.posix_fallocate(self._handle, offset, self.segment_bytes)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self._handle, offset, self.segment_bytes)
+            else:  # macOS
+                os.ftruncate(self._handle, offset + self.segment_bytes)
         except OSError as error:
             raise DiskFull(f"{error.strerror}") from error
         self._map = mmap.mmap(self._handle, self.segment_bytes, offset=offset)

@@ -293,6 +293,8 @@ class Replay:
             difference = self._difference(problem)
         except _Stopped:
             stopped_at = self._state()
+        if self._debugger is not None and self._debugger.quitting:
+            difference, stopped_at = None, "the debugger was left"
         return Outcome(
             self._story.name, self._inputs, self._compared, self._unknown, difference, self._unkept, stopped_at
         )
@@ -352,8 +354,10 @@ class Replay:
 
     def _queue(self, what: str, values: list[Any]) -> None:
         cell = self._cell
-        if any(isinstance(value, Lost) for value in values):
-            raise Differs("an input", f"{what}: it could not be written down", "nothing")
+        for value in values:
+            if isinstance(value, Lost):
+                self._unkept = self._unkept or f"what a {what} brought could not be written down: {value.because}"
+                raise Differs("an input", what, "nothing")
         if what == "timer":
             cause, root, sender, wire, body = values
             message = self._message(Fed(0, cause, root, sender, wire, encode(body)))
@@ -381,9 +385,8 @@ class Replay:
     def _message(self, fed: Fed) -> Any:
         """What it was fed. Raises `Differs` when its class does not take it any more."""
         if isinstance(fed.body, Lost):
-            text = f"a message: {fed.body.because}"
-            self._note_unkept(text)
-            raise Differs("an input", text, "nothing")
+            self._unkept = self._unkept or f"a message is not there: {fed.body.because}"
+            raise Differs("an input", "a message", "nothing")
         handlers = self._cell.kind._wires
         for blob in fed.blobs:
             if isinstance(blob, Unkept):
@@ -429,7 +432,8 @@ class Replay:
         return unsplit(value, blobs) if blobs else value
 
     def _note_unkept(self, text: str) -> None:
-        self._unkept = self._unkept or f"{text}, of which the recording keeps only length and checksum"
+        mend = "keep all of it with `record: full`"
+        self._unkept = self._unkept or f"{text}, of which only length and checksum were kept; {mend}"
 
     # --- comparing
     def _told(self, kind: str) -> list[Any]:
