@@ -50,6 +50,9 @@ SMALL_BYTES = 1024
 CHECKPOINT_MAIL_MAX = 256
 """Messages that wait, beyond which its checkpoint does, too: they are written with it."""
 
+CHECKPOINTS_AT_ONCE = 64
+"""At the end of a pass; more would make everybody wait."""
+
 CHECKPOINTS_SHARE = 4
 """At most a quarter of a segment is checkpoints."""
 
@@ -82,7 +85,8 @@ class Recorder:
         self._remote: Any = False  # which of them came from other processes: all, none, or a list
         self._begun = False
         self._rolled = False  # whether a segment has begun that has no checkpoints yet
-        self._wanted: set[Cell] = set()
+        self._wanted: set[Cell] = set()  # who has no checkpoint in this segment
+        self._untried: list[Cell] = []  # those of them who may have been idle ever since
         self._room = 0  # bytes that checkpoints may still take of this segment
         self._tellers: dict[str, Callable[..., list[Any]]] = {
             "boot": self._boot,
@@ -241,10 +245,13 @@ class Recorder:
             self._write_outputs()
         if self._rolled:
             self._rolled = False
-            for cell in list(self._kernel.cells.values()):
-                if cell.recorded:
-                    self._wanted.add(cell)
+            self._untried = [cell for cell in self._kernel.cells.values() if cell.recorded]
+            self._wanted = set(self._untried)
+        if self._untried:
+            for cell in self._untried[:CHECKPOINTS_AT_ONCE]:
+                if cell in self._wanted:
                     self._checkpoint(cell)
+            del self._untried[:CHECKPOINTS_AT_ONCE]
 
     def _write_outputs(self) -> None:
         outputs, self._outputs = self._outputs, []
@@ -360,7 +367,7 @@ class Recorder:
         self._sink.append(encode((HEAD, FORMAT, self._kernel.process, self._kernel.incarnation, self._about())))
         self._rolled = not self._sink.full and self._begun  # what the first segment begins with is the beginning
         self._begun = True
-        self._wanted = set()
+        self._wanted, self._untried = set(), []
         self._room = self._sink.payload_max * 2 // CHECKPOINTS_SHARE
 
     def _checkpoint(self, cell: Cell) -> None:
