@@ -331,3 +331,43 @@ def test_a_child_is_replayed_by_itself_and_what_could_not_be_kept_is_said(tmp_pa
     assert (child.difference, child.outputs) == (None, 2)
     assert caller.difference is not None
     assert caller.unkept == "what a settle brought could not be written down: a object"
+
+
+class Poster(Actor):
+    """Tells a lot at once, some of it large, some of it nothing that travels."""
+
+    ears: Ref[Any]
+
+    @on
+    def add(self, message: Add) -> int:
+        for number in range(50):
+            self.tell(self.ears, Heard(text=str(number) * message.amount))
+            self.log.info("posted", number=number)
+        self.tell(self.ears, Heard(text=object()))  # type: ignore[arg-type]
+        return message.amount
+
+
+@pytest.mark.parametrize("amount", [1, 100, 2_000])
+def test_what_does_not_fit_into_a_record_or_cannot_travel_costs_nothing_else(tmp_path: Path, amount: int) -> None:
+    recorded = Recorded(tmp_path / "p.rec", Poster, budget_bytes=8 * SEGMENT)
+    adder = recorded.outside.to("adder")
+    assert recorded.virtual.result(recorded.outside.ask(adder, Add(amount=amount))) == amount
+    recorded.virtual.run(seconds=0.01)
+
+    poster, ears = Replay(recorded.read(), "adder").run(), Replay(recorded.read(), "ears").run()
+
+    assert poster.difference is None
+    assert poster.outputs >= 51
+    assert poster.unknown <= 51
+    assert "a message is not there: " in ears.unkept
+
+
+def test_a_turn_with_very_many_outputs_is_written_in_pieces(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path / "p.rec", Poster, budget_bytes=64 * SEGMENT)
+    waits = [recorded.outside.ask(recorded.outside.to("adder"), Add(amount=0)) for _ in range(60)]
+    assert [recorded.virtual.result(wait) for wait in waits] == [0] * 60
+
+    outcome = Replay(recorded.read(), "adder").run()
+
+    assert outcome.difference is None
+    assert outcome.outputs >= 3_000

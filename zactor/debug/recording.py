@@ -131,6 +131,8 @@ class Mapped:
         at = self._at
         end = at + 8 + size
         if end > self._end:
+            if size > self.segment_bytes - _START.size - 16:
+                raise DiskFull(f"a record of {size} bytes does not fit into a segment")
             self._begin_segment()
             self.append(payload)
             return

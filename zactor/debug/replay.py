@@ -469,6 +469,9 @@ class Replay:
             self._missing(self._due.popleft())
         if self._due:
             self._due.popleft()
+        if isinstance(known.body, Lost):
+            self._unknown += 1
+            return
         output = f"{known.wire} {format_id(mail.id)} to {known.to}"
         if message.__class__ is Opaque:
             wire, body, blobs = unwrap(message)
