@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zactor.actor import Actor, Down, Up, on
 from zactor.debug.recorder import Recorder
-from zactor.debug.recording import Memory, Recording
+from zactor.debug.recording import Mapped, Memory, Recording, read
 from zactor.debug.replay import Outcome, Replay
 from zactor.debug.story import Story
 from zactor.door import Later
@@ -224,8 +226,8 @@ class Tight(Actor):
 GIVEN: dict[str, Any] = {"near": Ref("near"), "far": Ref("far"), "tight": Ref("tight")}
 
 
-def recorded(seed: int, steps: int = 150) -> Recording:
-    """A run of three processes, in which the hub's inputs and outputs are taken down."""
+def recorded(seed: int, steps: int = 150, ring: Path | None = None) -> Recording:
+    """A run of three processes, in which the hub's inputs and outputs are taken down, perhaps into a small ring."""
     virtual = Virtual(seed)
     virtual.disk.capacity_bytes = 5_000
     kernels: list[Kernel] = [virtual.add(name) for name in ("middle", "side", "client")]
@@ -234,7 +236,7 @@ def recorded(seed: int, steps: int = 150) -> Recording:
     middle.life.add("hub", Hub, links={"near": "near", "far": "far", "tight": "tight"})
     middle.life.add("tight", Tight)
     side.life.add("far", Other)
-    sink = Memory()
+    sink = Memory() if ring is None else Mapped(ring, 4 << 14, 1 << 14)
     Recorder(middle, sink)
     virtual.start()
     virtual.run(seconds=0.01)
@@ -260,7 +262,7 @@ def recorded(seed: int, steps: int = 150) -> Recording:
     virtual.run(seconds=1.0)
     middle.life.stop("hub")
     virtual.run(seconds=0.1)
-    return sink.read()
+    return sink.read() if isinstance(sink, Memory) else read(ring or Path())
 
 
 def replay(recording: Recording, kind: type[Actor]) -> Outcome:
@@ -290,6 +292,17 @@ def test_an_actor_is_re_executed_alone_from_the_tap_to_the_last_output(seed: int
     assert outcome.difference is None
     assert outcome.outputs > 100
     assert outcome.unknown < outcome.outputs // 4
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_it_is_re_executed_from_whatever_a_ring_still_holds(seed: int, tmp_path: Path) -> None:
+    recording = recorded(seed, steps=400, ring=tmp_path / "hub.rec")
+
+    outcome = replay(recording, Hub)
+
+    assert not recording.from_start
+    assert outcome.difference is None
+    assert outcome.outputs > 10
 
 
 def test_the_record_of_some_runs_holds_everything_that_there_is() -> None:

@@ -170,7 +170,7 @@ def _show(recording: Recording, outcome: Outcome, as_json: bool) -> int:
     if difference is None:
         return code
     if outcome.unkept:
-        say(f"{outcome.node} cannot be judged beyond this: {outcome.unkept}; keep all of it with `record: full`")
+        say(f"{outcome.node} cannot be judged beyond this: {outcome.unkept}")
     sys.stdout.write(f"{difference.output} differs\n")
     for name in ("recorded", "replayed", "handling", "where"):
         value = getattr(difference, name)

@@ -51,6 +51,12 @@ SMALL_BYTES = 1024
 CHECKPOINT_MAIL_MAX = 256
 """Messages that wait, beyond which its checkpoint does, too: they are written with it."""
 
+OUTPUTS_MAX = 1_000
+"""Digests that are kept before they are written, so that a turn with very many fits into a segment."""
+
+CHECKPOINTS_AT_ONCE = 64
+"""At the end of a pass; more would make everybody wait."""
+
 CHECKPOINTS_SHARE = 4
 """At most a quarter of a segment is checkpoints."""
 
@@ -83,7 +89,8 @@ class Recorder:
         self._remote: Any = False  # which of them came from other processes: all, none, or a list
         self._begun = False
         self._rolled = False  # whether a segment has begun that has no checkpoints yet
-        self._wanted: set[Cell] = set()
+        self._wanted: set[Cell] = set()  # who has no checkpoint in this segment
+        self._untried: list[Cell] = []  # those of them who may have been idle ever since
         self._room = 0  # bytes that checkpoints may still take of this segment
         self._tellers: dict[str, Callable[..., list[Any]]] = {
             "boot": self._boot,
@@ -103,7 +110,7 @@ class Recorder:
     def turn(self, cell: Cell) -> None:
         """What an actor is fed from now on belongs to another turn."""
         if self._outputs:
-            self.flush()
+            self._write_outputs()
         if self._wanted and cell in self._wanted:
             self._checkpoint(cell)
         self._fresh = True
@@ -130,9 +137,11 @@ class Recorder:
             self._write(encode((MAIL, cell.name, self._when() if self._fresh else None, count, rows)))
             return
         self._remote = came and [mail.size > 0 for mail in islice(mailbox, count)]
-        if count > seen:
-            track.seen = count
-            if self._remote or track.bulky:
+        when = self._when() if self._fresh else None
+        try:
+            if count <= seen:
+                rows = None
+            elif self._remote or track.bulky:
                 rows = [mail.id if mail.size else self._row(mail) for mail in islice(mailbox, seen, count)]
             else:
                 rows = [
@@ -141,14 +150,14 @@ class Recorder:
                     else self._row(mail)
                     for mail in islice(mailbox, seen, count)
                 ]
-        when = self._when() if self._fresh else None
-        try:
             payload = encode((MAIL, cell.name, when, count, rows))
             if len(payload) > self._payload_max:
                 raise Unfrozen
         except Exception:  # one that cannot travel, or many large ones
-            rows = [mail.id if mail.size else self._row(mail, safely=True) for mail in islice(mailbox, seen, count)]
+            limit = self._payload_max // (2 * count)
+            rows = [mail.id if mail.size else self._safe_row(mail, limit) for mail in islice(mailbox, seen, count)]
             payload = encode((MAIL, cell.name, when, count, rows))
+        track.seen = max(seen, count)
         try:
             self._append(payload)
         except DiskFull as problem:
@@ -171,19 +180,21 @@ class Recorder:
         """SETTLED, name, turn, rows: an id whose answer stands in a frame, or what `_settle` or `_synced` says."""
         if not cell.recorded:
             return count
-        rows = [
-            wait.id
-            if error is None and wait is not None and wait.target is not None and wait.target.cell is None
-            else self._settle(cell, wait, value, error)
-            for wait, value, error in islice(cell.inputs or (), count)
-        ]
         when = self._when() if self._fresh else None
+        inputs = cell.inputs or ()
         try:
+            rows = [
+                wait.id
+                if error is None and wait is not None and wait.target is not None and wait.target.cell is None
+                else self._settle(cell, wait, value, error)
+                for wait, value, error in islice(inputs, count)
+            ]
             payload = encode((SETTLED, cell.name, when, rows))
             if len(payload) > self._payload_max:
                 raise Unfrozen
         except Exception:  # an answer from within that cannot travel, or many large ones
-            rows = [_safe(row, self._payload_max >> 8) for row in rows]
+            limit = self._payload_max // (2 * count)
+            rows = [self._safe_settle(cell, limit, *entry) for entry in islice(inputs, count)]
             payload = encode((SETTLED, cell.name, when, rows))
         try:
             self._append(payload)
@@ -207,14 +218,16 @@ class Recorder:
         self._write(payload)
 
     def output(self, cell: Cell, kind: str, digest: int) -> None:
-        """OUTPUTS: name, kind, digest of each. They are written at the end of a pass."""
+        """OUTPUTS: name, kind, digest of each. They are written at the end of a turn, or when they are many."""
         if cell.recorded:
             self._outputs.append((cell.name, kind, digest))
+            if len(self._outputs) >= OUTPUTS_MAX:
+                self._write_outputs()
 
     def operation(self, cell: Cell, number: int, operation: Operation) -> None:
         """The same for an operation that an actor begins."""
         if cell.recorded:
-            self._outputs.append((cell.name, "operation", operation_digest(number, operation)))
+            self.output(cell, "operation", operation_digest(number, operation))
 
     def received(self, process: str, heard_ns: int, frame: bytes, blobs: Sequence[bytes]) -> None:
         """RECEIVED, process, when, pieces of bulk, frame."""
@@ -239,14 +252,20 @@ class Recorder:
     def flush(self) -> None:
         """Write the digests of a pass; nobody is within a turn now."""
         if self._outputs:
-            outputs, self._outputs = self._outputs, []
-            self._write(encode((OUTPUTS, outputs)))
+            self._write_outputs()
         if self._rolled:
             self._rolled = False
-            for cell in list(self._kernel.cells.values()):
-                if cell.recorded:
-                    self._wanted.add(cell)
+            self._untried = [cell for cell in self._kernel.cells.values() if cell.recorded]
+            self._wanted = set(self._untried)
+        if self._untried:
+            for cell in self._untried[:CHECKPOINTS_AT_ONCE]:
+                if cell in self._wanted:
                     self._checkpoint(cell)
+            del self._untried[:CHECKPOINTS_AT_ONCE]
+
+    def _write_outputs(self) -> None:
+        outputs, self._outputs = self._outputs, []
+        self._write(encode((OUTPUTS, outputs)))
 
     # --- how it is written down
     def _when(self) -> tuple[int, int, int, int]:
@@ -280,7 +299,20 @@ class Recorder:
         cell.track = track = Track(cell)
         return track
 
-    def _row(self, mail: Mail, *, safely: bool = False) -> tuple[Any, ...]:
+    def _safe_row(self, mail: Mail, limit: int) -> tuple[Any, ...]:
+        """The same, where each row may have so many bytes, or cannot be written at all."""
+        try:
+            row = self._row(mail)
+            size = len(encode(row))
+            if size <= limit:
+                return row
+            problem: Exception = ValueError(f"a message of {size} bytes")
+        except Exception as found:
+            problem = found
+        wire = getattr(mail.message, "wire", "")
+        return mail.id, mail.cause, mail.root, sender_name(mail), wire, unkept(problem)
+
+    def _row(self, mail: Mail) -> tuple[Any, ...]:
         """Id, cause, root, sender, wire name, body, deadline and chain of an ask, pieces of bulk."""
         message, ask = mail.message, mail.ask
         body: Any = message
@@ -289,8 +321,6 @@ class Recorder:
             body, blobs = (message.name, message.body), message.blobs
         elif bulk_fields(message.__class__):
             body, blobs = split(message)
-        if safely:
-            body = _safe(body, self._sink.payload_max >> 8)
         asked = None if ask is None else (ask.deadline_ns, chain_of(ask))
         pieces = [keep(blob, self._sink.full) for blob in blobs]
         return mail.id, mail.cause, mail.root, sender_name(mail), message.wire, body, asked, pieces
@@ -300,16 +330,42 @@ class Recorder:
         return [freeze(value) for value in values]
 
     def _boot(self, cell: Cell) -> list[Any]:
-        """Module and name of the class, which object of the cell it is, and what it was given."""
+        """Module and name of the class, which object of the cell it is, what it was given, chance, and mailbox.
+
+        The last two are what an object finds that is not the first; a replay that begins with it needs them.
+        """
         try:
             given: Any = freeze(cell.given)
         except Unfrozen as problem:
             given = unkept(problem)
-        return [cell.kind.__module__, cell.kind.__qualname__, cell.generation, given]
+        kind, stream = cell.kind, None if cell.stream is None else chance(cell.stream)
+        return [kind.__module__, kind.__qualname__, cell.generation, given, stream, self._mailbox(cell)]
+
+    def _mailbox(self, cell: Cell) -> list[Any] | None:
+        """All that is in a mailbox, which counts as written down then; None when it is much, or nothing is lost."""
+        if self._sink.full or len(cell.mailbox) > CHECKPOINT_MAIL_MAX:
+            return None
+        limit = self._payload_max // 2
+        rows = [self._safe_row(mail, limit) for mail in cell.mailbox]
+        if len(encode(rows)) > limit:
+            rows = [self._safe_row(mail, limit // len(rows)) for mail in cell.mailbox]
+        (cell.track or self._track(cell)).seen = len(rows)
+        return rows
 
     def _timer(self, _cell: Cell, mail: Mail) -> list[Any]:
         """Cause, root, sender, wire name and body of a timer or notice."""
         return [mail.cause, mail.root, sender_name(mail), mail.message.wire, mail.message]
+
+    def _safe_settle(self, cell: Cell, limit: int, wait: Wait | None, value: Any, error: BaseException | None) -> Any:
+        """The same, where each may have so many bytes, or cannot be written at all."""
+        if error is None and wait is not None and wait.target is not None and wait.target.cell is None:
+            return wait.id
+        try:
+            row = self._settle(cell, wait, value, error)
+            size = len(encode(row))
+        except Exception as problem:
+            return unkept(problem)
+        return row if size <= limit else unkept(ValueError(f"a value of {size} bytes"))
 
     def _settle(self, cell: Cell, wait: Wait | None, value: Any, error: BaseException | None) -> tuple[Any, ...]:
         """Id, how, what: an error, an answer with its pieces of bulk, or a value."""
@@ -346,7 +402,7 @@ class Recorder:
         self._sink.append(encode((HEAD, FORMAT, self._kernel.process, self._kernel.incarnation, self._about())))
         self._rolled = not self._sink.full and self._begun  # what the first segment begins with is the beginning
         self._begun = True
-        self._wanted = set()
+        self._wanted, self._untried = set(), []
         self._room = self._sink.payload_max * 2 // CHECKPOINTS_SHARE
 
     def _checkpoint(self, cell: Cell) -> None:
@@ -368,38 +424,18 @@ class Recorder:
         # Python keeps the attributes of an object that nobody asked for its dict in a faster form. Until 3.13 a dict
         # that shares its keys with others, as `vars` makes it, is the slowest: it cost a message 0.08 µs.
         actor.__dict__ = dict(vars(actor))
-        rows = [self._row(mail, safely=True) for mail in cell.mailbox]
+        kind, seen = cell.kind, track.seen
         stream = None if cell.stream is None else chance(cell.stream)
-        kind = cell.kind
-        payload = encode(
-            (
-                CHECKPOINT,
-                cell.name,
-                kind.__module__,
-                kind.__qualname__,
-                cell.generation,
-                cell.spawned,
-                state,
-                stream,
-                rows,
-            )
-        )
+        place = (CHECKPOINT, cell.name, kind.__module__, kind.__qualname__, cell.generation, cell.spawned)
+        payload = encode((*place, state, stream, self._mailbox(cell)))
         if len(payload) < self._room:
             self._room -= len(payload)
-            track.seen = len(rows)
             self._write(payload)
+        else:
+            track.seen = seen
 
 
 def chance(stream: random.Random) -> list[Any]:
     """The state of a stream of chance, small and fast to write."""
     version, words, gauss = stream.getstate()
     return [version, array("I", words).tobytes(), gauss]
-
-
-def _safe(body: Any, size_max: int) -> Any:
-    """A body that can be written, or the reason why not."""
-    try:
-        size = len(encode(body))
-    except Exception as problem:
-        return unkept(problem)
-    return body if size <= size_max else unkept(ValueError(f"a message of {size} bytes"))

@@ -10,6 +10,7 @@ Who writes what is in `zactor.debug.recorder`; `read` gives back all that is rea
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import mmap
 import os
@@ -46,6 +47,11 @@ PIECE_BYTES = 64 << 10
 
 FREE_BYTES_MIN = 256 << 20
 """Room on the disk below which nothing is recorded any more, so that logs and state have it."""
+
+PREPARE_BYTES = 256 << 10
+"""Of a segment that are made ready to be written at a time."""
+
+_MADV_POPULATE_WRITE = 23  # asm-generic/mman-common.h; Python has no name for it
 
 _START = struct.Struct("<8sQQ")
 _ENTRY = struct.Struct("<II")
@@ -123,6 +129,7 @@ class Mapped:
         self._maps: list[mmap.mmap] = []
         self._map: Any = None
         self._at = self._end = 0
+        self._ready = 0  # bytes of the segment whose pages can be written without a fault
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
     def append(self, payload: bytes) -> None:
@@ -131,7 +138,7 @@ class Mapped:
         at = self._at
         end = at + 8 + size
         if end > self._end:
-            self._begin_segment()
+            self._make_room(size)
             self.append(payload)
             return
         # The size comes last: a process that dies within this leaves the end where it was.
@@ -144,7 +151,7 @@ class Mapped:
         at, middle = self._at, self._at + 8 + len(head)
         end = middle + len(frame)
         if end > self._end:
-            self._begin_segment()
+            self._make_room(end - at - 8)
             self.append_frame(head, frame)
             return
         self._map[at + 8 : middle] = head
@@ -152,6 +159,28 @@ class Mapped:
         self._map[end : end + 4] = _END
         _pack_entry(self._map, at, end - at - 8, _checksum(frame, _checksum(head)))
         self._at = end
+
+    def _make_room(self, size: int) -> None:
+        """See to it that a record of that size can be written: in this segment, or in the next."""
+        end = self._at + _ENTRY.size + size
+        if end <= self.segment_bytes - len(_END) and self._map is not None:
+            self._prepare(end)
+        elif size > self.segment_bytes - _START.size - _ENTRY.size - len(_END):
+            raise DiskFull(f"a record of {size} bytes does not fit into a segment")
+        else:
+            self._begin_segment()
+
+    def _prepare(self, end: int) -> None:
+        """Have the pages up to there, and some more, ready to be written.
+
+        Else each of them would be a fault at its first byte, for which the file system may want its journal: that can
+        take milliseconds when others sync.
+        """
+        start = self._ready
+        self._ready = min(max(end, start + PREPARE_BYTES) + mmap.PAGESIZE & -mmap.PAGESIZE, self.segment_bytes)
+        self._end = min(self._ready, self.segment_bytes - len(_END))
+        with contextlib.suppress(OSError):  # older than Linux 5.14, or none
+            self._map.madvise(_MADV_POPULATE_WRITE, start, self._ready - start)
 
     def _begin_segment(self) -> None:
         ordinal = self._ordinal + 1
@@ -164,7 +193,8 @@ class Mapped:
         start = _START.size
         self._map[start : start + 4] = _END
         _START.pack_into(self._map, 0, MAGIC, ordinal, self.segment_bytes)
-        self._at, self._end = start, self.segment_bytes - len(_END)
+        self._at, self._ready = start, 0
+        self._prepare(start)
         self.on_segment()
 
     def _grow(self, offset: int) -> None:
@@ -174,7 +204,10 @@ class Mapped:
             raise DiskFull(f"{free >> 20} MiB are left on the disk")
         try:
             # Without its blocks, a page that the disk has no room for would be a signal that ends the process.
-            os.posix_fallocate(self._handle, offset, self.segment_bytes)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self._handle, offset, self.segment_bytes)
+            else:  # macOS
+                os.ftruncate(self._handle, offset + self.segment_bytes)
         except OSError as error:
             raise DiskFull(f"{error.strerror}") from error
         self._map = mmap.mmap(self._handle, self.segment_bytes, offset=offset)

@@ -267,7 +267,10 @@ class Replay:
         difference = None
         stopped_at = ""
         turns = self._story.turns
+        while self._due and turns and self._due[0] <= turns[0].when[0]:
+            self._due.popleft()  # it was sent before what we begin with
         try:
+            self._restore_chance(self._story.chance)
             if self._story.start is not None:
                 self._begin_at_checkpoint()
             for index, turn in enumerate(turns):
@@ -280,6 +283,8 @@ class Replay:
             difference = self._difference(problem)
         except _Stopped:
             stopped_at = self._state()
+        if self._debugger is not None and self._debugger.quitting:
+            difference, stopped_at = None, "the debugger was left"
         return Outcome(
             self._story.name, self._inputs, self._compared, self._unknown, difference, self._unkept, stopped_at
         )
@@ -292,14 +297,13 @@ class Replay:
         actor.from_checkpoint(thaw(start.state))
         cell.actor, cell.generation, cell.spawned = actor, start.generation, start.spawned
         cell.state, cell.held = "ready", False
-        if start.chance is not None:
-            version, words, gauss = start.chance
-            cell.stream = random.Random(0)  # noqa: S311
-            cell.stream.setstate((version, tuple(array("I", words)), gauss))
-        if self._story.turns:
-            first = self._story.turns[0].when[0]
-            while self._due and self._due[0] <= first:
-                self._due.popleft()
+        self._restore_chance(start.chance)
+
+    def _restore_chance(self, state: Any) -> None:
+        if state is not None:
+            version, words, gauss = state
+            self._cell.stream = random.Random(0)  # noqa: S311
+            self._cell.stream.setstate((version, tuple(array("I", words)), gauss))
 
     def _play(self, turn: Turn) -> None:
         kernel, cell = self._kernel, self._cell
@@ -340,8 +344,10 @@ class Replay:
 
     def _queue(self, what: str, values: list[Any]) -> None:
         cell = self._cell
-        if any(isinstance(value, Lost) for value in values):
-            raise Differs("an input", f"{what}: it could not be written down", "nothing")
+        for value in values:
+            if isinstance(value, Lost):
+                self._unkept = self._unkept or f"what a {what} brought could not be written down: {value.because}"
+                raise Differs("an input", what, "nothing")
         if what == "timer":
             cause, root, sender, wire, body = values
             message = self._message(Fed(0, cause, root, sender, wire, encode(body)))
@@ -369,9 +375,8 @@ class Replay:
     def _message(self, fed: Fed) -> Any:
         """What it was fed. Raises `Differs` when its class does not take it any more."""
         if isinstance(fed.body, Lost):
-            text = f"a message: {fed.body.because}"
-            self._note_unkept(text)
-            raise Differs("an input", text, "nothing")
+            self._unkept = self._unkept or f"a message is not there: {fed.body.because}"
+            raise Differs("an input", "a message", "nothing")
         handlers = self._cell.kind._wires
         for blob in fed.blobs:
             if isinstance(blob, Unkept):
@@ -417,7 +422,8 @@ class Replay:
         return unsplit(value, blobs) if blobs else value
 
     def _note_unkept(self, text: str) -> None:
-        self._unkept = self._unkept or f"{text}, of which the recording keeps only length and checksum"
+        mend = "keep all of it with `record: full`"
+        self._unkept = self._unkept or f"{text}, of which only length and checksum were kept; {mend}"
 
     # --- comparing
     def _told(self, kind: str) -> list[Any]:
@@ -453,6 +459,9 @@ class Replay:
             self._missing(self._due.popleft())
         if self._due:
             self._due.popleft()
+        if isinstance(known.body, Lost):
+            self._unknown += 1
+            return
         output = f"{known.wire} {format_id(mail.id)} to {known.to}"
         if message.__class__ is Opaque:
             wire, body, blobs = unwrap(message)

@@ -97,6 +97,8 @@ class Story:
         self.replies: dict[int, tuple[Letter, tuple[bytes, ...]]] = {}
         self.outputs: list[tuple[str, int]] = []
         self.given: list[Any] | None = None
+        self.chance: Any = None
+        """The state of its chance when it begins with a start that is not its first."""
         self.overwritten = not recording.from_start
         """Whether what came before its first turn here is gone, and no checkpoint stands for it."""
         self.seen = False
@@ -215,11 +217,17 @@ class Story:
         if turn is None:
             return
         if kind == "boot":
+            self._boot(turn, values)
+        turn.inputs.append((kind, values))
+
+    def _boot(self, turn: Turn, values: list[Any]) -> None:
+        *self.given, chance, rows = values
+        if rows is not None:
+            self._box = deque(_fed(row) for row in rows)
             if self.overwritten:
                 self._begin_here()
                 self.turns.append(turn)
-            self.given = values
-        turn.inputs.append((kind, values))
+                self.chance = chance
 
     def _settled(self, name: str, when: list[int] | None, rows: list[Any]) -> None:
         turn = self._turn(name, when, False)
