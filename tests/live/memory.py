@@ -23,8 +23,11 @@ class Register(Actor):
 
     forgets: bool = False
     raises: bool = False
+    dies: bool = False
 
     async def on_start(self) -> None:
+        if self.dies:
+            raise ValueError("it never starts")
         content = await self.disk.read("value", 0, 8)
         self._value = int.from_bytes(content, "little") if len(content) == 8 else None
 

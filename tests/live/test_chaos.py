@@ -21,7 +21,7 @@ TOPOLOGY = f"""\
 name: trial
 nodes:
   register: {{kind: '{MEMORY}:Register', settings: {{SETTINGS}}}}
-  other: {{kind: '{MEMORY}:Register'}}
+  other: {{kind: '{MEMORY}:Register', restart: {{when: never}}}}
 peer_timeout: 1s
 sim:
   workload: {MEMORY}:Client
@@ -92,6 +92,25 @@ def test_it_works_on_a_copy_of_the_state(trial: Path) -> None:
 
     assert value.read_bytes() == (77).to_bytes(8, "little")
     assert "77" in found_in(done.stdout)["because"]  # that nobody wrote: the judge begins with an empty register
+
+
+def test_what_does_not_come_up_is_no_verdict(trial: Path) -> None:
+    done = zactor("chaos", str(topology(trial, settings="dies: true")), folder=trial, code=1)
+
+    assert "trial did not come up" in done.stderr
+    assert "it never starts" in done.stderr
+
+
+def test_what_a_schedule_cannot_do_is_said_and_left_out(trial: Path) -> None:
+    pauses = ", ".join(f"{{at: {at}, do: pause, node: register, for: 1s}}" for at in ("100ms", "200ms"))
+    kills = "{at: 300ms, do: kill, node: other}, {at: 1500ms, do: kill, node: register, writing: true}"
+    done = zactor("chaos", str(topology(trial, f"{pauses}, {kills}")), folder=trial)
+
+    said = done.stdout.splitlines()
+    assert "  0.100 s pause register for 1.000 s" in said
+    assert "  0.200 s pause register for 1.000 s: skipped, it is paused" in said
+    assert "  0.300 s kill other: skipped, one more end, and its policy would give it up" in said
+    assert "  1.500 s kill register" in said
 
 
 def test_what_runs_cannot_be_copied(trial: Path) -> None:

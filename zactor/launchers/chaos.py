@@ -74,10 +74,11 @@ class _Over(Exception):
 
 
 def schedule_of(topology: Topology) -> tuple[Fault, ...]:
-    """The topology's `nemesis` or, without one, process faults that are drawn."""
+    """The topology's `nemesis` or, without one, process faults that are drawn; nobody here sees when a node writes."""
     nodes = [instance.name for process in topology.processes for instance in process.instances]
     span_ns = runner.trial_of(topology).for_ns
     faults = topology.nemesis or swarm.draw_faults(Heap(SEED).stream("faults"), nodes, [], span_ns, [*PLAYABLE])
+    faults = tuple(msgspec.structs.replace(fault, writing=False) for fault in faults)
     return tuple(sorted(faults, key=lambda fault: fault.at_ns))
 
 
@@ -125,10 +126,10 @@ class Nemesis:
         pids = self._run.pids()
         processes = self._run.processes_of(chosen(nodes, self._run.nodes))
         running = {process: pid for process in processes if (pid := pids[process]) is not None}
-        if fault.do == "pause":
-            return {each: pid for each, pid in running.items() if each not in self._paused} or "it does not run"
         if not running:
             return "it does not run"
+        if fault.do == "pause":
+            return {each: pid for each, pid in running.items() if self._paused.get(each) != pid} or "it is paused"
         kept = {process: pid for process, pid in running.items() if self._run.may_end(process)}
         return kept or "one more end, and its policy would give it up"
 
