@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import select
 import shutil
 import signal
 import sys
@@ -103,18 +103,30 @@ def down(
         return
     if delete_state:
         _confirm(home, yes=yes)
-    # It may have ended by itself a moment ago.
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(lock.pid, signal.SIGTERM)
-    deadline_s = time.monotonic() + DOWN_S
-    while home.running() is not None:
-        if time.monotonic() > deadline_s:
-            say(f"{home.name} (pid {lock.pid}) is still running after {DOWN_S:g} s")
-            raise typer.Exit(FAILED)
-        time.sleep(0.01)
+    if not _stopped(home, lock.pid):
+        say(f"{home.name} (pid {lock.pid}) is still running after {DOWN_S:g} s")
+        raise typer.Exit(FAILED)
     typer.echo(f"{home.name}: stopped")
     if delete_state:
         _delete_state(home)
+
+
+def _stopped(home: Home, pid: int) -> bool:
+    """Stop a launcher, and wait until it has let go of its topology and, where the system can tell, has ended."""
+    try:
+        process = os.pidfd_open(pid) if sys.platform == "linux" else -1
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:  # it has ended by itself, a moment ago
+        process = -1
+    deadline_s = time.monotonic() + DOWN_S
+    while home.running() is not None:
+        if time.monotonic() > deadline_s:
+            return False
+        time.sleep(0.01)
+    if process >= 0:
+        select.select([process], [], [], max(0.0, deadline_s - time.monotonic()))
+        os.close(process)
+    return True
 
 
 def _stopped_home(topology: str | None, folder: Path | None) -> Home | None:
