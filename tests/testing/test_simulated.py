@@ -265,3 +265,16 @@ def test_a_topology_comes_up_as_a_whole(simulated: Simulated) -> None:
 
     assert simulated.actor("greeter") is not None
     assert [fields["text"] for fields in simulated.logged("greeted", "caller")] == ["Hello, world!"]
+
+
+def failing() -> None:
+    with Simulated(3) as stage:
+        stage.ask(stage.add("store", Store), Put(value=1))
+        stage.probe().expect(Get, within=1.0)
+
+
+def test_without_the_fixture_a_failure_has_the_story_as_a_note() -> None:
+    with pytest.raises(AssertionError) as failure:
+        failing()
+
+    assert "store  <- Put(value=1, durable=True) from @test" in failure.value.__notes__[0]
