@@ -259,12 +259,13 @@ def test_mistakes_are_named(simulated: Simulated) -> None:
         simulated.add("store", Store)
 
 
-def test_a_topology_comes_up_as_a_whole(simulated: Simulated) -> None:
-    simulated.add_topology(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
-    simulated.settle()
+@pytest.mark.parametrize("seed", range(1, 13))
+def test_a_topology_has_come_up_when_it_is_settled(seed: int) -> None:
+    with Simulated(seed) as simulated:
+        simulated.add_topology(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
+        simulated.settle()
 
-    assert simulated.actor("greeter") is not None
-    assert [fields["text"] for fields in simulated.logged("greeted", "caller")] == ["Hello, world!"]
+        assert [fields["text"] for fields in simulated.logged("greeted", "caller")] == ["Hello, world!"]
 
 
 def failing() -> None:
