@@ -130,7 +130,7 @@ def test_who_does_not_use_it_loads_no_kernel_and_no_socket(pytester: pytest.Pyte
 
         def test_modules() -> None:
             assert "zactor.testing" in sys.modules
-            heavy = {"zmq", "asyncio", "structlog", "typer", "zactor.kernel", "zactor.sim"}
+            heavy = {"zmq", "asyncio", "structlog", "typer", "msgspec", "zactor.actor", "zactor.kernel"}
             assert heavy & set(sys.modules) == set()
         """
     )

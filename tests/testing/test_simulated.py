@@ -259,9 +259,23 @@ def test_mistakes_are_named(simulated: Simulated) -> None:
         simulated.add("store", Store)
 
 
-def test_a_topology_comes_up_as_a_whole(simulated: Simulated) -> None:
-    simulated.add_topology(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
-    simulated.settle()
+@pytest.mark.parametrize("seed", range(1, 13))
+def test_a_topology_has_come_up_when_it_is_settled(seed: int) -> None:
+    with Simulated(seed) as simulated:
+        simulated.add_topology(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
+        simulated.settle()
 
-    assert simulated.actor("greeter") is not None
-    assert [fields["text"] for fields in simulated.logged("greeted", "caller")] == ["Hello, world!"]
+        assert [fields["text"] for fields in simulated.logged("greeted", "caller")] == ["Hello, world!"]
+
+
+def failing() -> None:
+    with Simulated(3) as stage:
+        stage.ask(stage.add("store", Store), Put(value=1))
+        stage.probe().expect(Get, within=1.0)
+
+
+def test_without_the_fixture_a_failure_has_the_story_as_a_note() -> None:
+    with pytest.raises(AssertionError) as failure:
+        failing()
+
+    assert "store  <- Put(value=1, durable=True) from @test" in failure.value.__notes__[0]

@@ -6,7 +6,7 @@ import pytest
 
 from zactor.actor import Actor, Down, on
 from zactor.errors import AskTimeout, Refused
-from zactor.message import Message, Ref, Refs
+from zactor.message import Bulk, Message, Ref, Refs
 from zactor.testing import Stage
 
 
@@ -20,6 +20,11 @@ class Bye(Message[None]):
 
 class Work(Message[str]):
     name: str
+
+
+class Picture(Message[bytes]):
+    name: str
+    pixels: Bulk
 
 
 class Greeter(Actor):
@@ -108,6 +113,31 @@ def test_a_probe_fails_an_ask_and_watches(virtual: Stage) -> None:
     with pytest.raises(Refused, match="not today"):
         answer.result()
     assert probe.expect(Down).final
+
+
+def test_a_probe_takes_bulk_and_gives_it(virtual: Stage) -> None:
+    probe = virtual.probe()
+    answer = virtual.start_ask(probe, Picture(name="sky", pixels=b"blue" * 50_000))
+
+    assert probe.expect(Picture) == Picture(name="sky", pixels=b"blue" * 50_000)
+    probe.reply(b"grey" * 50_000)
+
+    assert answer.result() == b"grey" * 50_000
+
+
+def test_a_probe_is_strict(virtual: Stage) -> None:
+    probe = virtual.probe()
+    virtual.tell(probe, Bye())
+
+    with pytest.raises(AssertionError, match=r"'probe' was to get a Greet, and got Bye\(\)"):
+        probe.expect(Greet)
+    with pytest.raises(AssertionError, match=r"'probe' was to get a Greet: 3 s have passed"):
+        probe.expect(Greet)
+
+
+def test_a_probe_answers_what_it_expected(virtual: Stage) -> None:
+    with pytest.raises(AssertionError, match=r"'probe' has expected nothing yet: call expect"):
+        virtual.probe().reply(1)
 
 
 def test_what_is_not_answered_times_out(virtual: Stage) -> None:

@@ -302,6 +302,8 @@ class Stage:
         self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None
     ) -> None:
         self._guard.__exit__(kind, error, place)
+        if error is not None:  # for who uses it without the fixture, beside which a failure is shown
+            error.add_note(f"what happened:\n{self.story()}")
 
 
 def in_virtual_time() -> Stage:
@@ -362,9 +364,9 @@ class Simulated(Stage):
     # --- faults
     def kill(self, node: Any, *, stay: bool = False) -> None:
         """End a process at once, as `kill -9` does. The launcher starts it again; with `stay` it waits for `start`."""
+        self.do("kill", node)
         if stay:
             self.launcher.hold(self._home(node))
-        self.do("kill", node)
 
     def power(self, node: Any) -> None:
         """The same by a power failure: what was not synced is lost, or torn."""
