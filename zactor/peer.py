@@ -327,11 +327,9 @@ class Peer:
         if self.state != "open":
             return 0
         shipped = 0
-        control, mail, bulk = self.lanes
         for lane in self.lanes:
             while (lane._frames or lane.batch.letters) and (leaving := lane.next(whole_frames)):
-                granted = control.granted, mail.granted, bulk.granted
-                whole = frame(self.session, lane.sequence + 1, granted, leaving[0])
+                whole = frame(self.session, lane.sequence + 1, self._acknowledged(), leaving[0])
                 if not send(self.process, lane.number, whole, leaving[1]):
                     lane.keep(leaving)
                     break

@@ -30,7 +30,6 @@ from zactor.topology.read import load
 app = typer.Typer()
 
 DEFAULT_FILE = Path("topology.yaml")
-SEEDS_MAX = 1 << 63
 MANY_SEEDS = 100
 """From so many on, a campaign fails in which something that happens `sometimes` never did."""
 

@@ -24,7 +24,6 @@ from zactor.debug.recording import (
     TAKEN,
     Lost,
     Recording,
-    Unkept,
     thaw,
 )
 from zactor.errors import ActorFailed, Refused
@@ -320,8 +319,3 @@ def _fed_by(frame: Frame, letter: Letter, heard_ns: int, blobs: tuple[bytes, ...
         ask = heard_ns + left_ns, (*letter.ask.chain, (sender, letter.id))
     kind = frame.names[letter.kind]
     return Fed(letter.id, letter.cause, letter.root, sender, kind, bytes(letter.body), ask, blobs)
-
-
-def is_kept(fed: Fed) -> bool:
-    """Whether all of a message is there."""
-    return not isinstance(fed.body, Lost) and not any(isinstance(blob, Unkept) for blob in fed.blobs)

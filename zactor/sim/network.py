@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 END_NOTICE_NS = 1_000_000
 """How long an operating system takes to tell that the other end of a connection is gone."""
 
-LOOPBACK_NS = 50_000
-
 
 class Way:
     """From one process to another. A `plain` way has none of the faults that are set here."""

@@ -18,7 +18,7 @@ import msgspec
 from zactor import registry
 from zactor.actor import Actor, describe
 from zactor.errors import UserError
-from zactor.judges.invariants import Invariant, broken
+from zactor.judges.invariants import Invariant, broken, invariant_named
 from zactor.judges.judge import judge_named, model_named
 from zactor.judges.verdict import lines
 from zactor.kernel import Kernel
@@ -332,7 +332,7 @@ def invariants_of(topology: Topology) -> dict[str, Invariant]:
     """The invariants among the judges that a topology names. Raises `UserError`."""
     known = registry.invariants()
     names = [name for name in trial_of(topology).judges if name in known or ".py:" in name]
-    return {name: registry.load(known.get(name, name), Path(topology.folder)) for name in names}
+    return {name: invariant_named(name, Path(topology.folder)) for name in names}
 
 
 def links_of(kind: type[Actor], topology: Topology) -> dict[str, tuple[str, ...] | str]:
