@@ -67,26 +67,27 @@ class Way:
 class Direction:
     """One direction of a connection: from a process to one incarnation of another. `sources` name it, by lane."""
 
-    __slots__ = ("connection", "heard", "sources", "target", "way")
+    __slots__ = ("connection", "sources", "take", "target", "way")
 
     def __init__(self, target: ProcessWorld, way: Way, route: Route) -> None:
         self.target = target
+        self.take = target.take  # where its frames arrive
         self.way = way
         self.sources = [str(route._replace(lane=lane)) for lane in range(len(LANES))]
-        self.heard: set[int] = set()  # lanes by which something was sent
         self.connection: Connection
 
 
 class Connection:
     """Both directions of what one process has opened to another."""
 
-    __slots__ = ("back", "forth", "opener", "token")
+    __slots__ = ("back", "forth", "lanes", "opener", "token")
 
     def __init__(self, opener: ProcessWorld, token: str, forth: Direction, back: Direction) -> None:
         self.opener = opener
         self.token = token
         self.forth = forth
         self.back = back
+        self.lanes: set[int] = set()  # that its opener has sent by
         forth.connection = back.connection = self
 
 
@@ -113,18 +114,18 @@ class Network:
     # --- what kernels ask
     def send(self, world: ProcessWorld, to: str, lane: int, frame: bytes, blobs: list[bytes]) -> bool:
         """`World.send`."""
-        if not world.up:
-            return True
         direction = world.directions.get(to)
         if direction is None:
+            if not world.up:
+                return True
             direction = self._find(world, to)
             if direction is None:
                 return to[:1] != "@" or "#" in to  # nobody takes it; but a client may not have opened this lane yet
-        if direction.connection.opener is not world:
-            if "#" not in to and lane not in direction.connection.forth.heard:
+        if lane not in direction.connection.lanes:
+            if direction.connection.opener is world:
+                direction.connection.lanes.add(lane)
+            elif "#" not in to:
                 return False  # a client is answered on lanes that it has opened
-        elif lane not in direction.heard:
-            direction.heard.add(lane)
         way, sim = direction.way, self._sim
         if not way.plain:
             self._send_badly(direction, lane, frame, blobs)
@@ -134,7 +135,7 @@ class Network:
         if at_ns < last_ns[lane]:
             at_ns = last_ns[lane]
         last_ns[lane] = at_ns
-        sim.push(at_ns, direction.target.take, direction.sources[lane], frame, blobs)
+        sim.push(at_ns, direction.take, direction.sources[lane], frame, blobs)
         return True
 
     def _find(self, world: ProcessWorld, to: str) -> Direction | None:
@@ -183,7 +184,8 @@ class Network:
         back = target.directions.get(direction.connection.opener.process)
         if back is not None and back.connection is direction.connection and back is not direction:
             del target.directions[direction.connection.opener.process]
-        lanes = sorted(direction.heard) if direction is direction.connection.forth else [CONTROL]
+        connection = direction.connection
+        lanes = sorted(connection.lanes) if direction is connection.forth else [CONTROL]
         for lane in lanes:
             target.lost_source(direction.sources[lane])
 
@@ -214,12 +216,13 @@ class Network:
         return True
 
     def _lose(self, direction: Direction) -> None:
-        self._sim.forget(lambda event, values: event == direction.target.take and values[0] in direction.sources)
+        self._sim.forget(lambda event, values: event == direction.take and values[0] in direction.sources)
         direction.way.held = [entry for entry in direction.way.held if entry[0] is not direction]
         direction.way.judge()
 
     def _end_now(self, direction: Direction) -> None:
-        for lane in sorted(direction.heard):
+        connection = direction.connection
+        for lane in sorted(connection.lanes) if direction is connection.forth else ():
             self._sim.push(self._sim.now_ns, direction.target.lost_source, direction.sources[lane])
 
     def shut(self, source: str, target: str) -> None:
@@ -308,4 +311,4 @@ class Network:
         else:
             at_ns = max(at_ns, way.last_ns[lane])
             way.last_ns[lane] = at_ns
-        self._sim.push(at_ns, direction.target.take, direction.sources[lane], frame, blobs)
+        self._sim.push(at_ns, direction.take, direction.sources[lane], frame, blobs)

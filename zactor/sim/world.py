@@ -23,7 +23,7 @@ from zactor.neighbours import Entry
 from zactor.sim.clock import Clock
 from zactor.sim.disk import Machine
 from zactor.sim.escapes import StandIns, stand_in
-from zactor.sim.heap import Chance, Heap
+from zactor.sim.heap import WALL_NS, Chance, Heap
 from zactor.sim.network import Network
 from zactor.sim.trace import BOOK, DISK, PASS, TIMER, Trace
 from zactor.world import Append, Call, InThread, Operation, Sync, SyncFolder, Write
@@ -127,6 +127,7 @@ class ProcessWorld:
         self._machine = sim.machines[process]
         self._clock = sim.clocks[process]
         self._trace = sim.trace
+        self._add = sim.trace.add
         self._turn_ns = sim.knobs.turn_ns
         self._written_ns: dict[str, int] = {}  # when the last write that happened at once ends, by folder
         self.strike: Callable[[], None] | None = None  # to come during the next sync
@@ -180,13 +181,14 @@ class ProcessWorld:
             self._is_away(self.take, source, frame, blobs)
             return
         sim, kernel = self.sim, self.kernel
-        self._trace.frame(sim.now_ns, self.number, len(blobs), frame, blobs)
+        now_ns = sim.now_ns
+        self._add((now_ns, self.number, frame, *blobs))
         if kernel.armed:
             kernel.receive(source, frame, blobs)
             return
         kernel.armed = True
         kernel.receive(source, frame, blobs)
-        if sim.now_ns >= self._busy_ns:
+        if now_ns >= self._busy_ns:
             self.run()
         else:
             sim.push(self._busy_ns, self.run)
@@ -218,8 +220,9 @@ class ProcessWorld:
             return
         sim, kernel = self.sim, self.kernel
         more = kernel.run()
-        self._trace.mark(sim.now_ns, self.number, PASS, kernel.sequence & 0xFFFFFFFFFF)
-        self._busy_ns = busy_ns = sim.now_ns + self._turn_ns
+        now_ns = sim.now_ns
+        self._add((now_ns, self.number, PASS, kernel.sequence))
+        self._busy_ns = busy_ns = now_ns + self._turn_ns
         if more and self.up:
             sim.push(busy_ns, self.run)
         if sim.after is not None:
@@ -231,7 +234,8 @@ class ProcessWorld:
         return self.sim.now_ns if clock.is_true else clock.local_ns(self.sim.now_ns)
 
     def wall_ns(self) -> int:
-        return self._clock.wall_ns(self.sim.now_ns)
+        clock = self._clock
+        return WALL_NS + clock.offset_ns + (self.sim.now_ns if clock.is_true else clock.local_ns(self.sim.now_ns))
 
     def random(self, purpose: str) -> random.Random:
         return self.sim.stream(f"{self.process}#{self.incarnation}/{purpose}")
@@ -246,7 +250,7 @@ class ProcessWorld:
     def _ring(self, number: int) -> None:
         if number != self._alarm or self._is_away(self._ring, number) or self.kernel.armed:
             return
-        self._trace.mark(self.sim.now_ns, self.number, TIMER, number)
+        self._add((self.sim.now_ns, self.number, TIMER, number))
         self.run()
 
     def disconnect(self, process: str) -> None:
