@@ -24,7 +24,7 @@ from zactor.errors import (
     Unhandled,
 )
 from zactor.message import NAME_LENGTH_MAX, UNDECODABLE, Opaque, Ref, answer_decoder, bulk_fields, decoder
-from zactor.peer import ACKNOWLEDGE_EVERY, OUTBOX_BYTES, Lane, Peer
+from zactor.peer import OUTBOX_BYTES, OWED_MAX, Lane, Peer
 from zactor.wire import (
     BULK,
     CHAIN_LENGTH_MAX,
@@ -347,7 +347,7 @@ class Mailroom:
         if self._kernel.tap is not None:
             self._kernel.tap.received(peer.process, peer.heard_ns, data, blobs)
         self._take(peer, frame, size, blobs)
-        if peer.owed_enough():
+        if peer.owed >= OWED_MAX:
             self.touch(peer)
 
     def relieved(self) -> None:
@@ -356,7 +356,7 @@ class Mailroom:
             if any(lane.granted != lane.received for lane in peer.lanes):
                 for lane in peer.lanes:
                     lane.granted = lane.received
-                peer.owed = max(peer.owed, ACKNOWLEDGE_EVERY)
+                peer.owed = max(peer.owed, OWED_MAX)
                 self.touch(peer)
 
     def _take(self, peer: Peer, frame: Frame, size: int, blobs: Sequence[bytes]) -> None:

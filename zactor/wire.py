@@ -188,13 +188,19 @@ _COUNTS = tuple(b"\xdd" + count.to_bytes(4, "big") for count in range(FRAME_LETT
 """How an array of so many letters begins: msgpack's array 32."""
 
 
-class Batch:
-    """Letters on their way into one frame. Names that several of them use are written once."""
+NAMES_KEPT = 8
+"""Names that a batch keeps for its next frame: who talks little mostly says the same, and need not look for them."""
 
-    __slots__ = ("blobs", "letters", "names", "size")
+
+class Batch:
+    """Letters on their way into one frame, and then into the next. Names that several of them use are written once."""
+
+    __slots__ = ("_head", "_head_names", "blobs", "letters", "names", "size")
 
     def __init__(self) -> None:
         self.names: dict[str, int] = {}
+        self._head = b""  # so many names, encoded
+        self._head_names = -1
         self.letters: list[bytes] = []
         self.blobs: list[bytes] = []
         self.size = 0
@@ -242,10 +248,16 @@ class Batch:
             del self.names[name]
 
     def close(self) -> bytes:
-        """The names and letters as they stand at the end of a frame; the blobs travel beside it."""
-        letters = self.letters
+        """The names and letters as they stand at the end of a frame; the blobs travel beside it. It is empty then."""
+        letters, known = self.letters, len(self.names)
+        if known != self._head_names:
+            self._head, self._head_names = encode(list(self.names)), known
         # Joined now and not when it leaves: a flood that waits is faster in large pieces than in many small ones.
-        return b"".join((encode(list(self.names)), _COUNTS[len(letters)], *letters))
+        whole = b"".join((self._head, _COUNTS[len(letters)], *letters))
+        self.letters, self.blobs, self.size = [], [], 0
+        if known > NAMES_KEPT:
+            self.names, self._head_names = {}, -1
+        return whole
 
 
 EMPTY = Batch().close()

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from zactor.sim.heap import Chance
-from zactor.wire import CONTROL, LANES, Route
+from zactor.wire import CONTROL, LANES, Route, decode_frame
 
 if TYPE_CHECKING:
     from zactor.sim.world import ProcessWorld, Simulation
@@ -285,7 +285,7 @@ class Network:
 
     def _send_badly(self, direction: Direction, lane: int, frame: bytes, blobs: Sequence[bytes]) -> None:
         way, chance = direction.way, self._chance
-        if any(kind in frame for kind in way.refused):
+        if way.refused and not _kinds_in(frame).isdisjoint(way.refused):
             self._acted["refuse"] += 1
             self.cut(direction.connection.opener.process, direction.connection.forth.target.process)
             return
@@ -312,3 +312,9 @@ class Network:
             at_ns = max(at_ns, way.last_ns[lane])
             way.last_ns[lane] = at_ns
         self._sim.push(at_ns, direction.take, direction.sources[lane], frame, blobs)
+
+
+def _kinds_in(frame: bytes) -> set[bytes]:
+    """The kinds of messages that a frame brings. It comes from a kernel: a bad one is a mistake of ours."""
+    decoded = decode_frame(frame)
+    return {decoded.names[letter.kind].encode() for letter in decoded.letters}
