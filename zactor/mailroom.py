@@ -226,16 +226,22 @@ class Mailroom:
     def flush(self) -> None:
         """What this pass sent leaves."""
         kernel = self._kernel
+        send = kernel.world.send if kernel.tap is None else kernel.ship
+        leaving = kernel.neighbours.leaving
         dirty, self.dirty = self.dirty, []
         for peer in dirty:
             peer.dirty = False
-            kernel.shipped += peer.flush(kernel.ship)
-            for lane in peer.lanes:
-                if lane.waiters and not lane.full():
-                    waiters, lane.waiters = lane.waiters, deque()
-                    self._release(waiters)
-            if peer.bye_due is not None or kernel.neighbours.leaving:
-                kernel.neighbours.part(peer)
+            kernel.shipped += peer.flush(send)
+            if leaving or not peer.mail.room:  # else nobody waits for room or parts
+                self._flushed(peer)
+
+    def _flushed(self, peer: Peer) -> None:
+        for lane in peer.lanes:
+            if lane.waiters and not lane.full():
+                waiters, lane.waiters = lane.waiters, deque()
+                self._release(waiters)
+        if peer.bye_due is not None or self._kernel.neighbours.leaving:
+            self._kernel.neighbours.part(peer)
 
     # --- room
     def queue_up(self, target: Ref[Any], mail: Mail, wait: Wait) -> None:
@@ -361,15 +367,16 @@ class Mailroom:
 
     def _take(self, peer: Peer, frame: Frame, size: int, blobs: Sequence[bytes]) -> None:
         names, letters = frame.names, frame.letters
-        if len(letters) == 1:
+        count = len(letters)
+        if count == 1:
             stamp = letters[0].hlc
         else:
-            size //= len(letters) or 1
+            size //= count or 1
             stamp = max([letter.hlc for letter in letters], default=0)
         if stamp > self._kernel.hlc:
             self._merge_stamp(peer, stamp)
         taken = pieces = 0
-        while taken < len(letters):
+        while taken < count:
             letter = letters[taken]
             taken += 1
             bulk: tuple[bytes, ...] = ()
@@ -383,24 +390,26 @@ class Mailroom:
             except IndexError:
                 self.stranger(_name_of(peer), "bad letter", "an index beyond the names or pieces of its frame")
                 continue
-            if kind == "$reply":
-                self._on_reply(peer, letter, bulk)
-                continue
             if kind[:1] != "$":
                 self._take_message(peer, kind, target, sender, letter, size, bulk)
-                if taken < len(letters) and letters[taken].kind == letter.kind:
+                if taken < count and letters[taken].kind == letter.kind:
                     taken = self._take_alike(peer, letters, taken, names, size)
-                continue
-            control = self._controls.get(kind)
-            if control is None:
-                self.stranger(_name_of(peer), "unknown control", kind)
-                continue
-            try:
-                control(peer, target, sender, letter)
-            except UNDECODABLE as problem:
-                self.stranger(_name_of(peer), "bad control", f"{kind}: {problem}")
+            elif kind == "$reply":
+                self._on_reply(peer, letter, bulk)
+            else:
+                self._take_control(peer, kind, target, sender, letter)
         if pieces < len(blobs):
             self.stranger(_name_of(peer), "wrong parts", f"{len(blobs) - pieces} beside its frame are no letter's")
+
+    def _take_control(self, peer: Peer, kind: str, target: str, sender: str, letter: Letter) -> None:
+        control = self._controls.get(kind)
+        if control is None:
+            self.stranger(_name_of(peer), "unknown control", kind)
+            return
+        try:
+            control(peer, target, sender, letter)
+        except UNDECODABLE as problem:
+            self.stranger(_name_of(peer), "bad control", f"{kind}: {problem}")
 
     def _take_alike(self, peer: Peer, letters: list[Letter], taken: int, names: list[str], size: int) -> int:
         """Take the letters that bring messages of one kind to one actor, as the one before: most of a full frame.
@@ -412,7 +421,7 @@ class Mailroom:
         before = letters[taken - 1]
         kind, target, sender = before.kind, before.target, before.sender
         cell = kernel.cells.get(names[target])
-        handler = None if cell is None else cell.kind._wires.get(names[kind])
+        handler = None if cell is None else cell.wires.get(names[kind])
         if cell is None or handler is None or letters[taken].blobs or not (cell.queued and cell.mailbox):
             return taken
         if cell.bytes + size * len(letters) >= MAILBOX_BYTES:
@@ -458,20 +467,22 @@ class Mailroom:
         if cell is None:
             kernel.dead_letter("unknown", mail, target, ActorStopped(f"there is no actor {target}"))
             return
-        handler = cell.kind._wires.get(kind)
-        if handler is None and Opaque in cell.handlers:
-            mail.message = Opaque(name=kind, body=letter.body, blobs=bulk)
-        elif handler is None:
-            known = ", ".join(sorted(cell.kind._wires)) or "nothing"
-            kernel.dead_letter("unhandled", mail, target, Unhandled(f"{target} handles {known}, not {kind}"))
-            return
-        else:
+        handler = cell.wires.get(kind)
+        if handler is not None:
             try:
-                message = handler.decode(letter.body)
-                mail.message = unsplit(message, bulk) if bulk or handler.is_bulk else message
+                mail.message = message = handler.decode(letter.body)
+                if bulk or handler.is_bulk:
+                    mail.message = unsplit(message, bulk)
             except Exception as problem:  # a message may check itself, with code and errors of its own
+                mail.message = None
                 kernel.dead_letter("undecodable", mail, target, Unhandled(f"{target}: {kind}: {problem}"))
                 return
+        elif Opaque in cell.handlers:
+            mail.message = Opaque(name=kind, body=letter.body, blobs=bulk)
+        else:
+            known = ", ".join(sorted(cell.wires)) or "nothing"
+            kernel.dead_letter("unhandled", mail, target, Unhandled(f"{target} handles {known}, not {kind}"))
+            return
         if ask is not None and cell.held:
             ring = kernel.cycles.closes(cell, ask)
             if ring is not None:

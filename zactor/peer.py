@@ -287,7 +287,13 @@ class Peer:
 
     def _held(self) -> bool:
         """Whether `tell` has to look before it adds."""
-        return bool(self.gone is not None or self.bye_due is not None or self.left or self.paused or self.mail.waiters)
+        return bool(
+            self.gone is not None
+            or self.bye_due is not None
+            or self.left
+            or self.paused
+            or any(lane.waiters for lane in self.lanes)
+        )
 
     def tell(
         self,
@@ -342,9 +348,7 @@ class Peer:
         for lane in self.lanes:
             if lane.batch.letters or lane._frames:
                 shipped += self._flush(lane, send, whole_frames)
-            if not whole_frames:
-                lane.letters_max = LETTERS_FIRST
-        if not (whole_frames or self.mail.room):
+        if not (self.mail.room or whole_frames):
             self._reopen()
         if self.owed and (self.owed >= OWED_MAX or self.bye or self.bye_due is not None):
             self.acknowledge(send)
@@ -354,14 +358,18 @@ class Peer:
         control, mail, bulk = self.lanes
         granted = (control.granted, mail.granted, bulk.granted)
         number, shipped = lane.number, 0
-        while leaving := lane.next(self.acknowledged[number], whole_frames):
+        if not whole_frames:
+            lane.letters_max = LETTERS_FIRST
+        while lane._frames or lane.batch.letters:
+            leaving = lane.next(self.acknowledged[number], whole_frames)
+            if leaving is None:
+                self.shut = True
+                break
             if not send(self.process, number, frame(self.session, lane.sequence + 1, granted, leaving[0]), leaving[1]):
                 lane.keep(leaving)
-                return shipped
+                break
             shipped += lane.left(leaving)
             self.owed = 0
-        if lane.batch.letters or lane._frames:
-            self.shut = True
         return shipped
 
     def acknowledge(self, send: Send, lane: int = CONTROL) -> None:
