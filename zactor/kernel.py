@@ -369,6 +369,8 @@ class Kernel:
             cells, waits.commits = waits.commits, []
             for cell in cells:
                 waits.sync(cell)
+        if waits.alarm_ns < 0:
+            waits.set_alarm()
         if self.tap is not None:
             self.tap.flush()
         self.armed = more = bool(queue or mailroom.dirty or waits.commits)

@@ -352,7 +352,14 @@ class Mailroom:
             lane.granted = lane.received
         if self._kernel.tap is not None:
             self._kernel.tap.received(peer.process, peer.heard_ns, data, blobs)
-        self._take(peer, frame, size, blobs)
+        letters = frame.letters
+        if len(letters) == 1 and not blobs:
+            letter = letters[0]
+            if letter.hlc > self._kernel.hlc:
+                self._merge_stamp(peer, letter.hlc)
+            self._take_letter(peer, frame.names, letter, size, ())
+        else:
+            self._take(peer, frame, size, blobs)
         if peer.owed >= OWED_MAX:
             self.touch(peer)
 
@@ -368,40 +375,28 @@ class Mailroom:
     def _take(self, peer: Peer, frame: Frame, size: int, blobs: Sequence[bytes]) -> None:
         names, letters = frame.names, frame.letters
         count = len(letters)
-        if count == 1:
-            stamp = letters[0].hlc
-        else:
-            size //= count or 1
-            stamp = max([letter.hlc for letter in letters], default=0)
+        size //= count or 1
+        stamp = max([letter.hlc for letter in letters], default=0)
         if stamp > self._kernel.hlc:
             self._merge_stamp(peer, stamp)
         taken = pieces = 0
         while taken < count:
             letter = letters[taken]
             taken += 1
-            bulk: tuple[bytes, ...] = ()
-            try:
-                kind, target, sender = names[letter.kind], names[letter.target], names[letter.sender]
-                if letter.blobs:
-                    bulk = tuple(blobs[pieces : pieces + letter.blobs])
-                    pieces += letter.blobs
-                    if len(bulk) != letter.blobs:
-                        raise IndexError
-            except IndexError:
-                self.stranger(_name_of(peer), "bad letter", "an index beyond the names or pieces of its frame")
-                continue
-            if kind[:1] != "$":
-                self._take_message(peer, kind, target, sender, letter, size, bulk)
-                if taken < count and letters[taken].kind == letter.kind:
-                    taken = self._take_alike(peer, letters, taken, names, size)
-            elif kind == "$reply":
-                self._on_reply(peer, letter, bulk)
-            else:
-                self._take_control(peer, kind, target, sender, letter)
+            bulk = tuple(blobs[pieces : pieces + letter.blobs]) if letter.blobs else ()
+            pieces += letter.blobs
+            is_mail = self._take_letter(peer, names, letter, size, bulk)
+            if is_mail and taken < count and letters[taken].kind == letter.kind:
+                taken = self._take_alike(peer, letters, taken, names, size)
         if pieces < len(blobs):
             self.stranger(_name_of(peer), "wrong parts", f"{len(blobs) - pieces} beside its frame are no letter's")
 
-    def _take_control(self, peer: Peer, kind: str, target: str, sender: str, letter: Letter) -> None:
+    def _take_control(
+        self, peer: Peer, kind: str, target: str, sender: str, letter: Letter, bulk: tuple[bytes, ...]
+    ) -> None:
+        if kind == "$reply":
+            self._on_reply(peer, letter, bulk)
+            return
         control = self._controls.get(kind)
         if control is None:
             self.stranger(_name_of(peer), "unknown control", kind)
@@ -456,17 +451,26 @@ class Mailroom:
             self.stamps_ahead[peer.process] += 1
         kernel.hlc = merged
 
-    def _take_message(
-        self, peer: Peer, kind: str, target: str, sender: str, letter: Letter, size: int, bulk: tuple[bytes, ...]
-    ) -> None:
+    def _take_letter(self, peer: Peer, names: list[str], letter: Letter, size: int, bulk: tuple[bytes, ...]) -> bool:
+        """Take one letter. Returns whether it brought mail for an actor."""
         kernel = self._kernel
+        try:
+            kind, target, sender = names[letter.kind], names[letter.target], names[letter.sender]
+            if letter.blobs != len(bulk):
+                raise IndexError
+        except IndexError:
+            self.stranger(_name_of(peer), "bad letter", "an index beyond the names or pieces of its frame")
+            return False
+        if kind[:1] == "$":
+            self._take_control(peer, kind, target, sender, letter, bulk)
+            return False
         kernel.received += 1
         ask = None if letter.ask is None else self._asked(peer, sender, letter, letter.ask)
         mail = Mail(None, letter.id, letter.cause, letter.root, letter.hlc, sender, ask, size)
         cell = kernel.cells.get(target)
         if cell is None:
             kernel.dead_letter("unknown", mail, target, ActorStopped(f"there is no actor {target}"))
-            return
+            return False
         handler = cell.wires.get(kind)
         if handler is not None:
             try:
@@ -476,24 +480,25 @@ class Mailroom:
             except Exception as problem:  # a message may check itself, with code and errors of its own
                 mail.message = None
                 kernel.dead_letter("undecodable", mail, target, Unhandled(f"{target}: {kind}: {problem}"))
-                return
+                return False
         elif Opaque in cell.handlers:
             mail.message = Opaque(name=kind, body=letter.body, blobs=bulk)
         else:
             known = ", ".join(sorted(cell.wires)) or "nothing"
             kernel.dead_letter("unhandled", mail, target, Unhandled(f"{target} handles {known}, not {kind}"))
-            return
+            return False
         if ask is not None and cell.held:
             ring = kernel.cycles.closes(cell, ask)
             if ring is not None:
                 kernel.dead_letter("cycle", mail, target, AskCycle(ring))
-                return
+                return False
         if len(cell.mailbox) >= cell.capacity or cell.bytes >= MAILBOX_BYTES:
             self._pause(cell, peer)
         cell.came += 1
         cell.bytes += size
         kernel.held_bytes += size
         kernel.push(cell, mail)
+        return True
 
     def _asked(self, peer: Peer, sender: str, letter: Letter, asked: Asked) -> RemoteAsk:
         left_ns = asked.left_ns

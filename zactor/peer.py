@@ -178,11 +178,13 @@ class Lane:
         self._closed_bytes += closed[3]
 
     def next(self, acknowledged: int, whole_frames: bool) -> Closed | None:
-        """The frame that can leave now. It is `left` then, or comes back by `keep`."""
+        """The frame that can leave now; it comes back by `keep` if it does not."""
         if len(self.unacknowledged) >= WINDOW_FRAMES or self.unacknowledged_bytes >= self.window_bytes:
             self.acknowledge(acknowledged)
             if len(self.unacknowledged) >= WINDOW_FRAMES or self.unacknowledged_bytes >= self.window_bytes:
                 return None
+        if not whole_frames:
+            self.letters_max = LETTERS_FIRST
         if self._frames:
             closed = self._frames.popleft()
             self._closed_messages -= closed[2]
@@ -194,14 +196,6 @@ class Lane:
             self.room = LETTERS_FIRST - 1
         # Closed no earlier than it can leave: while the window is shut, letters gather in one frame.
         return self._sealed()
-
-    def left(self, closed: Closed) -> int:
-        """That frame has left. Returns how many messages were in it."""
-        _, _, messages, size, self.asked = closed
-        self.sequence = sequence = self.sequence + 1
-        self.unacknowledged.append((sequence, size, messages))
-        self.unacknowledged_bytes += size
-        return messages
 
     def acknowledge(self, sequence: int) -> None:
         """The other side has taken frames up to `sequence`."""
@@ -315,7 +309,8 @@ class Peer:
         lane = self.mail
         batch = lane.batch
         letters = batch.letters
-        if len(letters) >= lane.room:
+        count = len(letters)
+        if count >= lane.room:
             return 0
         names, wire = batch.names, message.wire
         known = len(names)
@@ -338,7 +333,7 @@ class Peer:
             lane.last_ask = id
         if size >= FRAME_BYTES:
             lane.close()
-        return len(letters)
+        return count + 1
 
     def flush(self, send: Send, *, whole_frames: bool = False) -> int:
         """Send what the windows let out; with `whole_frames` only what is closed. Returns how many messages left."""
@@ -358,17 +353,20 @@ class Peer:
         control, mail, bulk = self.lanes
         granted = (control.granted, mail.granted, bulk.granted)
         number, shipped = lane.number, 0
-        if not whole_frames:
-            lane.letters_max = LETTERS_FIRST
-        while lane._frames or lane.batch.letters:
+        while lane.batch.letters or lane._frames:
             leaving = lane.next(self.acknowledged[number], whole_frames)
             if leaving is None:
                 self.shut = True
                 break
-            if not send(self.process, number, frame(self.session, lane.sequence + 1, granted, leaving[0]), leaving[1]):
+            rest, blobs, messages, size, last_ask = leaving
+            sequence = lane.sequence + 1
+            if not send(self.process, number, frame(self.session, sequence, granted, rest), blobs):
                 lane.keep(leaving)
                 break
-            shipped += lane.left(leaving)
+            lane.sequence, lane.asked = sequence, last_ask
+            lane.unacknowledged.append((sequence, size, messages))
+            lane.unacknowledged_bytes += size
+            shipped += messages
             self.owed = 0
         return shipped
 

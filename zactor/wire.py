@@ -254,7 +254,10 @@ class Batch:
             self._head, self._head_names = encode(list(self.names)), known
         # Joined now and not when it leaves: a flood that waits is faster in large pieces than in many small ones.
         whole = b"".join((self._head, _COUNTS[len(letters)], *letters))
-        self.letters, self.blobs, self.size = [], [], 0
+        letters.clear()
+        self.size = 0
+        if self.blobs:
+            self.blobs = []
         if known > NAMES_KEPT:
             self.names, self._head_names = {}, -1
         return whole

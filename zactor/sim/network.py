@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from heapq import heappush
 from typing import TYPE_CHECKING, Any
 
 from zactor.sim.heap import Chance
@@ -67,7 +68,7 @@ class Way:
 class Direction:
     """One direction of a connection: from a process to one incarnation of another. `sources` name it, by lane."""
 
-    __slots__ = ("connection", "sources", "take", "target", "way")
+    __slots__ = ("connection", "lanes", "sources", "take", "target", "way")
 
     def __init__(self, target: ProcessWorld, way: Way, route: Route) -> None:
         self.target = target
@@ -75,20 +76,21 @@ class Direction:
         self.way = way
         self.sources = [str(route._replace(lane=lane)) for lane in range(len(LANES))]
         self.connection: Connection
+        self.lanes: set[int]  # by which its connection's opener has sent
 
 
 class Connection:
     """Both directions of what one process has opened to another."""
 
-    __slots__ = ("back", "forth", "lanes", "opener", "token")
+    __slots__ = ("back", "forth", "opener", "token")
 
     def __init__(self, opener: ProcessWorld, token: str, forth: Direction, back: Direction) -> None:
         self.opener = opener
         self.token = token
         self.forth = forth
         self.back = back
-        self.lanes: set[int] = set()  # that its opener has sent by
         forth.connection = back.connection = self
+        forth.lanes = back.lanes = set()
 
 
 class Network:
@@ -121,9 +123,9 @@ class Network:
             direction = self._find(world, to)
             if direction is None:
                 return to[:1] != "@" or "#" in to  # nobody takes it; but a client may not have opened this lane yet
-        if lane not in direction.connection.lanes:
+        if lane not in direction.lanes:
             if direction.connection.opener is world:
-                direction.connection.lanes.add(lane)
+                direction.lanes.add(lane)
             elif "#" not in to:
                 return False  # a client is answered on lanes that it has opened
         way, sim = direction.way, self._sim
@@ -135,7 +137,7 @@ class Network:
         if at_ns < last_ns[lane]:
             at_ns = last_ns[lane]
         last_ns[lane] = at_ns
-        sim.push(at_ns, direction.take, direction.sources[lane], frame, blobs)
+        heappush(sim.heap, (at_ns, sim.order(), direction.take, (direction.sources[lane], frame, blobs)))
         return True
 
     def _find(self, world: ProcessWorld, to: str) -> Direction | None:
@@ -184,8 +186,7 @@ class Network:
         back = target.directions.get(direction.connection.opener.process)
         if back is not None and back.connection is direction.connection and back is not direction:
             del target.directions[direction.connection.opener.process]
-        connection = direction.connection
-        lanes = sorted(connection.lanes) if direction is connection.forth else [CONTROL]
+        lanes = sorted(direction.lanes) if direction is direction.connection.forth else [CONTROL]
         for lane in lanes:
             target.lost_source(direction.sources[lane])
 
@@ -221,8 +222,7 @@ class Network:
         direction.way.judge()
 
     def _end_now(self, direction: Direction) -> None:
-        connection = direction.connection
-        for lane in sorted(connection.lanes) if direction is connection.forth else ():
+        for lane in sorted(direction.lanes) if direction is direction.connection.forth else ():
             self._sim.push(self._sim.now_ns, direction.target.lost_source, direction.sources[lane])
 
     def shut(self, source: str, target: str) -> None:
