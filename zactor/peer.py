@@ -340,34 +340,28 @@ class Peer:
         if self.state != "open":
             return 0
         shipped = 0
-        for lane in self.lanes:
-            if lane.batch.letters or lane._frames:
-                shipped += self._flush(lane, send, whole_frames)
-        if not (self.mail.room or whole_frames):
+        lanes = control, mail, bulk = self.lanes
+        granted = (control.granted, mail.granted, bulk.granted)
+        for lane in lanes:
+            while lane.batch.letters or lane._frames:
+                leaving = lane.next(self.acknowledged[lane.number], whole_frames)
+                if leaving is None:
+                    self.shut = True
+                    break
+                rest, blobs, messages, size, last_ask = leaving
+                sequence = lane.sequence + 1
+                if not send(self.process, lane.number, frame(self.session, sequence, granted, rest), blobs):
+                    lane.keep(leaving)
+                    break
+                lane.sequence, lane.asked = sequence, last_ask
+                lane.unacknowledged.append((sequence, size, messages))
+                lane.unacknowledged_bytes += size
+                shipped += messages
+                self.owed = 0
+        if not (mail.room or whole_frames):
             self._reopen()
         if self.owed and (self.owed >= OWED_MAX or self.bye or self.bye_due is not None):
             self.acknowledge(send)
-        return shipped
-
-    def _flush(self, lane: Lane, send: Send, whole_frames: bool) -> int:
-        control, mail, bulk = self.lanes
-        granted = (control.granted, mail.granted, bulk.granted)
-        number, shipped = lane.number, 0
-        while lane.batch.letters or lane._frames:
-            leaving = lane.next(self.acknowledged[number], whole_frames)
-            if leaving is None:
-                self.shut = True
-                break
-            rest, blobs, messages, size, last_ask = leaving
-            sequence = lane.sequence + 1
-            if not send(self.process, number, frame(self.session, sequence, granted, rest), blobs):
-                lane.keep(leaving)
-                break
-            lane.sequence, lane.asked = sequence, last_ask
-            lane.unacknowledged.append((sequence, size, messages))
-            lane.unacknowledged_bytes += size
-            shipped += messages
-            self.owed = 0
         return shipped
 
     def acknowledge(self, send: Send, lane: int = CONTROL) -> None:

@@ -85,8 +85,12 @@ class Simulation(Heap):
         """Let happen what happens until then, or until `enough` (looked at now and then) is true."""
         heap, pop = self.heap, heapq.heappop
         count = 0
-        while heap and heap[0][0] <= end_ns:
-            at_ns, _, event, values = pop(heap)
+        while heap:
+            entry = pop(heap)
+            at_ns, _, event, values = entry
+            if at_ns > end_ns:
+                heapq.heappush(heap, entry)
+                break
             if at_ns > self.now_ns:
                 self.now_ns = at_ns
             event(*values)
@@ -94,9 +98,9 @@ class Simulation(Heap):
             if not count & 63:
                 self.trace.digest()
                 if enough is not None and enough():
+                    end_ns = self.now_ns
                     break
-        else:
-            self.now_ns = max(self.now_ns, end_ns)
+        self.now_ns = max(self.now_ns, end_ns)
         self.events += count
 
     def forget(self, is_meant: Callable[[Callable[..., object], tuple[Any, ...]], bool]) -> None:
