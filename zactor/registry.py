@@ -50,7 +50,7 @@ def find(kind: str, base: Path | None) -> type[Actor]:
     Raises `UserError` for a kind that nobody brings (with the nearest name, or else the list of all), for a
     file that cannot be taken, and for code that fails, with its file and line.
     """
-    if _is_file(kind):
+    if is_file(kind):
         found, folder = _from_file(kind, base)
     else:
         found, folder = _from_plugins(kind), None
@@ -85,7 +85,7 @@ def invariants() -> dict[str, str]:
 
 def load(where: str, base: Path | None) -> Any:
     """What `module:attribute` means, or `./file.py:name` relative to a folder. Raises `UserError`."""
-    if _is_file(where):
+    if is_file(where):
         return _in_file(where, base, "class or function", callable)[0]
     module, _, attribute = where.partition(":")
     return _guarded(f"{where} cannot be loaded", None, lambda: getattr(importlib.import_module(module), attribute))
@@ -170,7 +170,8 @@ def _from_plugins(kind: str) -> type[Actor]:
 
 
 # --- files
-def _is_file(name: str) -> bool:
+def is_file(name: str) -> bool:
+    """Whether a name means something in a plain file."""
     return ".py:" in name or name.startswith((".", "/"))
 
 

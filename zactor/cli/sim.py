@@ -215,7 +215,7 @@ def keep(topology: Topology, plan: Plan, result: Result, folder: Path) -> Path:
     bundle = Bundle(
         version=version("zactor"),
         file=topology.file,
-        text=Path(topology.file).read_text(),
+        text=topology.text,
         plan=plan,
         result=result,
         command=f"{command_name()} sim {shown(path)}",

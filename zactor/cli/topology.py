@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -42,10 +43,10 @@ DEFAULT_FILE = Path("topology.yaml")
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The topology.")]
 
 
-def _load(file: Path, *, inline: bool = False) -> Topology:
+def _load(file: Path, *, inline: bool = False, overrides: Sequence[str] = ()) -> Topology:
     if file == DEFAULT_FILE and not file.exists():
         raise UserError(f"there is no {DEFAULT_FILE} in this folder; say which file is meant")
-    return load(file, inline=inline)
+    return load(file, inline=inline, overrides=overrides)
 
 
 @app.command()
@@ -55,6 +56,12 @@ def up(
     inline: Annotated[bool, typer.Option("--inline", help="Everything in this one process, for a debugger.")] = False,
     record: Annotated[
         str | None, typer.Option("--record", metavar="WAY", help="What is recorded of each node: ring, full or off.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NODE.SETTING=VALUE", help="Change a setting, or VARIABLE=VALUE; can be repeated."
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
     timeout: TimeoutOption = "30s",
@@ -70,7 +77,7 @@ def up(
     from zactor.cli.up import run_up
 
     startup_s = seconds(timeout)
-    topology = _load(file, inline=inline)
+    topology = _load(file, inline=inline, overrides=set_ or ())
     if record is not None:
         if record not in RECORDS:
             raise UserError(f"--record takes {', '.join(RECORDS)}, not {record!r}")
