@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from zactor.errors import UserError
 from zactor.launchers import folders
 from zactor.launchers.folders import AlreadyRunning, Home, Lock, command_name, home_of
 from zactor.topology.model import Topology
@@ -32,6 +33,7 @@ RunOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON value a line.")]
 NodeOption = Annotated[str | None, typer.Option("-n", "--node", metavar="PATTERN", help="Only nodes like store/*.")]
+OutputOption = Annotated[Path | None, typer.Option("-o", metavar="FILE", help="Write it there.")]
 TimeoutOption = Annotated[
     str, typer.Option("--timeout", metavar="DURATION", help="Give up after this long, such as 500ms.")
 ]
@@ -61,6 +63,17 @@ def seconds(written: str) -> float:
 def print_json(value: Any) -> None:
     """One value on one line."""
     sys.stdout.write(msgspec.json.encode(value, enc_hook=str).decode() + "\n")
+
+
+def write_out(text: str, output: Path | None) -> None:
+    """Write what a verb made to where `-o` says, or to standard output."""
+    if output is None:
+        sys.stdout.write(text)
+        return
+    try:
+        output.write_text(text)
+    except OSError as problem:
+        raise UserError(f"{output}: cannot be written: {problem.strerror}") from None
 
 
 def say(problem: str) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from zactor import registry
 from zactor.actor import Actor, Link, describe
-from zactor.cli.common import JsonOption, print_json, print_table, say
+from zactor.cli.common import JsonOption, OutputOption, print_json, print_table, say, write_out
 from zactor.cli.values import describe_fields, plain, type_name, written
 
 app = typer.Typer()
@@ -40,6 +40,18 @@ def kinds(
         print_table(("KIND", "ABOUT"), rows)
     for package, problem in sorted(registry.broken().items()):
         say(f"{package} cannot be used: {problem}")
+
+
+@app.command()
+def schema(
+    output: OutputOption = None,
+) -> None:
+    """Print the JSON Schema of topologies with all kinds that are here, for editors."""
+    from zactor.topology import schema as schemas
+
+    found = schemas.schema({name: registry.find(name, None) for name in registry.names()})
+    text = msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n"
+    write_out(text, output)
 
 
 def _document(kind: type[Actor]) -> str:

@@ -18,6 +18,7 @@ _VERBS = {
     "down": "topology",
     "ls": "topology",
     "check": "topology",
+    "graph": "topology",
     "ps": "ps",
     "start": "operate",
     "stop": "operate",
@@ -26,6 +27,7 @@ _VERBS = {
     "ask": "nodes",
     "send": "nodes",
     "kinds": "know",
+    "schema": "know",
     "logs": "runs",
     "replay": "replay",
     "sim": "sim",
@@ -138,7 +140,8 @@ def run(arguments: list[str]) -> int:
     except TopologyError as problem:
         count = len(problem.diagnostics)
         sys.stderr.write(f"{problem}\n")  # as compilers do it, so that an editor finds the places
-        return _say(f"{'one mistake' if count == 1 else f'{count} mistakes'} in {problem.diagnostics[0].file}", USAGE)
+        files = ", ".join(dict.fromkeys(each.file for each in problem.diagnostics))
+        return _say(f"{'one mistake' if count == 1 else f'{count} mistakes'} in {files}", USAGE)
     except UserError as problem:
         return _say(str(problem), USAGE)
     except AskTimeout as problem:

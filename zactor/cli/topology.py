@@ -1,4 +1,4 @@
-"""`up`, `down`, `ls`, `check`: topologies as a whole."""
+"""`up`, `down`, `ls`, `check`, `graph`: topologies as a whole."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from zactor.cli.common import (
     FAILED,
     DirOption,
     JsonOption,
+    OutputOption,
     TimeoutOption,
     TopologyOption,
     find_running,
@@ -28,9 +29,11 @@ from zactor.cli.common import (
     say,
     seconds,
     shown,
+    write_out,
 )
 from zactor.errors import UserError
 from zactor.launchers.folders import Home, NotRunning, command_name, running
+from zactor.topology.graph import FORMATS
 from zactor.topology.model import RECORDS, Topology
 from zactor.topology.read import load
 
@@ -187,6 +190,20 @@ def check(
         _check_determinism(topology)
     count = sum(len(process.instances) for process in topology.processes)
     typer.echo(f"{topology.name}: ok, {_many(count, 'node')} in {_many(len(topology.processes), 'process')}")
+
+
+@app.command()
+def graph(
+    file: FileArgument = DEFAULT_FILE,
+    form: Annotated[str, typer.Option("--format", metavar="FORMAT", help=f"One of {', '.join(FORMATS)}.")] = next(
+        iter(FORMATS)
+    ),
+    output: OutputOption = None,
+) -> None:
+    """Draw a topology: its nodes and the links between them."""
+    if form not in FORMATS:
+        raise UserError(f"--format takes {', '.join(FORMATS)}, not {form!r}")
+    write_out(FORMATS[form](_load(file)), output)
 
 
 def _check_determinism(topology: Topology) -> None:
