@@ -34,6 +34,10 @@ RunOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON value a line.")]
 NodeOption = Annotated[str | None, typer.Option("-n", "--node", metavar="PATTERN", help="Only nodes like store/*.")]
 OutputOption = Annotated[Path | None, typer.Option("-o", metavar="FILE", help="Write it there.")]
+SinceOption = Annotated[
+    str | None, typer.Option("--since", metavar="TIME", help="Only from then on: 10:15:00, or 5m for so long ago.")
+]
+UntilOption = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Only up to then.")]
 TimeoutOption = Annotated[
     str, typer.Option("--timeout", metavar="DURATION", help="Give up after this long, such as 500ms.")
 ]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import functools
-import heapq
 import os
 import sys
 import time
-from collections.abc import Iterator
+from datetime import datetime, timedelta
+from datetime import time as clock
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,21 +21,25 @@ from zactor.cli.common import (
     JsonOption,
     NodeOption,
     RunOption,
+    SinceOption,
     TopologyOption,
+    UntilOption,
     find_running,
     home_for,
     print_json,
+    say,
 )
+from zactor.debug.runlog import Log, time_ns
 from zactor.errors import UserError
-from zactor.hlc import COUNTER_MASK
 from zactor.launchers.folders import Home, NotRunning
 from zactor.topology.read import load
+from zactor.units import parse_duration
 
 app = typer.Typer()
 
 FOLLOW_S = 0.1
 
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
+LEVELS = ("debug", "info", "warning", "error")
 
 
 @app.command()
@@ -43,22 +47,30 @@ def logs(
     topology: TopologyOption = None,
     run: RunOption = "latest",
     node: NodeOption = None,
+    level: Annotated[str, typer.Option("--level", metavar="LEVEL", help="Only this level and above it.")] = LEVELS[0],
+    since: SinceOption = None,
+    until: UntilOption = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as lines are written.")] = False,
     as_json: JsonOption = False,
     folder: DirOption = None,
 ) -> None:
     """Show the log events of a run, over all its processes."""
+    if level not in LEVELS:
+        raise UserError(f"--level takes {', '.join(LEVELS)}, not {level!r}")
     where = run_folder(home_of_run(topology, folder), run)
-    tails = [_Tail(path) for path in sorted(where.glob("*.jsonl"))]
-    for event in heapq.merge(*(list(tail.read()) for tail in tails), key=_stamp):
-        show_event(event, node, as_json)
-    while follow:
-        sys.stdout.flush()
-        time.sleep(FOLLOW_S)
-        known = {tail.path for tail in tails}
-        tails += [_Tail(path) for path in sorted(where.glob("*.jsonl")) if path not in known]
-        for event in sorted((event for tail in tails for event in tail.read()), key=_stamp):
-            show_event(event, node, as_json)
+    wanted = LEVELS[LEVELS.index(level) :]
+    with Log(where) as log:
+        first_ns, last_ns = span_of(log, since, until)
+        while True:
+            for event in log.read():
+                if first_ns <= time_ns(event) <= last_ns and event.get("level", level) in wanted:
+                    show_event(event, node, as_json)
+            if not follow:
+                break
+            sys.stdout.flush()
+            time.sleep(FOLLOW_S)
+        for name in log.unfinished():
+            say(f"{where / name}: its last line is not finished, and was left out")
 
 
 def home_of_run(topology: str | None, folder: Path | None) -> Home:
@@ -84,29 +96,33 @@ def run_folder(home: Home, run: str) -> Path:
     return home.run_folder(fitting[0])
 
 
-def _stamp(event: dict[str, Any]) -> int:
-    stamp = event.get("hlc", 0)
-    return stamp if isinstance(stamp, int) else 0
+def span_of(log: Log, since: str | None, until: str | None) -> tuple[int, int]:
+    """What `--since` and `--until` mean for a run, in nanoseconds since 1970."""
+    first_ns = 0 if since is None else moment_ns(since, log)
+    last_ns = sys.maxsize if until is None else moment_ns(until, log)
+    if first_ns > last_ns:
+        raise UserError(f"--since {since} is later than --until {until}")
+    return first_ns, last_ns
 
 
-class _Tail:
-    """A log file, read from where the last look ended. A half-written last line is left for the next look."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._offset = 0
-
-    def read(self) -> Iterator[dict[str, Any]]:
-        with self.path.open("rb") as file:
-            file.seek(self._offset)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
-                self._offset += len(line)
-                try:
-                    yield _decode(line)
-                except msgspec.MsgspecError:
-                    yield {"level": "error", "event": "unreadable_line", "file": self.path.name}
+def moment_ns(written: str, log: Log) -> int:
+    """`10:15:00.5` for the first such time of the run, a date with a time, or `5m` for so long ago, since 1970."""
+    try:
+        return time.time_ns() - parse_duration(written)
+    except UserError:
+        pass
+    try:
+        if "-" in written:
+            found = datetime.fromisoformat(written).astimezone()
+        else:
+            began = datetime.fromtimestamp(log.begin_ns() / 1e9).astimezone()
+            found = datetime.combine(began, clock.fromisoformat(written)).astimezone()
+            if found < began.replace(microsecond=0):
+                found += timedelta(days=1)
+    except ValueError:
+        forms = "a time such as 10:15:00 or 2026-11-23T10:15:00, or 5m for five minutes ago"
+        raise UserError(f"expected {forms}, found {written!r}") from None
+    return round(found.timestamp() * 1000) * 1_000_000
 
 
 HIDDEN = ("hlc", "process", "cause", "message_id")
@@ -147,10 +163,10 @@ def show_event(event: dict[str, Any], pattern: str | None, as_json: bool) -> Non
     if as_json:
         print_json(event)
         return
-    stamp_ns = _stamp(event) & ~COUNTER_MASK
-    clock = time.strftime("%H:%M:%S", time.localtime(stamp_ns // 1_000_000_000))
+    stamp_ns = time_ns(event)
+    shown_time = time.strftime("%H:%M:%S", time.localtime(stamp_ns // 1_000_000_000))
     shown = {key: value for key, value in event.items() if key not in HIDDEN}
-    shown |= {"clock": f"{clock}.{stamp_ns // 1_000_000 % 1000:03d}", "node": node}
+    shown |= {"clock": f"{shown_time}.{stamp_ns // 1_000_000 % 1000:03d}", "node": node}
     traceback = shown.pop("traceback", None)
     sys.stdout.write(_renderer()(None, "", shown).rstrip() + "\n")
     if traceback:

@@ -86,8 +86,8 @@ FORMATS: dict[str, Callable[[Topology], str]] = {"text": as_text, "mermaid": as_
 
 _STYLE = (
     "text{font:13px system-ui,sans-serif;fill:#1a1a1a}.kind,.role{font-size:11px;fill:#666}"
+    ".role{paint-order:stroke;stroke:#fff;stroke-width:4px}"
     "rect{fill:#f4f6fa;stroke:#5b6b8c;rx:6}.edge{fill:none;stroke:#5b6b8c}marker path{fill:#5b6b8c}"
-    "@media(prefers-color-scheme:dark){text{fill:#eee}.kind,.role{fill:#aaa}rect{fill:#23283a}}"
 )
 
 
