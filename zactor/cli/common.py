@@ -28,7 +28,7 @@ DirOption = Annotated[
     ),
 ]
 RunOption = Annotated[
-    str, typer.Option("-r", "--run", metavar="RUN", help="A run's id, the beginning of it, or latest.")
+    str, typer.Option("-r", "--run", metavar="RUN", help="A run's id, the beginning of it, its folder, or latest.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON value a line.")]
 NodeOption = Annotated[str | None, typer.Option("-n", "--node", metavar="PATTERN", help="Only nodes like store/*.")]

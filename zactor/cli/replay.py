@@ -25,7 +25,7 @@ from zactor.cli.common import (
     print_json,
     say,
 )
-from zactor.cli.runs import home_of_run, run_folder, show_event
+from zactor.cli.runs import run_folder, show_event
 from zactor.debug.recording import NothingRecorded, Recording, read
 from zactor.debug.replay import OnLog, Outcome, Replay
 from zactor.errors import UserError
@@ -63,7 +63,7 @@ def replay(
         raise UserError(
             "--pdb needs to know where: name a message with --stop-at; `zactor logs --json` shows their ids"
         )
-    where = run_folder(home_of_run(topology, folder), run)
+    where = run_folder(topology, folder, run)
     code = OK
     stopped = False
     for recording in _recordings(where, node):

@@ -28,7 +28,7 @@ from zactor.cli.common import (
 )
 from zactor.errors import UserError
 from zactor.hlc import COUNTER_MASK
-from zactor.launchers.folders import Home, NotRunning
+from zactor.launchers.folders import Home, NotRunning, command_name
 from zactor.topology.read import load
 
 app = typer.Typer()
@@ -48,7 +48,7 @@ def logs(
     folder: DirOption = None,
 ) -> None:
     """Show the log events of a run, over all its processes."""
-    where = run_folder(home_of_run(topology, folder), run)
+    where = run_folder(topology, folder, run)
     tails = [_Tail(path) for path in sorted(where.glob("*.jsonl"))]
     for event in heapq.merge(*(list(tail.read()) for tail in tails), key=_stamp):
         show_event(event, node, as_json)
@@ -72,8 +72,11 @@ def home_of_run(topology: str | None, folder: Path | None) -> Home:
         raise NotRunning("no topology is running; for one that has stopped, name its file with -t FILE") from None
 
 
-def run_folder(home: Home, run: str) -> Path:
-    """The folder of a run, by its id, the beginning of it, or `latest`."""
+def run_folder(topology: str | None, folder: Path | None, run: str) -> Path:
+    """The folder of a run, by its id, the beginning of it, `latest`, or itself, wherever it is."""
+    if "/" in run or Path(run).is_dir():
+        return _named_folder(Path(run))
+    home = home_of_run(topology, folder)
     runs = home.runs()
     if not runs:
         raise NotRunning(f"{home.name} has not run yet, or its runs were removed")
@@ -82,6 +85,13 @@ def run_folder(home: Home, run: str) -> Path:
         many = "several runs begin" if fitting else "no run begins"
         raise UserError(f"{home.name}: {many} with {run!r}; the runs are {', '.join(runs)}")
     return home.run_folder(fitting[0])
+
+
+def _named_folder(path: Path) -> Path:
+    if not path.is_dir():
+        mend = f"; `{command_name()} sim {path}` makes one, and names it" if path.suffix == ".json" else ""
+        raise UserError(f"{path} is no folder of a run{mend}")
+    return path
 
 
 def _stamp(event: dict[str, Any]) -> int:
