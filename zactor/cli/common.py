@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from zactor.errors import UserError
 from zactor.launchers import folders
 from zactor.launchers.folders import AlreadyRunning, Home, Lock, command_name, home_of
-from zactor.topology.model import Topology
+from zactor.topology.model import RECORDS, Topology
 from zactor.units import parse_duration
 
 OK, FAILED, USAGE, VIOLATION, DIFFERS, NOT_RUNNING, DEADLINE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 124, 130
@@ -29,6 +30,9 @@ DirOption = Annotated[
 ]
 RunOption = Annotated[
     str, typer.Option("-r", "--run", metavar="RUN", help="A run's id, the beginning of it, its folder, or latest.")
+]
+RecordOption = Annotated[
+    str | None, typer.Option("--record", metavar="WAY", help="What is recorded of each node: ring, full or off.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON value a line.")]
 NodeOption = Annotated[str | None, typer.Option("-n", "--node", metavar="PATTERN", help="Only nodes like store/*.")]
@@ -51,6 +55,15 @@ def find_running(topology: str | None, folder: Path | None) -> tuple[Home, Lock]
 def home_for(topology: Topology, folder: Path | None) -> Home:
     """Where a topology keeps its things."""
     return home_of(topology, folder)
+
+
+def recorded(topology: Topology, record: str | None) -> Topology:
+    """The topology with what `--record` says of all its nodes."""
+    if record is None:
+        return topology
+    if record not in RECORDS:
+        raise UserError(f"--record takes {', '.join(RECORDS)}, not {record!r}")
+    return topology.recorded(record)
 
 
 def seconds(written: str) -> float:

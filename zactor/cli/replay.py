@@ -64,28 +64,27 @@ def replay(
             "--pdb needs to know where: name a message with --stop-at; `zactor logs --json` shows their ids"
         )
     where = run_folder(topology, folder, run)
-    code = OK
+    code: int | None = None
     stopped = False
     for recording in _recordings(where, node):
         kind, policy = _kind_of(recording, node)
         shown = _shower(log, as_json)
         try:
             trial = Replay(recording, node, kind, policy, shown, stop, pdb.Pdb() if debugger else None)
-        except NothingRecorded as problem:
+        except NothingRecorded as problem:  # its process ended before anything reached the node
             say(str(problem))
-            code = max(code, FAILED)
             continue
         outcome = trial.run()
         sys.settrace(None)
         stopped = stopped or bool(outcome.stopped_at)
-        code = max(code, _show(recording, outcome, as_json))
+        code = max(code or OK, _show(recording, outcome, as_json))
         if code or stopped:
             break
     if stop and not stopped and not debugger and not code:
         raise UserError(
             f"{node} was not fed a message {stop_at}; `zactor logs --json` shows the ids of those it logged"
         )
-    return code
+    return FAILED if code is None else code
 
 
 def _parse_id(text: str) -> int:

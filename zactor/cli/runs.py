@@ -88,9 +88,9 @@ def run_folder(topology: str | None, folder: Path | None, run: str) -> Path:
 
 
 def _named_folder(path: Path) -> Path:
-    if not path.is_dir():
-        mend = f"; `{command_name()} sim {path}` makes one, and names it" if path.suffix == ".json" else ""
-        raise UserError(f"{path} is no folder of a run{mend}")
+    if not (any(path.glob("*.jsonl")) or any(path.glob("*.rec"))):
+        mend = f"; make one with: {command_name()} sim {path}" if path.suffix == ".json" else ""
+        raise UserError(f"{path} is no folder of a run: it has no logs and no recordings{mend}")
     return path
 
 

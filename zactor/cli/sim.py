@@ -169,7 +169,7 @@ class Campaign:
         if result.verdict in FAILURES:
             self._keep(result)
         elif self._record == "full":
-            _say_recorded(self.bundles / name_of(result.seed))
+            _say_recorded(result.seed, self.bundles / name_of(result.seed))
 
     def _keep(self, result: Result) -> None:
         """Keep what shows a failure again."""
@@ -187,7 +187,7 @@ class Campaign:
             if again.trace != result.trace:
                 say(f"seed {result.seed} does not repeat: something in the code depends on more than the seed")
         if is_recorded:
-            _say_recorded(path.with_suffix(""))
+            _say_recorded(result.seed, path.with_suffix(""))
 
     def end(self) -> int:
         """Sum up; the exit code."""
@@ -212,8 +212,8 @@ def name_of(seed: int) -> str:
     return f"seed-{seed}"
 
 
-def _say_recorded(folder: Path) -> None:
-    say(f"{folder.name}: execute one of its actors again with: {command_name()} replay NODE -r {shown(folder)}")
+def _say_recorded(seed: int, folder: Path) -> None:
+    say(f"seed {seed}: execute one actor of it again with: {command_name()} replay NODE -r {shown(folder)}")
 
 
 def line_of(result: Result) -> str:
@@ -309,5 +309,5 @@ def _again(path: Path, folder: Path | None, *, smaller: bool, story: bool, recor
         if record != "off":
             run_recorded(topology, plan, kept)
     if record != "off":
-        _say_recorded(kept)
+        _say_recorded(result.seed, kept)
     return VIOLATION if result.verdict in FAILURES else OK if result.verdict == "ok" else FAILED

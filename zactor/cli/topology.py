@@ -18,19 +18,21 @@ from zactor.cli.common import (
     FAILED,
     DirOption,
     JsonOption,
+    RecordOption,
     TimeoutOption,
     TopologyOption,
     find_running,
     home_for,
     print_json,
     print_table,
+    recorded,
     say,
     seconds,
     shown,
 )
 from zactor.errors import UserError
 from zactor.launchers.folders import Home, NotRunning, command_name, running
-from zactor.topology.model import RECORDS, Topology
+from zactor.topology.model import Topology
 from zactor.topology.read import load
 
 app = typer.Typer()
@@ -53,9 +55,7 @@ def up(
     file: FileArgument = DEFAULT_FILE,
     detach: Annotated[bool, typer.Option("-d", "--detach", help="Return when all nodes are ready.")] = False,
     inline: Annotated[bool, typer.Option("--inline", help="Everything in this one process, for a debugger.")] = False,
-    record: Annotated[
-        str | None, typer.Option("--record", metavar="WAY", help="What is recorded of each node: ring, full or off.")
-    ] = None,
+    record: RecordOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
     timeout: TimeoutOption = "30s",
     folder: DirOption = None,
@@ -71,10 +71,7 @@ def up(
 
     startup_s = seconds(timeout)
     topology = _load(file, inline=inline)
-    if record is not None:
-        if record not in RECORDS:
-            raise UserError(f"--record takes {', '.join(RECORDS)}, not {record!r}")
-        topology = topology.recorded(record)
+    topology = recorded(topology, record)
     home = home_for(topology, folder)
     lock = home.running()
     if dry_run:

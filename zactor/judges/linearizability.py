@@ -83,7 +83,9 @@ def _violation(
     name: Hashable, operations: Sequence[Operation], evidence: tuple[Operation, ...], criterion: Criterion
 ) -> Verdict:
     rest = len(operations) - len(evidence)
-    because = f"{_named(name)}: these {_counted(len(evidence))} not {criterion.name}"
+    part = "" if name == "" else f"{_named(name)}: "
+    which = "this operation is" if len(evidence) == 1 else f"these {len(evidence)} operations are"
+    because = f"{part}{which} not {criterion.name}"
     return Verdict("violation", f"{because}, whatever the {rest} others did" if rest else because, evidence)
 
 
@@ -191,4 +193,4 @@ def _counted(count: int) -> str:
 
 
 def _named(part: Hashable) -> str:
-    return ALL if part is ALL else f"key {part!r}"
+    return ALL if part is ALL else "what has no key" if part == "" else f"key {part!r}"

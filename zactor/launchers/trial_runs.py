@@ -12,10 +12,12 @@ from pathlib import Path
 
 from zactor.debug.recorder import Recorder
 from zactor.debug.recording import Memory
+from zactor.hlc import from_wall
 from zactor.kernel import Kernel
 from zactor.launchers.run import file_stem
 from zactor.live.logs import Lines
 from zactor.sim import runner
+from zactor.sim.heap import WALL_NS
 from zactor.sim.runner import Plan, Result
 from zactor.sim.world import Log
 from zactor.topology.model import Instance, Topology
@@ -40,8 +42,9 @@ def run_recorded(topology: Topology, plan: Plan, folder: Path, listen: Callable[
     lines = Lines(folder / LOG)
 
     def write_down(log: Log) -> None:
-        _, level, node, event, fields = log
-        lines.add({"level": level, "node": node, "event": event} | fields)
+        at_ns, level, node, event, fields = log
+        hlc = from_wall(WALL_NS + at_ns)  # of those events that have no stamp of their own
+        lines.add({"level": level, "hlc": hlc, "node": node, "event": event} | fields)
         if listen is not None:
             listen(log)
 
