@@ -18,6 +18,7 @@ from zactor.sim.bundle import Bundle, read_bundle
 from zactor.sim.shrink import shrink
 from zactor.sim.world import ProcessWorld
 from zactor.topology.read import load
+from zactor.world import Append, Operation, Write
 
 ROOT = Path(__file__).parents[2]
 TRIAL = ROOT / "configs" / "files-trial.yaml"
@@ -27,6 +28,7 @@ import sys
 from pathlib import Path
 from zactor.sim.runner import plan_of, run
 from zactor.topology.read import load
+from zactor.world import Append, Operation, Write
 topology = load(Path(sys.argv[1]))
 print([run(topology, plan_of(topology, seed)).trace for seed in (3,)])
 """
@@ -65,6 +67,26 @@ def test_a_flipped_bit_in_one_message_gives_another_trace(monkeypatch: pytest.Mo
     monkeypatch.setattr(ProcessWorld, "take", flipping)
 
     assert stage.run(trial).trace != expected
+
+
+def test_a_flipped_bit_that_is_written_and_never_read_gives_another_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    trial, begin = stage.topology(faults=""), ProcessWorld.begin
+    expected = stage.run(trial).trace
+    writes = 0
+
+    def flipping(self: ProcessWorld, token: int, operation: Operation) -> None:
+        nonlocal writes
+        if isinstance(operation, Write | Append):
+            writes += 1
+            if writes == 100:
+                data = operation.data[:-1] + bytes([operation.data[-1] ^ 1])
+                operation = msgspec.structs.replace(operation, data=data)
+        begin(self, token, operation)
+
+    monkeypatch.setattr(ProcessWorld, "begin", flipping)
+
+    assert stage.run(trial).trace != expected
+    assert writes > 100
 
 
 def test_a_seed_that_ran_long_enough_under_faults_is_ok() -> None:

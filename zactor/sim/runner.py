@@ -128,11 +128,12 @@ def run(
     topology: Topology, plan: Plan, listen: Callable[[Log], None] | None = None, booted: Booted | None = None
 ) -> Result:
     """Run a plan."""
+    whole = _Run(with_replicas(topology, plan.replicas), plan, listen, booted)  # kinds are imported before the guard
     enabled = gc.isenabled()
     gc.disable()  # a Later that dies in a cycle is noticed whenever the collector comes by: no two runs alike
     try:
         with guarded() as escapes:
-            return _Run(with_replicas(topology, plan.replicas), plan, listen, booted, escapes).run()
+            return whole.run(escapes)
     finally:
         if enabled:
             gc.enable()
@@ -155,7 +156,6 @@ class _Run:
         plan: Plan,
         listen: Callable[[Log], None] | None,
         booted: Booted | None,
-        escapes: list[str],
     ) -> None:
         self._topology = topology
         self._plan = plan
@@ -175,13 +175,15 @@ class _Run:
         if listen is not None:
             sim.listen.append(listen)
         self._listener = listen
-        self._escapes = escapes
+        self._escapes: list[str] = []
+        self._clients = [client_of(topology, number) for number in plan.clients]
         self._marks: Counter[str] = Counter(dict.fromkeys(self._trial.sometimes, 0))
         if self._marks:
             sim.listen.append(self._mark)
 
     # --- the course of a run
-    def run(self) -> Result:
+    def run(self, escapes: list[str]) -> Result:
+        self._escapes = escapes
         try:
             self._course()
             over = _Over("ok", "")
@@ -195,7 +197,7 @@ class _Run:
         self._go_on(READY_NS, self._launcher.all_ready)
         if not self._launcher.all_ready():
             raise _Over("stuck", f"not ready after {READY_NS // SECOND_NS} s: {', '.join(self._launcher.missing())}")
-        names = [self._add_client(number) for number in self._plan.clients]
+        names = [self._add_client(client) for client in self._clients]
         self._launcher.publish()
         self._nemesis.schedule(self._plan.faults)
         self._go_on(self._plan.for_ns)
@@ -212,10 +214,9 @@ class _Run:
         if self._booted is not None:
             self._booted(kernel, process.instances)
 
-    def _add_client(self, number: int) -> str:
+    def _add_client(self, client: Instance) -> str:
         """A client, in a process of its own that the topology does not know."""
-        client = client_of(self._topology, number)
-        world = self._sim.boot(client.name, CLIENT_NUMBER, number + 1)
+        world = self._sim.boot(client.name, CLIENT_NUMBER, client.settings["number"] + 1)
         self._fill(world.kernel, Process(client.name, CLIENT_NUMBER, "ipc", (client,)))
         return client.name
 
