@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -218,11 +219,18 @@ def test_a_storm_of_events_names_who_makes_it() -> None:
     assert "busiest: register" in result.because
 
 
-def test_a_workload_that_raises_is_one_clear_message() -> None:
-    result = stage.run(stage.topology(client="wrong: raises"))
+@pytest.mark.parametrize(
+    ("wrong", "because"),
+    [
+        ("raises", rf"RuntimeError: a mistake of the workload's author \(in handler Work\(\), {stage.__file__}:\d+\)"),
+        ("answers nobody", "@client-.: operation 7 ended twice, or was never invoked"),
+    ],
+)
+def test_a_workload_that_is_wrong_is_one_clear_message(wrong: str, because: str) -> None:
+    result = stage.run(stage.topology(client=f"wrong: {wrong}"))
 
-    assert result.verdict == "violation"
-    assert "RuntimeError: a mistake of the workload's author" in result.because
+    assert (result.verdict, result.rule) == ("violation", "mistake")
+    assert re.search(because, result.because)
 
 
 def test_a_failure_in_a_file_runs_again_with_the_same_trace(tmp_path: Path) -> None:

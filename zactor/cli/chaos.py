@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from zactor.cli.common import (
+    DEFAULT_FILE,
     FAILED,
     INTERRUPTED,
     OK,
@@ -20,6 +21,7 @@ from zactor.cli.common import (
     JsonOption,
     RecordOption,
     home_for,
+    load_file,
     print_json,
     recorded,
     say,
@@ -30,7 +32,6 @@ from zactor.launchers.folders import Home, command_name, file_of
 from zactor.launchers.run import StartFailed
 from zactor.sim import runner
 from zactor.topology.model import Topology
-from zactor.topology.read import load
 
 app = typer.Typer()
 
@@ -39,7 +40,7 @@ _CODES = {"ok": OK, "violation": VIOLATION, "stuck": VIOLATION, "unknown": FAILE
 
 @app.command()
 def chaos(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The topology.")] = Path("topology.yaml"),
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The topology.")] = DEFAULT_FILE,
     record: RecordOption = None,
     as_json: JsonOption = False,
     folder: DirOption = None,
@@ -49,7 +50,7 @@ def chaos(
     Its workload runs while the kills and pauses of its `nemesis` are done, or drawn ones if it has none; a kill never
     waits for a sync. All else of the schedule is for `sim`.
     """
-    topology = recorded(load(file), record)
+    topology = recorded(load_file(file), record)
     runner.check(topology)
     tell: Say = _nothing if as_json else _show
     with on_a_copy(home_for(topology, folder), file_of(topology)) as (home, run):

@@ -14,9 +14,12 @@ from zactor.errors import UserError
 from zactor.launchers import folders
 from zactor.launchers.folders import AlreadyRunning, Home, Lock, command_name, home_of
 from zactor.topology.model import RECORDS, Topology
+from zactor.topology.read import load
 from zactor.units import parse_duration
 
 OK, FAILED, USAGE, VIOLATION, DIFFERS, NOT_RUNNING, DEADLINE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 124, 130
+
+DEFAULT_FILE = Path("topology.yaml")
 
 TopologyOption = Annotated[
     str | None,
@@ -55,6 +58,13 @@ def find_running(topology: str | None, folder: Path | None) -> tuple[Home, Lock]
 def home_for(topology: Topology, folder: Path | None) -> Home:
     """Where a topology keeps its things."""
     return home_of(topology, folder)
+
+
+def load_file(file: Path, *, inline: bool = False) -> Topology:
+    """The topology of a file. Raises `UserError` with all its mistakes."""
+    if file == DEFAULT_FILE and not file.exists():
+        raise UserError(f"there is no {DEFAULT_FILE} in this folder; say which file is meant")
+    return load(file, inline=inline)
 
 
 def recorded(topology: Topology, record: str | None) -> Topology:

@@ -17,6 +17,7 @@ import typer
 from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter, LogLevelColumnFormatter
 
 from zactor.cli.common import (
+    DEFAULT_FILE,
     DirOption,
     JsonOption,
     NodeOption,
@@ -24,12 +25,12 @@ from zactor.cli.common import (
     TopologyOption,
     find_running,
     home_for,
+    load_file,
     print_json,
 )
 from zactor.errors import UserError
 from zactor.hlc import COUNTER_MASK
 from zactor.launchers.folders import Home, NotRunning, command_name
-from zactor.topology.read import load
 
 app = typer.Typer()
 
@@ -66,9 +67,9 @@ def home_of_run(topology: str | None, folder: Path | None) -> Home:
     try:
         return find_running(topology, folder)[0]
     except NotRunning:
-        path = Path(topology or "topology.yaml")
+        path = Path(topology or DEFAULT_FILE)
         if path.is_file():
-            return home_for(load(path), folder)
+            return home_for(load_file(path), folder)
         raise NotRunning("no topology is running; for one that has stopped, name its file with -t FILE") from None
 
 

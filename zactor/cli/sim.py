@@ -16,7 +16,20 @@ from typing import Annotated, Any
 
 import typer
 
-from zactor.cli.common import FAILED, OK, VIOLATION, DirOption, JsonOption, home_for, print_json, say, seconds, shown
+from zactor.cli.common import (
+    DEFAULT_FILE,
+    FAILED,
+    OK,
+    VIOLATION,
+    DirOption,
+    JsonOption,
+    home_for,
+    load_file,
+    print_json,
+    say,
+    seconds,
+    shown,
+)
 from zactor.errors import UserError
 from zactor.launchers.folders import command_name
 from zactor.launchers.trial_runs import run_recorded
@@ -30,7 +43,6 @@ from zactor.topology.read import load
 
 app = typer.Typer()
 
-DEFAULT_FILE = Path("topology.yaml")
 MANY_SEEDS = 100
 """From so many on, a campaign fails in which something that happens `sometimes` never did."""
 
@@ -42,15 +54,20 @@ RECORDS = ("full", "off")
 RECORDED_MAX = 10
 """Failures of a campaign that are recorded by themselves; their bundles do it for the others."""
 
+DEFAULT_SEEDS = "1..20"
+
 _RANGE = re.compile(r"([0-9]+)(?:\.\.([0-9]+))?")
 
 
 @app.command()
 def sim(
     file: Annotated[Path, typer.Argument(metavar="FILE|BUNDLE", help="The topology, or a failure.")] = DEFAULT_FILE,
-    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Only this seed.")] = None,
-    seeds: Annotated[str, typer.Option("--seeds", metavar="A..B", help="These seeds, both ends included.")] = "1..20",
-    jobs: Annotated[int, typer.Option("-j", metavar="N", help="Seeds at a time, each in a process.")] = 1,
+    seed: Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="Only this seed.")] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option("--seeds", metavar="A..B", help=f"These seeds, both ends included; default: {DEFAULT_SEEDS}."),
+    ] = None,
+    jobs: Annotated[int, typer.Option("-j", metavar="N", min=1, help="Seeds at a time, each in a process.")] = 1,
     budget: Annotated[
         str, typer.Option("--for", metavar="DURATION", help="Begin no seed after so long, such as 60s.")
     ] = "",
@@ -70,10 +87,12 @@ def sim(
     """Simulate a topology: its workload under faults, a verdict a seed. Exit 3 when something wrong was seen."""
     if record not in (None, *RECORDS):
         raise UserError(f"--record takes {', '.join(RECORDS)}, not {record!r}")
+    if seeds is not None and (seed is not None or is_bundle(file)):
+        raise UserError("--seeds: one seed is named already; leave it out, or name the topology's file and no --seed")
     if is_bundle(file):
         raise typer.Exit(_again(file, folder, smaller=smaller, story=story, record=record, as_json=as_json))
-    numbers = range(seed, seed + 1) if seed is not None else _range(seeds)
-    topology = load(file)
+    numbers = range(seed, seed + 1) if seed is not None else _range(seeds or DEFAULT_SEEDS)
+    topology = load_file(file)
     runner.check(topology)
     campaign = Campaign(topology, folder, smaller=smaller, record=record, as_json=as_json)
     limit_s = seconds(budget) if budget else None
@@ -81,6 +100,8 @@ def sim(
     results = _stories(topology, numbers, kept) if story else _results(topology, numbers, kept, jobs, limit_s)
     for result in results:
         campaign.add(result)
+    if not campaign.results:
+        raise UserError(f"--for {budget}: no seed was begun in that time")
     raise typer.Exit(campaign.end())
 
 
@@ -156,11 +177,11 @@ class Campaign:
         self._record = record
         self._recorded = 0
         self._as_json = as_json
-        self._results: list[Result] = []
+        self.results: list[Result] = []
 
     def add(self, result: Result) -> None:
         """Show one."""
-        self._results.append(result)
+        self.results.append(result)
         if self._as_json:
             print_json(result)
         else:
@@ -191,15 +212,15 @@ class Campaign:
 
     def end(self) -> int:
         """Sum up; the exit code."""
-        words = Counter(result.verdict for result in self._results)
-        if not self._as_json and len(self._results) > 1:
-            for line in summary(self._results):
+        words = Counter(result.verdict for result in self.results)
+        if not self._as_json and len(self.results) > 1:
+            for line in summary(self.results):
                 sys.stdout.write(f"{line}\n")
         if words["violation"] or words["stuck"]:
             return VIOLATION
-        if len(self._results) >= MANY_SEEDS and never_seen(self._results):
+        if len(self.results) >= MANY_SEEDS and never_seen(self.results):
             return FAILED
-        return OK if words["ok"] == len(self._results) and self._results else FAILED
+        return OK if words["ok"] == len(self.results) else FAILED
 
 
 def bundles_of(topology: Topology, folder: Path | None) -> Path:

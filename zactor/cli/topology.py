@@ -15,6 +15,7 @@ import msgspec
 import typer
 
 from zactor.cli.common import (
+    DEFAULT_FILE,
     FAILED,
     DirOption,
     JsonOption,
@@ -23,6 +24,7 @@ from zactor.cli.common import (
     TopologyOption,
     find_running,
     home_for,
+    load_file,
     print_json,
     print_table,
     recorded,
@@ -33,21 +35,12 @@ from zactor.cli.common import (
 from zactor.errors import UserError
 from zactor.launchers.folders import Home, NotRunning, command_name, running
 from zactor.topology.model import Topology
-from zactor.topology.read import load
 
 app = typer.Typer()
 
 DOWN_S = 10.0
 
-DEFAULT_FILE = Path("topology.yaml")
-
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The topology.")]
-
-
-def _load(file: Path, *, inline: bool = False) -> Topology:
-    if file == DEFAULT_FILE and not file.exists():
-        raise UserError(f"there is no {DEFAULT_FILE} in this folder; say which file is meant")
-    return load(file, inline=inline)
 
 
 @app.command()
@@ -70,7 +63,7 @@ def up(
     from zactor.cli.up import run_up
 
     startup_s = seconds(timeout)
-    topology = _load(file, inline=inline)
+    topology = load_file(file, inline=inline)
     topology = recorded(topology, record)
     home = home_for(topology, folder)
     lock = home.running()
@@ -128,7 +121,7 @@ def _stopped(home: Home, pid: int) -> bool:
 
 def _stopped_home(topology: str | None, folder: Path | None) -> Home | None:
     path = Path(topology or DEFAULT_FILE)
-    return home_for(load(path), folder) if path.is_file() else None
+    return home_for(load_file(path), folder) if path.is_file() else None
 
 
 def _confirm(home: Home, *, yes: bool) -> None:
@@ -172,7 +165,7 @@ def check(
     ] = False,
 ) -> None:
     """Check a topology: everything that is wrong with it, at once."""
-    topology = _load(file)
+    topology = load_file(file)
     if determinism:
         _check_determinism(topology)
     count = sum(len(process.instances) for process in topology.processes)

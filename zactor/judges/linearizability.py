@@ -25,7 +25,7 @@ from zactor.errors import UserError
 from zactor.judges.counterexample import GaveUp, smallest
 from zactor.judges.history import Call, Operation
 from zactor.judges.models import Model, Overwriting
-from zactor.judges.search import NEVER, Item, Search, chains, take_turns
+from zactor.judges.search import NEVER, Item, Search, blame, chains, take_turns
 from zactor.judges.verdict import Verdict
 
 STEPS_MAX = 1_000_000
@@ -108,7 +108,10 @@ class _Case:
         parts: dict[Hashable, list[Operation]] = {}
         happened = [operation for operation in operations if operation.outcome != "failed"]
         for operation in happened:
-            parts.setdefault(self._model.partition(operation.call), []).append(operation)
+            try:
+                parts.setdefault(self._model.partition(operation.call), []).append(operation)
+            except Exception as error:
+                raise blame(error, operation.call) from error
         if not self._criterion.real_time and len(parts) > 1:
             parts[ALL] = happened
         return parts

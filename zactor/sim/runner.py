@@ -113,11 +113,17 @@ def check(topology: Topology) -> None:
     trial = trial_of(topology)
     kind = workload_kind(topology)
     links_of(kind, topology)
-    model_named(kind.model, Path(topology.folder))
-    invariants = invariants_of(topology)
-    for name in trial.judges:
-        if name not in invariants:
-            judge_named(name)
+    try:
+        model_named(kind.model, Path(topology.folder))
+    except UserError as problem:
+        raise UserError(f"{topology.file}: sim.workload: {trial.workload}: model: {problem}") from None
+    try:
+        invariants = invariants_of(topology)
+        for name in trial.judges:
+            if name not in invariants:
+                judge_named(name)
+    except UserError as problem:
+        raise UserError(f"{topology.file}: sim.judges: {problem}") from None
 
 
 Booted = Callable[[Kernel, Sequence[Instance]], None]
