@@ -255,11 +255,11 @@ def _guarded(what: str, folder: Path | None, run: Callable[[], T]) -> T:
     # A file that calls sys.exit() when imported is as wrong as one that raises.
     except (Exception, SystemExit) as error:
         text = error.msg if isinstance(error, SyntaxError) else str(error)
-        place = _place(error, folder)
+        place = place_of(error, folder)
         raise UserError(f"{what}: {place}{type(error).__name__}: {text}") from error
 
 
-def _place(error: BaseException, folder: Path | None) -> str:
+def place_of(error: BaseException, folder: Path | None = None) -> str:
     """`file:line: ` of the innermost line that its author can mend: in the folder, or else not in ours."""
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f"{error.filename}:{error.lineno}: "

@@ -13,10 +13,13 @@ import typer
 from zactor.errors import UserError
 from zactor.launchers import folders
 from zactor.launchers.folders import AlreadyRunning, Home, Lock, command_name, home_of
-from zactor.topology.model import Topology
+from zactor.topology.model import RECORDS, Topology
+from zactor.topology.read import load
 from zactor.units import parse_duration
 
 OK, FAILED, USAGE, VIOLATION, DIFFERS, NOT_RUNNING, DEADLINE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 124, 130
+
+DEFAULT_FILE = Path("topology.yaml")
 
 TopologyOption = Annotated[
     str | None,
@@ -29,7 +32,10 @@ DirOption = Annotated[
     ),
 ]
 RunOption = Annotated[
-    str, typer.Option("-r", "--run", metavar="RUN", help="A run's id, the beginning of it, or latest.")
+    str, typer.Option("-r", "--run", metavar="RUN", help="A run's id, the beginning of it, its folder, or latest.")
+]
+RecordOption = Annotated[
+    str | None, typer.Option("--record", metavar="WAY", help="What is recorded of each node: ring, full or off.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON value a line.")]
 NodeOption = Annotated[str | None, typer.Option("-n", "--node", metavar="PATTERN", help="Only nodes like store/*.")]
@@ -57,6 +63,22 @@ def find_running(topology: str | None, folder: Path | None) -> tuple[Home, Lock]
 def home_for(topology: Topology, folder: Path | None) -> Home:
     """Where a topology keeps its things."""
     return home_of(topology, folder)
+
+
+def load_file(file: Path, *, inline: bool = False, overrides: Sequence[str] = ()) -> Topology:
+    """The topology of a file. Raises `UserError` with all its mistakes."""
+    if file == DEFAULT_FILE and not file.exists():
+        raise UserError(f"there is no {DEFAULT_FILE} in this folder; say which file is meant")
+    return load(file, inline=inline, overrides=overrides)
+
+
+def recorded(topology: Topology, record: str | None) -> Topology:
+    """The topology with what `--record` says of all its nodes."""
+    if record is None:
+        return topology
+    if record not in RECORDS:
+        raise UserError(f"--record takes {', '.join(RECORDS)}, not {record!r}")
+    return topology.recorded(record)
 
 
 def seconds(written: str) -> float:

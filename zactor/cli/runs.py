@@ -17,6 +17,7 @@ import typer
 from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter, LogLevelColumnFormatter
 
 from zactor.cli.common import (
+    DEFAULT_FILE,
     DirOption,
     JsonOption,
     NodeOption,
@@ -26,13 +27,13 @@ from zactor.cli.common import (
     UntilOption,
     find_running,
     home_for,
+    load_file,
     print_json,
     say,
 )
 from zactor.debug.runlog import Log, time_ns
 from zactor.errors import UserError
-from zactor.launchers.folders import Home, NotRunning
-from zactor.topology.read import load
+from zactor.launchers.folders import Home, NotRunning, command_name
 from zactor.units import parse_duration
 
 app = typer.Typer()
@@ -57,7 +58,7 @@ def logs(
     """Show the log events of a run, over all its processes."""
     if level not in LEVELS:
         raise UserError(f"--level takes {', '.join(LEVELS)}, not {level!r}")
-    where = run_folder(home_of_run(topology, folder), run)
+    where = run_folder(topology, folder, run)
     wanted = LEVELS[LEVELS.index(level) :]
     with Log(where) as log:
         first_ns, last_ns = span_of(log, since, until)
@@ -78,14 +79,17 @@ def home_of_run(topology: str | None, folder: Path | None) -> Home:
     try:
         return find_running(topology, folder)[0]
     except NotRunning:
-        path = Path(topology or "topology.yaml")
+        path = Path(topology or DEFAULT_FILE)
         if path.is_file():
-            return home_for(load(path), folder)
+            return home_for(load_file(path), folder)
         raise NotRunning("no topology is running; for one that has stopped, name its file with -t FILE") from None
 
 
-def run_folder(home: Home, run: str) -> Path:
-    """The folder of a run, by its id, the beginning of it, or `latest`."""
+def run_folder(topology: str | None, folder: Path | None, run: str) -> Path:
+    """The folder of a run, by its id, the beginning of it, `latest`, or itself, wherever it is."""
+    if "/" in run or Path(run).is_dir():
+        return _named_folder(Path(run))
+    home = home_of_run(topology, folder)
     runs = home.runs()
     if not runs:
         raise NotRunning(f"{home.name} has not run yet, or its runs were removed")
@@ -94,6 +98,13 @@ def run_folder(home: Home, run: str) -> Path:
         many = "several runs begin" if fitting else "no run begins"
         raise UserError(f"{home.name}: {many} with {run!r}; the runs are {', '.join(runs)}")
     return home.run_folder(fitting[0])
+
+
+def _named_folder(path: Path) -> Path:
+    if not (any(path.glob("*.jsonl")) or any(path.glob("*.rec"))):
+        mend = f"; make one with: {command_name()} sim {path}" if path.suffix == ".json" else ""
+        raise UserError(f"{path} is no folder of a run: it has no logs and no recordings{mend}")
+    return path
 
 
 def span_of(log: Log, since: str | None, until: str | None) -> tuple[int, int]:

@@ -88,7 +88,7 @@ class Sink(Protocol):
 
 
 class Memory:
-    """A recording that is kept in memory, for virtual worlds."""
+    """A recording of all that happens that is kept in memory: actors of simulations must not see files come and go."""
 
     full = True
     payload_max = 1 << 32
@@ -110,6 +110,17 @@ class Memory:
 
     def close(self) -> None:
         """Nothing follows."""
+
+    def write(self, path: Path) -> None:
+        """Write it to a file, in one segment. Raises `DiskFull`."""
+        records = self.records[1:]
+        room = _START.size + sum(_ENTRY.size + len(each) for each in records) + len(_END)
+        sink = Mapped(path, 0, room + mmap.PAGESIZE & -mmap.PAGESIZE)
+        try:
+            for each in records:
+                sink.append(each)
+        finally:
+            sink.close()
 
     def read(self) -> Recording:
         """What was kept."""
