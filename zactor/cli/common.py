@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -84,6 +85,11 @@ def recorded(topology: Topology, record: str | None) -> Topology:
 def seconds(written: str) -> float:
     """A duration from the command line."""
     return parse_duration(written) / 1e9
+
+
+def clock_of(at_ns: int) -> str:
+    """The local time of day with milliseconds, of nanoseconds since 1970."""
+    return f"{time.strftime('%H:%M:%S', time.localtime(at_ns // 10**9))}.{at_ns // 10**6 % 1000:03d}"
 
 
 def print_json(value: Any) -> None:

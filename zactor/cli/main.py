@@ -28,7 +28,10 @@ _VERBS = {
     "send": "nodes",
     "kinds": "know",
     "schema": "know",
-    "logs": "runs",
+    "logs": "logs",
+    "runs": "runs",
+    "lost": "lost",
+    "why": "why",
     "replay": "replay",
     "sim": "sim",
     "chaos": "chaos",
@@ -46,8 +49,8 @@ class _Lazy(TyperGroup):
 
     def get_command(self, _context: Any, name: str) -> Any:
         if name in _VERBS:
-            group = _command_of(f"zactor.cli.{_VERBS[name]}", "app")
-            return getattr(group, "commands", {name: group})[name]  # an app of one verb is that verb
+            app = _command_of(f"zactor.cli.{_VERBS[name]}", "app")
+            return getattr(app, "commands", {}).get(name, app)  # an app of one verb, or of one with verbs, is that verb
         from zactor import registry
 
         where = registry.commands().get(name)

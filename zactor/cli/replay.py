@@ -25,7 +25,8 @@ from zactor.cli.common import (
     print_json,
     say,
 )
-from zactor.cli.runs import run_folder, show_event
+from zactor.cli.logs import show_event
+from zactor.cli.runs import run_folder
 from zactor.debug.recording import NothingRecorded, Recording, read
 from zactor.debug.replay import OnLog, Outcome, Replay
 from zactor.errors import UserError
