@@ -43,6 +43,7 @@ _MASKS = [
     (re.compile(r"\b\d{8}-\d{6}-[0-9a-f]{4}\b"), "RUN"),
     (re.compile(r"\b\d\d:\d\d:\d\d(\.\d{3})?\b"), "TIME"),
     (re.compile(r"\bpid \d+"), "pid PID"),
+    (re.compile(r"\S*python -m pytest"), "python -m pytest"),
     (re.compile(r"(seed \d+ +\w+) +[0-9a-f]{8} +\d+ events +\d+ operations"), r"\1  TRACE  N events  N operations"),
     (re.compile(r"\bRUN +\d+ "), "RUN  PID "),
     (re.compile(r"\bRUN +\d{4}-\d\d-\d\d TIME +\S+ +(\d+) +\S+"), r"RUN  DATE TIME  T  \1  SIZE"),

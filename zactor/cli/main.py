@@ -28,6 +28,7 @@ _VERBS = {
     "send": "nodes",
     "kinds": "know",
     "schema": "know",
+    "new": "new",
     "logs": "logs",
     "runs": "runs",
     "lost": "lost",
