@@ -1,9 +1,10 @@
 """The file of a recording: mapped segments of records, each record with its size and checksum.
 
 What is written into a mapped file belongs to the system at once: `kill -9` of the process loses none of it. A
-record is its size and CRC32C (4 bytes each, little-endian) and a msgpack array that begins with one of the numbers
-below. A segment begins with `MAGIC`, its ordinal and its size (8 bytes each), then a `HEAD`; it ends with a size of
-zero. A **ring** overwrites its oldest segment when its budget is spent; a file without a budget grows.
+record is its CRC32C and size (4 bytes each, little-endian) and a msgpack array of entries, each an array that begins
+with one of the numbers below. A segment begins with `MAGIC`, its ordinal and its size (8 bytes each), then a `HEAD`;
+behind its last record are zeros. A **ring** overwrites its oldest segment when its budget is spent; a file without a
+budget grows.
 
 Who writes what is in `zactor.debug.recorder`; `read` gives back all that is readable, and says where the damage is.
 """
@@ -29,11 +30,11 @@ from zactor.kernel import digest_of
 from zactor.message import Ref, encode
 from zactor.world import Call, InThread
 
-FORMAT = 1
+FORMAT = 2
 MAGIC = b"zactrec\x01"
 
-HEAD, RECEIVED, SENT, MAIL, TAKEN, SETTLED, INPUT, OUTPUTS, DROPPED, CHECKPOINT = range(10)
-"""Kinds of records; what follows stands where the recorder writes them."""
+HEAD, RECEIVED, SENT, MAIL, TAKEN, SETTLED, INPUT, OUTPUTS, DROPPED, CHECKPOINT, ALIKE = range(11)
+"""Kinds of entries; what follows stands where the recorder writes them."""
 
 RING_BYTES = 64 << 20
 """What a process keeps by default; the oldest segment of it is overwritten first."""
@@ -54,12 +55,10 @@ PREPARE_BYTES = 256 << 10
 _MADV_POPULATE_WRITE = 23  # asm-generic/mman-common.h; Python has no name for it
 
 _START = struct.Struct("<8sQQ")
-_ENTRY = struct.Struct("<II")
+_HEADER = struct.Struct("<II")
+_END = bytes(_HEADER.size)
 
-_END = bytes(4)
-"""A size of zero, written after each record: what stands beyond it is of an earlier lap."""
-
-_pack_entry = _ENTRY.pack_into
+_pack_header = _HEADER.pack_into
 _checksum = crc32c.crc32c
 
 Payload = list[Any]
@@ -113,7 +112,8 @@ class Memory:
 
     def read(self) -> Recording:
         """What was kept."""
-        return Recording("memory", [(index, _decode(each)) for index, each in enumerate(self.records) if each], True)
+        entries = [(index, entry) for index, each in enumerate(self.records) if each for entry in _decode(each)]
+        return Recording("memory", entries, True)
 
 
 class Mapped:
@@ -130,6 +130,7 @@ class Mapped:
         self._map: Any = None
         self._at = self._end = 0
         self._ready = 0  # bytes of the segment whose pages can be written without a fault
+        self._again = False  # whether the segment held an earlier lap
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
     def append(self, payload: bytes) -> None:
@@ -141,9 +142,9 @@ class Mapped:
             self._make_room(size)
             self.append(payload)
             return
-        # The size comes last: a process that dies within this leaves the end where it was.
-        self._map[at + 8 : end + 4] = payload + _END
-        _pack_entry(self._map, at, size, _checksum(payload))
+        # The header comes last, and its size at the end: a process that dies within this leaves the end where it was.
+        self._map[at + 8 : end] = payload
+        _pack_header(self._map, at, _checksum(payload), size)
         self._at = end
 
     def append_frame(self, head: bytes, frame: bytes) -> None:
@@ -156,45 +157,44 @@ class Mapped:
             return
         self._map[at + 8 : middle] = head
         self._map[middle:end] = frame
-        self._map[end : end + 4] = _END
-        _pack_entry(self._map, at, end - at - 8, _checksum(frame, _checksum(head)))
+        _pack_header(self._map, at, _checksum(frame, _checksum(head)), end - at - 8)
         self._at = end
 
     def _make_room(self, size: int) -> None:
         """See to it that a record of that size can be written: in this segment, or in the next."""
-        end = self._at + _ENTRY.size + size
+        end = self._at + _HEADER.size + size
         if end <= self.segment_bytes - len(_END) and self._map is not None:
             self._prepare(end)
-        elif size > self.segment_bytes - _START.size - _ENTRY.size - len(_END):
+        elif size > self.segment_bytes - _START.size - _HEADER.size - len(_END):
             raise DiskFull(f"a record of {size} bytes does not fit into a segment")
         else:
             self._begin_segment()
 
     def _prepare(self, end: int) -> None:
-        """Have the pages up to there, and some more, ready to be written.
+        """Have the pages up to there, and some more, ready to be written, and empty.
 
         Else each of them would be a fault at its first byte, for which the file system may want its journal: that can
-        take milliseconds when others sync.
+        take milliseconds when others sync. And behind the last record are zeros, not what an earlier lap left there.
         """
         start = self._ready
-        self._ready = min(max(end, start + PREPARE_BYTES) + mmap.PAGESIZE & -mmap.PAGESIZE, self.segment_bytes)
-        self._end = min(self._ready, self.segment_bytes - len(_END))
+        self._ready = ready = min(max(end, start + PREPARE_BYTES) + mmap.PAGESIZE & -mmap.PAGESIZE, self.segment_bytes)
+        self._end = ready - len(_END)
         with contextlib.suppress(OSError):  # older than Linux 5.14, or none
-            self._map.madvise(_MADV_POPULATE_WRITE, start, self._ready - start)
+            self._map.madvise(_MADV_POPULATE_WRITE, start, ready - start)
+        if self._again:
+            self._map[start:ready] = bytes(ready - start)
 
     def _begin_segment(self) -> None:
         ordinal = self._ordinal + 1
-        if not self.full and ordinal >= self._count_max:
+        self._again = not self.full and ordinal >= self._count_max
+        if self._again:
             self._map = self._maps[ordinal % self._count_max]
-            self._map[: len(MAGIC)] = bytes(len(MAGIC))  # it is no segment until its start says so
         else:
             self._grow(ordinal * self.segment_bytes)
         self._ordinal = ordinal
-        start = _START.size
-        self._map[start : start + 4] = _END
+        self._at, self._ready = _START.size, 0
+        self._prepare(_START.size)  # from here on it is no segment, until its start says so
         _START.pack_into(self._map, 0, MAGIC, ordinal, self.segment_bytes)
-        self._at, self._ready = start, 0
-        self._prepare(start)
         self.on_segment()
 
     def _grow(self, offset: int) -> None:
@@ -292,8 +292,8 @@ def _segments(content: bytes) -> list[tuple[int, int, int]]:
 
 
 def _records(content: bytes, at: int, end: int, damage: list[str]) -> Iterator[tuple[int, Payload]]:
-    while at + _ENTRY.size <= end:
-        size, checksum = _ENTRY.unpack_from(content, at)
+    while at + _HEADER.size <= end:
+        checksum, size = _HEADER.unpack_from(content, at)
         if size == 0:
             return
         payload = content[at + 8 : at + 8 + size]
@@ -307,7 +307,8 @@ def _records(content: bytes, at: int, end: int, damage: list[str]) -> Iterator[t
         except msgspec.MsgspecError as problem:
             damage.append(f"offset {at}: a record cannot be read: {problem}")
         else:
-            yield at, record
+            for entry in record:
+                yield at, entry
         at += 8 + size
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from zactor.debug.recording import (
+    ALIKE,
     CHECKPOINT,
     DROPPED,
     INPUT,
@@ -121,6 +122,8 @@ class Story:
             self._sent(*record[2:])
         elif kind == MAIL:
             self._mail(*record[1:])
+        elif kind == ALIKE:
+            self._alike(*record[1:])
         elif kind == SETTLED:
             self._settled(*record[1:])
         elif kind == INPUT:
@@ -186,6 +189,25 @@ class Story:
             return
         self._box.extend(self._from_frames(row) if row.__class__ is int else _fed(row) for row in rows)
 
+    def _alike(
+        self,
+        name: str,
+        when: list[int] | None,
+        offered: int,
+        wire: str,
+        sender: str,
+        cause: int,
+        root: int,
+        first: int,
+        messages: list[Any],
+    ) -> None:
+        """Mail that one actor told another in one go."""
+        if self.name in (name, sender):
+            rows = [[first + index, cause, root, sender, wire, message] for index, message in enumerate(messages)]
+        else:
+            rows = []
+        self._mail(name, when, offered, rows)
+
     def _from_frames(self, number: int) -> Fed:
         if number not in self._frames:
             return _lost(number)
@@ -231,6 +253,8 @@ class Story:
     def _settled(self, name: str, when: list[int] | None, rows: list[Any]) -> None:
         turn = self._turn(name, when, False)
         for row in rows:
+            if row.__class__ is list and len(row) == 2:
+                row.insert(1, "value")
             if turn is not None:
                 self._fed_input(turn, row)
             elif row.__class__ is list and row[0] is not None:
