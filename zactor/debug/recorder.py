@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import random
 from array import array
+from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
 from zactor.cell import Cell, Mail, Wait, chain_of, sender_name
 from zactor.debug.recording import (
-    ALIKE,
     CHECKPOINT,
     DROPPED,
     FORMAT,
@@ -56,6 +56,9 @@ CHECKPOINT_MAIL_MAX = 256
 
 PENDING_SHARE = 4
 """What waits for the next record has at most a quarter of the longest one, so that both fit into it."""
+
+RUN_SHIFT = 3
+"""Messages of a turn that were told in one go are written as one when they are, on average, at least 1 << this."""
 
 OUTPUT_BYTES = 256
 """At most, of an output's digest with the names beside it."""
@@ -130,7 +133,7 @@ class Recorder:
         """MAIL, name, turn, count, and what of the head of the mailbox is not written down yet.
 
         That is a map of the first id to the number of messages when all came from other processes: the frames have
-        them. Else it is a list of ids and, for those from within, of rows; or the entry is ALIKE.
+        them. Else it is a list of ids and, for those from within, of `_runs` or of rows.
         """
         if not cell.recorded:
             return
@@ -153,7 +156,8 @@ class Recorder:
             self._write((MAIL, cell.name, when, count, None))
             return
         try:
-            if came or track.bulky or not self._alike(cell, when, count, seen):
+            rows = None if came or track.bulky else self._runs(mailbox, seen, count)
+            if rows is None:
                 rows = [
                     mail.id
                     if mail.size
@@ -162,33 +166,46 @@ class Recorder:
                     else (mail.id, mail.cause, mail.root, mail.sender.name, mail.message.wire, mail.message)
                     for mail in islice(mailbox, seen, count)
                 ]
-                self._write((MAIL, cell.name, when, count, rows))
+            self._write((MAIL, cell.name, when, count, rows))
         except Exception:  # one that cannot travel, or many large ones
             limit = self._payload_max // (2 * count)
             rows = [mail.id if mail.size else self._safe_row(mail, limit) for mail in islice(mailbox, seen, count)]
             self._write((MAIL, cell.name, when, count, rows))
 
-    def _alike(self, cell: Cell, when: Any, count: int, seen: int) -> bool:
-        """ALIKE, name, turn, count, wire name, sender, cause, root, first id, messages. False: they are not alike.
+    def _runs(self, mailbox: deque[Mail], start: int, end: int) -> list[Any] | None:
+        """First id, cause, root, sender, wire name, messages and their number, of what each handler told in one go.
 
-        Most of a turn's mail from within was told by one handler in one go: all but the messages is said once then.
+        None when that is few at a time, or something else is among it: then every message has a row of its own.
         """
-        mailbox = cell.mailbox
-        first, last = mailbox[seen], mailbox[count - 1]
-        new = count - seen
-        if last.id - first.id != new - 1 or first.root != last.root:
-            return False
-        # Messages of one sender lie in the order of their ids, so ids without a gap at the ends have none between.
-        cause, sender, kind = first.cause, first.sender, first.message.__class__
-        messages = [
-            mail.message
-            for mail in (mailbox if new == len(mailbox) else islice(mailbox, seen, count))
-            if mail.cause is cause and mail.sender is sender and mail.ask is None and mail.message.__class__ is kind
-        ]
-        if len(messages) != new:
-            return False
-        self._write((ALIKE, cell.name, when, count, kind.wire, sender.name, cause, first.root, first.id, messages))
-        return True
+        rows: list[Any] = []
+        enough = end - start >> RUN_SHIFT
+        while start < end:
+            if len(rows) >= enough:
+                return None
+            first = mailbox[start]
+            cause, sender, kind = first.cause, first.sender, first.message.__class__
+            low, stop = start + 1, end
+            if mailbox[end - 1].cause is not cause:
+                while low < stop:
+                    middle = low + stop >> 1
+                    if mailbox[middle].cause is cause:
+                        low = middle + 1
+                    else:
+                        stop = middle
+            last = mailbox[stop - 1]
+            # Messages of one sender lie in the order of their ids, so ids without a gap at the ends have none between.
+            if last.id - first.id != stop - start - 1 or last.root != first.root:
+                return None
+            messages = [
+                mail.message
+                for mail in islice(mailbox, start, stop)
+                if mail.cause is cause and mail.sender is sender and mail.ask is None and mail.message.__class__ is kind
+            ]
+            if len(messages) != stop - start:
+                return None
+            rows.append((first.id, cause, first.root, sender.name, kind.wire, messages, len(messages)))
+            start = stop
+        return rows
 
     def taken(self, cell: Cell, count: int) -> None:
         """TAKEN, name, count: when it is not what it was offered."""

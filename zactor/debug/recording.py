@@ -33,7 +33,7 @@ from zactor.world import Call, InThread
 FORMAT = 2
 MAGIC = b"zactrec\x01"
 
-HEAD, RECEIVED, SENT, MAIL, TAKEN, SETTLED, INPUT, OUTPUTS, DROPPED, CHECKPOINT, ALIKE = range(11)
+HEAD, RECEIVED, SENT, MAIL, TAKEN, SETTLED, INPUT, OUTPUTS, DROPPED, CHECKPOINT = range(10)
 """Kinds of entries; what follows stands where the recorder writes them."""
 
 RING_BYTES = 64 << 20

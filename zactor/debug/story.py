@@ -7,13 +7,12 @@ message that had not been taken when the recording ends is not known, and is not
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
 
 from zactor.debug.recording import (
-    ALIKE,
     CHECKPOINT,
     DROPPED,
     INPUT,
@@ -36,6 +35,10 @@ ANSWERS = ("full", "unsent", "timer_cancelled", "spawned", "chance")
 
 NESTED = ("boot", "stop", "child")
 """Inputs of turns that may lie within the turn of another actor."""
+
+
+RUN_FIELDS = 7
+"""Of a row that holds what a handler told in one go; others have fewer or more."""
 
 
 class Fed(msgspec.Struct):
@@ -122,8 +125,6 @@ class Story:
             self._sent(*record[2:])
         elif kind == MAIL:
             self._mail(*record[1:])
-        elif kind == ALIKE:
-            self._alike(*record[1:])
         elif kind == SETTLED:
             self._settled(*record[1:])
         elif kind == INPUT:
@@ -187,26 +188,7 @@ class Story:
                 self._box.append(self._from_frames(first))
                 self._box.extend(self._next_from_frames() for _ in range(count - 1))
             return
-        self._box.extend(self._from_frames(row) if row.__class__ is int else _fed(row) for row in rows)
-
-    def _alike(
-        self,
-        name: str,
-        when: list[int] | None,
-        offered: int,
-        wire: str,
-        sender: str,
-        cause: int,
-        root: int,
-        first: int,
-        messages: list[Any],
-    ) -> None:
-        """Mail that one actor told another in one go."""
-        if self.name in (name, sender):
-            rows = [[first + index, cause, root, sender, wire, message] for index, message in enumerate(messages)]
-        else:
-            rows = []
-        self._mail(name, when, offered, rows)
+        self._box.extend(self._from_frames(row) if row.__class__ is int else _fed(row) for row in _each(rows))
 
     def _from_frames(self, number: int) -> Fed:
         if number not in self._frames:
@@ -225,7 +207,7 @@ class Story:
 
     def _theirs(self, name: str, rows: Any) -> None:
         """Mail of another actor: some of it may be what this one sent."""
-        for row in rows or ():  # or a number of what stands in frames
+        for row in _each(rows or (), self.name):  # or a number of what stands in frames
             if row.__class__ is list and row[3] == self.name:
                 fed = _fed(row)
                 wire, body = fed.wire, fed.body
@@ -321,6 +303,17 @@ class Story:
 
 def _body(value: Any) -> Any:
     return value if isinstance(value, Lost) else encode(value)
+
+
+def _each(rows: Iterable[Any], sender: str | None = None) -> Iterator[Any]:
+    """The rows of mail; what was told in one go has one in the recording. Of that perhaps only what that sender told."""
+    for row in rows:
+        if row.__class__ is not list or len(row) != RUN_FIELDS:
+            yield row
+        elif sender in (None, row[3]):
+            first, cause, root, name, wire, messages, _ = row
+            for index, message in enumerate(messages):
+                yield [first + index, cause, root, name, wire, message]
 
 
 def _lost(number: int) -> Fed:
