@@ -416,9 +416,10 @@ class Kernel:
         popleft = mailbox.popleft
         kind: type | None = None
         freed = 0
+        is_sized = cell.bytes > 0  # else all of it is from within
         for left in range(budget - 1, -1, -1):
             self.current = mail = popleft()
-            if mail.size:
+            if is_sized:
                 freed += mail.size
             message = mail.message
             try:
@@ -440,7 +441,7 @@ class Kernel:
                 self._handler_raised(cell, mail, error)
             if cell.held:
                 break
-            if left and not left & 7 and self.world.now_ns() > end_ns:
+            if not left & 7 and left and self.world.now_ns() > end_ns:
                 break
         self._last, self.current = self.current, NOTHING
         if self.tap is not None:

@@ -57,8 +57,8 @@ CHECKPOINT_MAIL_MAX = 256
 PENDING_SHARE = 4
 """What waits for the next record has at most a quarter of the longest one, so that both fit into it."""
 
-RUN_SHIFT = 3
-"""Messages of a turn that were told in one go are written as one when they are, on average, at least 1 << this."""
+RUN_MIN = 8
+"""Messages of a turn that were told in one go are written as one when they are, on average, at least so many."""
 
 OUTPUT_BYTES = 256
 """At most, of an output's digest with the names beside it."""
@@ -92,6 +92,7 @@ class Recorder:
     def __init__(self, kernel: Kernel, sink: Sink, about: Callable[[], Any] = lambda: None) -> None:
         self._kernel = kernel
         self._sink = sink
+        self._keep: Callable[[bytes], None] = sink.append
         self._payload_max = sink.payload_max
         self._about = about
         self._pending: list[Entry] = []
@@ -156,7 +157,8 @@ class Recorder:
             self._write((MAIL, cell.name, when, count, None))
             return
         try:
-            rows = None if came or track.bulky else self._runs(mailbox, seen, count)
+            few = came or track.bulky or count - seen < RUN_MIN
+            rows = None if few else self._runs(mailbox, seen, count)
             if rows is None:
                 rows = [
                     mail.id
@@ -178,9 +180,9 @@ class Recorder:
         None when that is few at a time, or something else is among it: then every message has a row of its own.
         """
         rows: list[Any] = []
-        enough = end - start >> RUN_SHIFT
+        enough = (end - start) // RUN_MIN
         while start < end:
-            if len(rows) >= enough:
+            if len(rows) == enough:
                 return None
             first = mailbox[start]
             cause, sender, kind = first.cause, first.sender, first.message.__class__
@@ -315,7 +317,10 @@ class Recorder:
         if pending:
             self._pending = []
             self._pending_bytes = 0
-        self._append(payload)
+        try:
+            self._keep(payload)
+        except DiskFull as problem:
+            self._stop(problem)
 
     def _write_pending(self) -> None:
         pending, self._pending = self._pending, []
@@ -323,11 +328,8 @@ class Recorder:
         if self._outputs:
             pending.append((OUTPUTS, self._outputs))
             self._outputs = []
-        self._append(encode(pending))
-
-    def _append(self, payload: bytes) -> None:
         try:
-            self._sink.append(payload)
+            self._keep(encode(pending))
         except DiskFull as problem:
             self._stop(problem)
 
@@ -350,11 +352,11 @@ class Recorder:
         if self._pending or self._outputs:
             self._write_pending()
         start = encode(((*head, None),))
-        if size > self._payload_max:
-            self._append(start)
-            return
         try:
-            self._sink.append_frame(b"%b\xc6%b" % (start[:-1], size.to_bytes(4, "big")), frame)  # msgpack's bin 32
+            if size > self._payload_max:
+                self._keep(start)
+            else:
+                self._sink.append_frame(b"%b\xc6%b" % (start[:-1], size.to_bytes(4, "big")), frame)  # msgpack's bin 32
         except DiskFull as problem:
             self._stop(problem)
 
@@ -462,7 +464,7 @@ class Recorder:
     # --- segments
     def _begin_segment(self) -> None:
         """HEAD, format, process, incarnation, and what `about` says."""
-        self._sink.append(encode(((HEAD, FORMAT, self._kernel.process, self._kernel.incarnation, self._about()),)))
+        self._keep(encode(((HEAD, FORMAT, self._kernel.process, self._kernel.incarnation, self._about()),)))
         self._rolled = not self._sink.full and self._begun  # what the first segment begins with is the beginning
         self._begun = True
         self._wanted, self._untried = set(), []

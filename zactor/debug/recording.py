@@ -1,10 +1,10 @@
 """The file of a recording: mapped segments of records, each record with its size and checksum.
 
 What is written into a mapped file belongs to the system at once: `kill -9` of the process loses none of it. A
-record is its CRC32C and size (4 bytes each, little-endian) and a msgpack array of entries, each an array that begins
-with one of the numbers below. A segment begins with `MAGIC`, its ordinal and its size (8 bytes each), then a `HEAD`;
-behind its last record are zeros. A **ring** overwrites its oldest segment when its budget is spent; a file without a
-budget grows.
+record is its CRC32C, which begins with its segment's ordinal, its size (4 bytes each, little-endian), and a msgpack
+array of entries, each an array that begins with one of the numbers below. A segment begins with `MAGIC`, its ordinal and
+its size (8 bytes each), then a `HEAD`; behind its last record are 8 zeros. A **ring** overwrites its oldest segment
+when its budget is spent; a file without a budget grows.
 
 Who writes what is in `zactor.debug.recorder`; `read` gives back all that is readable, and says where the damage is.
 """
@@ -57,6 +57,7 @@ _MADV_POPULATE_WRITE = 23  # asm-generic/mman-common.h; Python has no name for i
 _START = struct.Struct("<8sQQ")
 _HEADER = struct.Struct("<II")
 _END = bytes(_HEADER.size)
+"""Written after each record. What stands beyond it is of an earlier lap: with another ordinal, so with other checksums."""
 
 _pack_header = _HEADER.pack_into
 _checksum = crc32c.crc32c
@@ -130,7 +131,6 @@ class Mapped:
         self._map: Any = None
         self._at = self._end = 0
         self._ready = 0  # bytes of the segment whose pages can be written without a fault
-        self._again = False  # whether the segment held an earlier lap
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
     def append(self, payload: bytes) -> None:
@@ -143,8 +143,8 @@ class Mapped:
             self.append(payload)
             return
         # The header comes last, and its size at the end: a process that dies within this leaves the end where it was.
-        self._map[at + 8 : end] = payload
-        _pack_header(self._map, at, _checksum(payload), size)
+        self._map[at + 8 : end + 8] = payload + _END
+        _pack_header(self._map, at, _checksum(payload, self._ordinal), size)
         self._at = end
 
     def append_frame(self, head: bytes, frame: bytes) -> None:
@@ -157,7 +157,8 @@ class Mapped:
             return
         self._map[at + 8 : middle] = head
         self._map[middle:end] = frame
-        _pack_header(self._map, at, _checksum(frame, _checksum(head)), end - at - 8)
+        self._map[end : end + 8] = _END
+        _pack_header(self._map, at, _checksum(frame, _checksum(head, self._ordinal)), end - at - 8)
         self._at = end
 
     def _make_room(self, size: int) -> None:
@@ -171,29 +172,28 @@ class Mapped:
             self._begin_segment()
 
     def _prepare(self, end: int) -> None:
-        """Have the pages up to there, and some more, ready to be written, and empty.
+        """Have the pages up to there, and some more, ready to be written.
 
         Else each of them would be a fault at its first byte, for which the file system may want its journal: that can
-        take milliseconds when others sync. And behind the last record are zeros, not what an earlier lap left there.
+        take milliseconds when others sync.
         """
         start = self._ready
         self._ready = ready = min(max(end, start + PREPARE_BYTES) + mmap.PAGESIZE & -mmap.PAGESIZE, self.segment_bytes)
         self._end = ready - len(_END)
         with contextlib.suppress(OSError):  # older than Linux 5.14, or none
             self._map.madvise(_MADV_POPULATE_WRITE, start, ready - start)
-        if self._again:
-            self._map[start:ready] = bytes(ready - start)
 
     def _begin_segment(self) -> None:
         ordinal = self._ordinal + 1
-        self._again = not self.full and ordinal >= self._count_max
-        if self._again:
+        if not self.full and ordinal >= self._count_max:
             self._map = self._maps[ordinal % self._count_max]
+            self._map[: len(MAGIC)] = bytes(len(MAGIC))  # it is no segment until its start says so
         else:
             self._grow(ordinal * self.segment_bytes)
         self._ordinal = ordinal
         self._at, self._ready = _START.size, 0
-        self._prepare(_START.size)  # from here on it is no segment, until its start says so
+        self._prepare(_START.size)
+        self._map[_START.size : _START.size + 8] = _END
         _START.pack_into(self._map, 0, MAGIC, ordinal, self.segment_bytes)
         self.on_segment()
 
@@ -265,9 +265,9 @@ def read(path: Path, *, head_only: bool = False) -> Recording:
             recording.damage.append(f"offset {start}: segment {ordinal} follows segment {previous}")
         previous = ordinal
         if head_only:
-            recording.records += islice(_records(content, start + _START.size, end, recording.damage), 1)
+            recording.records += islice(_records(content, ordinal, start + _START.size, end, recording.damage), 1)
             break
-        recording.records += _records(content, start + _START.size, end, recording.damage)
+        recording.records += _records(content, ordinal, start + _START.size, end, recording.damage)
     if not recording.records or recording.records[0][1][0] != HEAD:
         raise UserError(f"{path}: nothing in it can be read: {'; '.join(recording.damage) or 'it is empty'}")
     if recording.head[1] != FORMAT:
@@ -291,7 +291,7 @@ def _segments(content: bytes) -> list[tuple[int, int, int]]:
     return sorted(found)
 
 
-def _records(content: bytes, at: int, end: int, damage: list[str]) -> Iterator[tuple[int, Payload]]:
+def _records(content: bytes, ordinal: int, at: int, end: int, damage: list[str]) -> Iterator[tuple[int, Payload]]:
     while at + _HEADER.size <= end:
         checksum, size = _HEADER.unpack_from(content, at)
         if size == 0:
@@ -300,7 +300,7 @@ def _records(content: bytes, at: int, end: int, damage: list[str]) -> Iterator[t
         if at + 8 + size > end:
             damage.append(f"offset {at}: a record of {size} bytes is cut off")
             return
-        if crc32c.crc32c(payload) != checksum:
+        if _checksum(payload, ordinal) != checksum:
             damage.append(f"offset {at}: a record does not match its checksum")
         try:
             record = _decode(payload)
