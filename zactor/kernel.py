@@ -427,12 +427,12 @@ class Kernel:
                     handler = handlers[message.__class__]
                     kind, is_sync, function = message.__class__, handler.mode == SYNC, handler.function
                 ask = mail.ask
-                if ask is not None and ask.deadline_ns <= self.now_ns:
+                if ask is None and is_sync:
+                    function(actor, message)
+                elif ask is not None and ask.deadline_ns <= self.now_ns:
                     self._expired(cell, mail)
                 elif not is_sync:
                     self._call(cell, handler, mail)
-                elif ask is None:
-                    function(actor, message)
                 else:
                     result = function(actor, message)
                     if result.__class__ is not Later:

@@ -143,8 +143,10 @@ class Mapped:
             self.append(payload)
             return
         # The header comes last, and its size at the end: a process that dies within this leaves the end where it was.
-        self._map[at + 8 : end + 8] = payload + _END
-        _pack_header(self._map, at, _checksum(payload, self._ordinal), size)
+        place = self._map
+        place[at + 8 : end] = payload
+        place[end : end + 8] = _END
+        _pack_header(place, at, _checksum(payload, self._ordinal), size)
         self._at = end
 
     def append_frame(self, head: bytes, frame: bytes) -> None:
