@@ -228,6 +228,11 @@ class Recorder:
             return count
         when = self._when() if self._fresh else None
         inputs = cell.inputs or ()
+        if count == 1:
+            wait, _, error = inputs[0]
+            if error is None and wait is not None and wait.target is not None and wait.target.cell is None:
+                self._write((SETTLED, cell.name, when, (wait.id,)))
+                return count
         try:
             rows = [
                 self._settle(cell, wait, value, error)
@@ -271,14 +276,12 @@ class Recorder:
             self.output(cell, "operation", operation_digest(number, operation))
 
     def received(self, process: str, heard_ns: int, frame: bytes, blobs: Sequence[bytes]) -> None:
-        """RECEIVED, process, when, pieces of bulk, frame."""
-        pieces = [keep(blob, self._sink.full) for blob in blobs] if blobs else ()
-        self._keep_frame((RECEIVED, process, heard_ns, pieces), frame)
+        """RECEIVED, process, pieces of bulk, when, frame."""
+        self._keep_frame(RECEIVED, process, heard_ns, frame, blobs)
 
     def sent(self, process: str, frame: bytes, blobs: Sequence[bytes]) -> None:
-        """SENT, process, pieces of bulk, frame."""
-        pieces = [keep(blob, self._sink.full) for blob in blobs] if blobs else ()
-        self._keep_frame((SENT, process, pieces), frame)
+        """SENT, process, pieces of bulk, 0, frame."""
+        self._keep_frame(SENT, process, 0, frame, blobs)
 
     def dropped(self, number: int) -> None:
         """DROPPED, id: a message in a frame that nobody was fed."""
@@ -340,18 +343,19 @@ class Recorder:
         self._pending, self._outputs = [], []
         self._kernel.world.log("warning", "", "recording_stopped", {"because": str(problem)})
 
-    def _keep_frame(self, head: Entry, frame: bytes) -> None:
+    def _keep_frame(self, kind: int, process: str, when_ns: int, frame: bytes, blobs: Sequence[bytes]) -> None:
         """Keep an entry that ends with a frame, or with None for one that is too large."""
+        pieces = [keep(blob, self._sink.full) for blob in blobs] if blobs else ()
         size = len(frame)
         if size < SMALL_BYTES:
-            self._pending.append((*head, frame))
+            self._pending.append((kind, process, pieces, when_ns, frame))
             self._pending_bytes += size
             if self._pending_bytes * PENDING_SHARE > self._payload_max:
                 self._write_pending()
             return
         if self._pending or self._outputs:
             self._write_pending()
-        start = encode(((*head, None),))
+        start = encode(((kind, process, pieces, when_ns, None),))
         try:
             if size > self._payload_max:
                 self._keep(start)

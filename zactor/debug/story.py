@@ -264,7 +264,7 @@ class Story:
     def _answered(self, number: int, known: Known) -> None:
         self.answers.setdefault(number, deque()).append(known)
 
-    def _received(self, heard_ns: int, blobs: list[bytes], data: bytes | None) -> None:
+    def _received(self, blobs: list[bytes], heard_ns: int, data: bytes | None) -> None:
         if data is None:
             return  # too large to be kept: what was in it is missed where it is fed
         frame = decode_frame(data)
@@ -278,7 +278,7 @@ class Story:
             elif frame.names[letter.target] == self.name and kind[:1] != "$":
                 self._frames[letter.id] = _fed_by(frame, letter, heard_ns, pieces)
 
-    def _sent(self, blobs: list[bytes], data: bytes | None) -> None:
+    def _sent(self, blobs: list[bytes], _when_ns: int, data: bytes | None) -> None:
         if data is None:
             return
         frame = decode_frame(data)
