@@ -415,10 +415,11 @@ class Kernel:
             self.tap.mail(cell, budget)
         kind: type | None = None
         taken = freed = 0
-        while taken < budget:
-            taken += 1
+        is_sized = cell.bytes > 0  # else all of it is from within
+        for taken in range(1, budget + 1):
             self.current = mail = mailbox.popleft()
-            freed += mail.size
+            if is_sized:
+                freed += mail.size
             message, ask = mail.message, mail.ask
             try:
                 if message.__class__ is not kind:  # most mail of a turn is of one kind

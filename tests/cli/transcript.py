@@ -43,13 +43,21 @@ _MASKS = [
     (re.compile(r"\b\d{8}-\d{6}-[0-9a-f]{4}\b"), "RUN"),
     (re.compile(r"\b\d\d:\d\d:\d\d(\.\d{3})?\b"), "TIME"),
     (re.compile(r"\bpid \d+"), "pid PID"),
-    (re.compile(r"(seed \d+  \w+)  [0-9a-f]{8}  \d+ events  \d+ operations"), r"\1  TRACE  N events  N operations"),
+    (re.compile(r"\S*python -m pytest"), "python -m pytest"),
+    (re.compile(r"(seed \d+ +\w+) +[0-9a-f]{8} +\d+ events +\d+ operations"), r"\1  TRACE  N events  N operations"),
     (re.compile(r"\bRUN +\d+ "), "RUN  PID "),
+    (re.compile(r"\bRUN +\d{4}-\d\d-\d\d TIME +\S+ +(\d+) +\S+"), r"RUN  DATE TIME  T  \1  SIZE"),
+    (re.compile(r"(began_ns|ended_ns|size_bytes|at_ns)\":\d+"), r'\1":N'),
+    (re.compile(r"mailbox    \d+ waiting, \d+ handled"), "mailbox    N waiting, N handled"),
     (re.compile(r'"(pid|handled|hlc|delay_ns)":\d+'), r'"\1":N'),
     (re.compile(r"\bin \d+\.\d+ s\b"), "in T s"),
     (re.compile(r"\b\d{1,4}\.\d{1,4}\.\d+\b"), "ID"),
     (re.compile(r"\b[0-9a-f]{16}\b"), "HEX"),
     (re.compile(r"@[0-9a-f]{12}\b"), "@CLIENT"),
+    (
+        re.compile(r"\d{3,} inputs, \d+ outputs as recorded(, \d+ that nobody had taken)?"),
+        "N inputs, N outputs as recorded",
+    ),
     (re.compile(r"\boffset \d+: a record of \d+ "), "offset N: a record of N "),
 ]
 _ROW_OF_PS = re.compile(r"^\S+ +(ready|starting|restarting|stopped|stopping|gone|hung|busy|no answer) .*", re.MULTILINE)

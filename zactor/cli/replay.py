@@ -25,7 +25,8 @@ from zactor.cli.common import (
     print_json,
     say,
 )
-from zactor.cli.runs import home_of_run, run_folder, show_event
+from zactor.cli.logs import show_event
+from zactor.cli.runs import run_folder
 from zactor.debug.recording import NothingRecorded, Recording, read
 from zactor.debug.replay import OnLog, Outcome, Replay
 from zactor.errors import UserError
@@ -63,29 +64,28 @@ def replay(
         raise UserError(
             "--pdb needs to know where: name a message with --stop-at; `zactor logs --json` shows their ids"
         )
-    where = run_folder(home_of_run(topology, folder), run)
-    code = OK
+    where = run_folder(topology, folder, run)
+    code: int | None = None
     stopped = False
     for recording in _recordings(where, node):
         kind, policy = _kind_of(recording, node)
         shown = _shower(log, as_json)
         try:
             trial = Replay(recording, node, kind, policy, shown, stop, pdb.Pdb() if debugger else None)
-        except NothingRecorded as problem:
+        except NothingRecorded as problem:  # its process ended before anything reached the node
             say(str(problem))
-            code = max(code, FAILED)
             continue
         outcome = trial.run()
         sys.settrace(None)
         stopped = stopped or bool(outcome.stopped_at)
-        code = max(code, _show(recording, outcome, as_json))
+        code = max(code or OK, _show(recording, outcome, as_json))
         if code or stopped:
             break
     if stop and not stopped and not debugger and not code:
         raise UserError(
             f"{node} was not fed a message {stop_at}; `zactor logs --json` shows the ids of those it logged"
         )
-    return code
+    return FAILED if code is None else code
 
 
 def _parse_id(text: str) -> int:
