@@ -101,6 +101,46 @@ class Tap(Protocol):
 class Kernel:
     """One process's actors. `observer(node, state, because)` hears of each change in a node's life."""
 
+    # More than thirty attributes without slots are slower to find. A replay puts doors of its own over methods.
+    __slots__ = (
+        "__dict__",
+        "_first_sequence",
+        "_last",
+        "armed",
+        "cells",
+        "complete",
+        "current",
+        "cycles",
+        "dead",
+        "disconnected",
+        "fatal",
+        "handled",
+        "heartbeat",
+        "held_bytes",
+        "hlc",
+        "incarnation",
+        "life",
+        "log_debug",
+        "mail",
+        "mailroom",
+        "neighbours",
+        "now_ns",
+        "observer",
+        "pending",
+        "process",
+        "queue",
+        "receive",
+        "received",
+        "sequence",
+        "serving",
+        "shipped",
+        "tap",
+        "unsent",
+        "waits",
+        "world",
+        "writable",
+    )
+
     def __init__(
         self,
         world: World,
