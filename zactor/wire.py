@@ -31,6 +31,12 @@ PROTOCOL_VERSION = 1
 FRAME_LETTERS = 128
 """Letters after which a frame is closed: beyond this a larger frame brings nothing (see tests/bench)."""
 
+NAMES_KEPT = 8
+"""Names that a batch keeps for its next frame: who talks little mostly says the same, and need not look for them."""
+
+NAMES_MAX = 3 * FRAME_LETTERS + NAMES_KEPT
+"""Names in a frame: those of its letters, and those that it kept."""
+
 FRAME_BYTES = 256 << 10
 """Bytes after which a frame is closed: one more message may lie above it."""
 
@@ -177,7 +183,7 @@ class Frame(msgspec.Struct, array_like=True, gc=False):
     session: _Id
     sequence: _Id
     acknowledged: tuple[_Id, _Id, _Id]
-    names: typing.Annotated[list[_Name], msgspec.Meta(max_length=FRAME_LETTERS * 3)]
+    names: typing.Annotated[list[_Name], msgspec.Meta(max_length=NAMES_MAX)]
     letters: typing.Annotated[list[Letter], msgspec.Meta(max_length=FRAME_LETTERS)]
 
 
@@ -186,10 +192,6 @@ decode_frame: Callable[[bytes], Frame] = msgspec.msgpack.Decoder(Frame).decode
 
 _COUNTS = tuple(b"\xdd" + count.to_bytes(4, "big") for count in range(FRAME_LETTERS + 1))
 """How an array of so many letters begins: msgpack's array 32."""
-
-
-NAMES_KEPT = 8
-"""Names that a batch keeps for its next frame: who talks little mostly says the same, and need not look for them."""
 
 
 class Batch:

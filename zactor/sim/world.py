@@ -23,7 +23,7 @@ from zactor.neighbours import Entry
 from zactor.sim.clock import Clock
 from zactor.sim.disk import Machine
 from zactor.sim.escapes import StandIns, stand_in
-from zactor.sim.heap import WALL_NS, Chance, Heap
+from zactor.sim.heap import Chance, Heap
 from zactor.sim.network import Network
 from zactor.sim.trace import BOOK, DISK, PASS, TIMER, Trace
 from zactor.world import Append, Call, InThread, Operation, Sync, SyncFolder, Write
@@ -241,8 +241,7 @@ class ProcessWorld:
         return self.sim.now_ns if clock.is_true else clock.local_ns(self.sim.now_ns)
 
     def wall_ns(self) -> int:
-        clock = self._clock
-        return WALL_NS + clock.offset_ns + (self.sim.now_ns if clock.is_true else clock.local_ns(self.sim.now_ns))
+        return self._clock.wall_ns(self.sim.now_ns)
 
     def random(self, purpose: str) -> random.Random:
         return self.sim.stream(f"{self.process}#{self.incarnation}/{purpose}")
