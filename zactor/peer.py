@@ -108,7 +108,7 @@ class Lane:
 
     @property
     def under_way(self) -> int:
-        """Messages that have left and are not acknowledged."""
+        """Messages that have left and are not acknowledged, as far as the window was looked at."""
         return sum(entry[2] for entry in self.unacknowledged)
 
     def empty(self) -> bool:
