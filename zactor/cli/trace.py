@@ -64,9 +64,9 @@ def _number(traces: Traces, message: str) -> int:
         return parse_id(message)
     number = traces.last_of(message)
     if number is None:
-        raise UserError(
-            f"no message of type {message!r} is in the recordings of this run; `zactor kinds KIND` has them"
-        )
+        known = sorted(wire.rpartition(".")[2] for wire in _classes(traces))
+        hint = did_you_mean(message, known) or f" Its nodes handle {', '.join(known)}."
+        raise UserError(f"there is no message of type {message!r} in the recordings of this run.{hint}")
     return number
 
 

@@ -338,32 +338,40 @@ class Search:
         self._segments = _segments(self._content)
         self._starts: dict[int, list[int]] = {}
 
-    def find(self, needle: bytes, *, last: bool = False) -> Iterator[tuple[tuple[int, int], Payload]]:
-        """The entries of all records with these bytes in them, in their order, each with the place of its record.
-
-        `last`: those of the last such record alone.
-        """
-        for number in sorted(range(len(self._segments)), reverse=last):
-            _, start, end = self._segments[number]
-            places: list[int] = []
+    def find(self, needle: bytes) -> Iterator[tuple[tuple[int, int], Payload]]:
+        """The entries of all records with these bytes in them, in their order, each with the place of its record."""
+        for number, (_, start, end) in enumerate(self._segments):
             at = self._content.find(needle, start, end)
             while at >= 0:
-                index = bisect.bisect_right(self._records_of(number), at) - 1
-                if index >= 0 and at < self._end_of(number, index) and (not places or places[-1] != index):
-                    places.append(index)
-                at = self._content.find(needle, at + 1, end)
-            for index in places[-1:] if last else places:
-                yield from ((place, entry) for place, entry in self._read(number, index))
-            if last and places:
-                return
+                index, at_end = self._record_at(number, at)
+                if index >= 0:
+                    yield from self._read(number, index)
+                at = self._content.find(needle, at_end, end)
 
-    def after(self, place: tuple[int, int]) -> Iterator[Payload]:
-        """All entries from a record on."""
+    def find_last(self, needle: bytes) -> Iterator[tuple[tuple[int, int], Payload]]:
+        """The entries of the last such record."""
+        for number, (_, start, end) in reversed(list(enumerate(self._segments))):
+            at = self._content.rfind(needle, start, end)
+            while at >= 0:
+                index, _ = self._record_at(number, at)
+                if index >= 0:
+                    yield from self._read(number, index)
+                    return
+                at = self._content.rfind(needle, start, at)
+
+    def _record_at(self, number: int, at: int) -> tuple[int, int]:
+        """Which record of a segment has that byte, -1 for none, and where to look on behind it."""
+        index = bisect.bisect_right(self._records_of(number), at) - 1
+        if index < 0 or at >= self._end_of(number, index):
+            return -1, at + 1
+        return index, self._end_of(number, index)
+
+    def after(self, place: tuple[int, int]) -> Iterator[tuple[tuple[int, int], Payload]]:
+        """All entries from a record on, each with the place of its record."""
         number, index = place
         for following in range(number, len(self._segments)):
             for each in range(index if following == number else 0, len(self._records_of(following))):
-                for _, entry in self._read(following, each):
-                    yield entry
+                yield from self._read(following, each)
 
     def _records_of(self, number: int) -> list[int]:
         """Where the records of a segment begin."""

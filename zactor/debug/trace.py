@@ -7,8 +7,8 @@ is read than has it. Times are those of the hybrid logical clock, in which no ef
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,8 @@ from zactor.hlc import WALL_MASK
 from zactor.message import UNDECODABLE, encode, format_id, parse_id
 from zactor.wire import Frame, Letter, decode_frame
 
-MESSAGES_MAX = 100_000
-"""That are looked at; a tree with more has no reader."""
+MESSAGES_MAX = 10_000
+"""Of a tree; one with more has no reader."""
 
 AHEAD_MAX = 10_000
 """Entries that are read to find out when a message was fed; it waits longer only in a mailbox that is full."""
@@ -88,15 +88,19 @@ class Traces:
 
     def root_of(self, number: int) -> int | None:
         """The message with which it began that led to this one; None when it is in no recording."""
-        for hop in self._hops(_needle(number)):
-            if hop.id == number:
-                return hop.root
+        for file in self._files:
+            for _, entry in file.find(_needle(number)):
+                hops: dict[int, Hop] = {}
+                _gather(hops, entry, None, file.head[2])
+                for hop in hops.values():
+                    if hop.root == number or number in (hop.id, hop.cause):
+                        return hop.root
         return None
 
     def last_of(self, name: str) -> int | None:
         """The id of the last message of a type, by its wire name or the end of it; None when there is none."""
         found: Hop | None = None
-        for hop in self._hops(name.encode(), last=True):
+        for hop in self._last_hops(name.encode()):
             is_it = hop.wire == name or hop.wire.rpartition(".")[2] == name
             if is_it and (
                 found is None or (hop.handled_ns or hop.sent_ns or 0) >= (found.handled_ns or found.sent_ns or 0)
@@ -108,12 +112,14 @@ class Traces:
         """All messages of one root by their ids, with their effects, in the order in which they were handled."""
         hops: dict[int, Hop] = {}
         for file in self._files:
-            places: dict[int, tuple[int, int]] = {}
-            for place, entry in islice(file.find(_needle(root)), MESSAGES_MAX):
-                for number in _gather(hops, entry, root, file.head[2]):
-                    places.setdefault(number, place)
-            for number, place in places.items():
-                _follow(file, place, hops[number])
+            places: list[tuple[int, int]] = []
+            for place, entry in file.find(_needle(root)):
+                if _gather(hops, entry, root, file.head[2]) and (not places or places[-1] != place):
+                    places.append(place)
+                if len(hops) > MESSAGES_MAX:
+                    self.problems.append(f"more than {MESSAGES_MAX} messages: the rest is left out")
+                    break
+            _follow(file, places, hops)
             self._settle(file, hops)
         self._lost(hops, root)
         _attach(hops, root)
@@ -135,23 +141,25 @@ class Traces:
             if hop.wire and not hop.came and is_recorded:
                 hop.lost = hop.lost or "it was not seen to arrive"
 
-    def _hops(self, needle: bytes, *, last: bool = False) -> Iterator[Hop]:
+    def _last_hops(self, needle: bytes) -> Iterator[Hop]:
+        """The messages in the last record with these bytes, of each file."""
         for file in self._files:
-            for _, entry in file.find(needle, last=last):
-                hops: dict[int, Hop] = {}
+            hops: dict[int, Hop] = {}
+            for _, entry in file.find_last(needle):
                 _gather(hops, entry, None, file.head[2])
-                yield from hops.values()
+            yield from hops.values()
 
     def _settle(self, file: Search, hops: dict[int, Hop]) -> None:
         """When asks within a process were answered."""
         for hop in hops.values():
-            if not hop.is_ask or hop.answered_ns is not None or hop.process != file.head[2]:
+            if not hop.is_ask or hop.sent_ns is not None or hop.process != file.head[2]:
                 continue
             for _, entry in file.find(_needle(hop.id)):
                 row = _settled_row(entry, hop.id)
                 if row is not None:
                     hop.answered_ns = None if entry[2] is None else _time(entry[2][2])
                     hop.failure = _text_of(row) if row[1] == "error" else ""
+                    break
 
 
 def _needle(number: int) -> bytes:
@@ -240,51 +248,70 @@ def _letters(entry: list[Any]) -> Iterator[tuple[Frame, Letter]]:
         yield frame, letter
 
 
-def _follow(file: Search, place: tuple[int, int], hop: Hop) -> None:
-    """Find out when a message that came in a frame was fed.
+def _follow(file: Search, places: list[tuple[int, int]], hops: dict[int, Hop]) -> None:
+    """Find out when the messages were fed that came in the frames at these places."""
+    feeds: dict[str, _Feed] = {}
+    reached: tuple[int, int] | None = None
+    for number, start in enumerate(places):
+        if reached is not None and start <= reached:
+            continue
+        feeds = {}
+        for count, (reached, entry) in enumerate(file.after(start)):
+            kind = entry[0]
+            if kind == RECEIVED:
+                for frame, letter in _letters(entry):
+                    if frame.names[letter.kind][:1] != "$":
+                        feed = feeds.setdefault(frame.names[letter.target], _Feed())
+                        feed.came(letter.id, hops.get(letter.id))
+            elif kind == DROPPED and entry[1] in hops:
+                hops[entry[1]].lost = "nobody was there to handle it"
+            elif kind in (MAIL, SETTLED, INPUT) and entry[1] in feeds:
+                feeds[entry[1]].turn(entry)
+            following = places[number + 1] if number + 1 < len(places) else None
+            is_idle = not any(feed.waiting for feed in feeds.values())
+            if (is_idle and (following is None or reached < following)) or count > AHEAD_MAX + len(hops):
+                break
+    for feed in feeds.values():
+        for _, hop in feed.waiting:
+            hop.lost = hop.lost or "it was still waiting when the recording ended"
 
-    A batch is written as its first id and a number, so the order in which messages came for the actor says whether
-    one is in it: at the latest the first that comes after it tells.
+
+class _Feed:
+    """The messages that come for one actor, and those of them that wait to be fed.
+
+    A batch is written as its first id and a number, so the order in which messages came says which are in it.
     """
-    order: list[int] = []
-    latest: int | None = None  # the stamp of the actor's turn
-    for entry in islice(file.after(place), AHEAD_MAX):
-        kind = entry[0]
-        if kind == RECEIVED:
-            order += [
-                letter.id
-                for frame, letter in _letters(entry)
-                if frame.names[letter.target] == hop.target and frame.names[letter.kind][:1] != "$"
-            ]
-        elif kind == DROPPED and entry[1] == hop.id:
-            hop.lost = "nobody was there to handle it"
+
+    def __init__(self) -> None:
+        self.waiting: deque[tuple[int, Hop]] = deque()
+        self._order: dict[int, int] = {}
+        self._latest: int | None = None  # the stamp of the actor's turn
+
+    def came(self, number: int, hop: Hop | None) -> None:
+        """A message came in a frame; `hop` when it is one of those that are followed."""
+        if number not in self._order:
+            self._order[number] = len(self._order)
+            if hop is not None and hop.handled_ns is None and not hop.lost:
+                self.waiting.append((self._order[number], hop))
+
+    def turn(self, entry: list[Any]) -> None:
+        """The actor was fed."""
+        before = self._latest
+        if entry[2] is not None:
+            self._latest = entry[2][2]
+        if entry[0] != MAIL or not entry[4]:
             return
-        elif kind in (MAIL, SETTLED, INPUT) and entry[1] == hop.target:
-            before, latest = latest, entry[2][2] if entry[2] is not None else latest
-            if kind == MAIL and entry[4]:
-                fed = _covers(entry[4], order, hop.id)
-                if fed != "later":
-                    stamp = latest if fed == "here" else before
-                    hop.handled_ns = None if stamp is None else _time(stamp)
-                    return
-    hop.lost = hop.lost or "it was still waiting when the recording ended"
-
-
-def _covers(rows: Any, order: list[int], number: int) -> str:
-    """Whether a message is in a batch (`here`), was in one before it (`earlier`), or is in one after it (`later`)."""
-    if rows.__class__ is not dict:
-        ids = [row for row in rows if row.__class__ is int]
-        rows = {ids[0]: 1} if ids and number not in ids else dict.fromkeys(ids[:1], len(ids))
-        if number in ids:
-            return "here"
-    for first, count in rows.items():
-        if first not in order:
-            return "later"  # it begins before the frame with our message
-        start, place = order.index(first), order.index(number)
-        if place < start:
-            return "earlier"
-        return "here" if place < start + count else "later"
-    return "later"
+        rows = entry[4]
+        if rows.__class__ is not dict:
+            rows = {row: 1 for row in rows if row.__class__ is int}
+        for first, count in rows.items():
+            place = self._order.get(first)
+            if place is None:
+                continue  # it began before the first frame that was looked at
+            while self.waiting and self.waiting[0][0] < place + count:
+                at, hop = self.waiting.popleft()
+                stamp = before if at < place else self._latest
+                hop.handled_ns = None if stamp is None else _time(stamp)
 
 
 def _settled_row(entry: list[Any], number: int) -> Any:
