@@ -174,7 +174,8 @@ def test_a_branch_that_was_lost_says_so(tmp_path: Path) -> None:
     run.virtual.run(seconds=3.0)
 
     lines = drawn(run.end(), "Say")
-    assert lines[:2] == ["Say a", "  Say b"]
+    assert lines[0].startswith("Say a a: ActorStopped: ")
+    assert lines[1] == "  Say b"
     assert lines[2].startswith("  Say c unknown")
 
 
@@ -223,3 +224,12 @@ def test_a_recording_that_cannot_be_read_is_said_and_the_others_are_shown(tmp_pa
     assert drawn(traces, "Say") == ["Say a"]
     assert len(traces.problems) == 1
     assert "x.1.rec: is no recording" in traces.problems[0]
+
+
+def test_a_handler_that_failed_is_marked_though_nobody_asked(tmp_path: Path) -> None:
+    run = Recorded(tmp_path, "a")
+    run.add("a", Talker)
+    run.begin().say("a", Whisper(word="die"))
+    run.virtual.run(seconds=1.0)
+
+    assert drawn(run.end(), "Whisper") == ["Whisper a a: ValueError: no"]

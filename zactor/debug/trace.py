@@ -126,15 +126,18 @@ class Traces:
         return hops
 
     def _lost(self, hops: dict[int, Hop], root: int) -> None:
-        """What the logs say of dead letters, and what left and was not seen to arrive."""
-        needle = f'"root":"{format_id(root)}"'.encode()
+        """What the logs say of dead letters and of handlers that failed, and what left and was not seen to arrive."""
         for path in sorted(self._folder.glob("*.jsonl")):
-            for event in _events(path.read_bytes(), needle):
-                if event.get("event") == "dead_letter":
-                    number, cause = parse_id(event["id"]), parse_id(event["cause"]) if event["cause"] else 0
-                    hop = _hop(hops, number, cause, root, event["message"], event["sender"], event["target"])
-                    hop.lost = event["reason"]
-                    hop.sent_ns = hop.sent_ns or _time(event["hlc"])
+            content = path.read_bytes()
+            for event in _events(content, f'"root":"{format_id(root)}"'.encode()):
+                number, cause = parse_id(event["id"]), parse_id(event["cause"]) if event["cause"] else 0
+                hop = _hop(hops, number, cause, root, event["message"], event["sender"], event["target"])
+                hop.lost = event["reason"]
+                hop.sent_ns = hop.sent_ns or _time(event["hlc"])
+            for event in _events(content, b'"event":"handler_failed"'):
+                failed = hops.get(parse_id(event["message_id"])) if event.get("message_id") else None
+                if failed is not None:
+                    failed.failure = failed.failure or str(event["error"])
         recorded = {instance["name"] for instance in self.instances()}
         for hop in hops.values():
             is_recorded = any(hop.target == name or hop.target.startswith(f"{name}/") for name in recorded)
@@ -215,7 +218,7 @@ def _take_letter(hops: dict[int, Hop], frame: Frame, letter: Letter, process: st
 
 
 def _events(content: bytes, needle: bytes) -> Iterator[dict[str, Any]]:
-    """The lines of a log with these bytes in them."""
+    """The events of a log whose lines have these bytes in them."""
     at = content.find(needle)
     while at >= 0:
         end = content.find(b"\n", at)
