@@ -29,6 +29,7 @@ from zactor.cli.runs import run_folder, show_event
 from zactor.debug.recording import NothingRecorded, Recording, read
 from zactor.debug.replay import OnLog, Outcome, Replay
 from zactor.errors import UserError
+from zactor.launchers.folders import Home
 from zactor.message import INCARNATION_BITS, SEQUENCE_BITS
 from zactor.supervision import Supervision
 from zactor.topology.model import Instance
@@ -64,13 +65,15 @@ def replay(
             "--pdb needs to know where: name a message with --stop-at; `zactor logs --json` shows their ids"
         )
     where = run_folder(topology, folder, run)
+    state = Home(where.parent.parent, where.name).state
     code: int | None = None
     stopped = False
     for recording in _recordings(where, node):
         kind, policy = _kind_of(recording, node)
         shown = _shower(log, as_json)
         try:
-            trial = Replay(recording, node, kind, policy, shown, stop, pdb.Pdb() if debugger else None)
+            prompt = pdb.Pdb() if debugger else None
+            trial = Replay(recording, node, kind, policy, shown, stop, prompt, state)
         except NothingRecorded as problem:  # its process ended before anything reached the node
             say(str(problem))
             continue

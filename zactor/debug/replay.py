@@ -6,6 +6,7 @@ hears comes from the recording, at the times of the recording. It runs in a real
 
 from __future__ import annotations
 
+import contextlib
 import pdb
 import random
 import sys
@@ -38,7 +39,7 @@ from zactor.kernel import Kernel, digest_of
 from zactor.message import UNDECODABLE, Opaque, Ref, answer_decoder, decoder, encode, format_id
 from zactor.supervision import Supervision
 from zactor.wire import split, unsplit, unwrap
-from zactor.world import List, Operation
+from zactor.world import List, Operation, Read
 
 TEXT_LENGTH_MAX = 300
 """Characters of a value in a report."""
@@ -149,6 +150,7 @@ class Replay:
     """One actor in a kernel of its own, which takes everything and answers what was recorded.
 
     `kind` is its class, or None for the one that the recording names; `policy` what the topology says of restarts.
+    `state` is the folder of what the nodes keep: there is what was read, if it is still the same.
     Raises `NothingRecorded`, or a plain `UserError` for a recording that it cannot be replayed from.
     """
 
@@ -161,6 +163,7 @@ class Replay:
         on_log: OnLog = lambda *_values: None,
         stop_at: int = 0,
         debugger: pdb.Pdb | None = None,
+        state: Path | None = None,
     ) -> None:
         self._story = story = Story(recording, name)
         if not story.seen:
@@ -170,6 +173,7 @@ class Replay:
             raise UserError(f"{recording.name}: the start of {name} was overwritten, and it has no checkpoint; {mend}")
         self._stop_at = stop_at
         self._debugger = debugger
+        self._state_folder = state
         self._outputs = 0
         self._inputs = 0
         self._unknown = 0
@@ -402,7 +406,7 @@ class Replay:
         if how == "value":
             found = thaw(value)
             if isinstance(found, Unkept):
-                self._note_unkept(f"a read of {len(found)} bytes")
+                found = self._read_again(wait.operation, found)
             return tuple(found) if isinstance(wait.operation, List) else found, None
         kind: Any = wait.message.__class__
         if how == "reply":
@@ -420,6 +424,20 @@ class Replay:
 
     def _unsplit(self, value: Any, blobs: tuple[bytes, ...]) -> Any:
         return unsplit(value, blobs) if blobs else value
+
+    def _read_again(self, operation: Any, unkept: Unkept) -> bytes:
+        """What a read gave of which only length and checksum were kept: the file may still have it."""
+        if self._state_folder is not None and isinstance(operation, Read):
+            with (
+                contextlib.suppress(OSError),
+                (self._state_folder / operation.folder / operation.file).open("rb") as file,
+            ):
+                file.seek(operation.offset)
+                content = file.read(len(unkept))
+                if (len(content), checksum_of(content)) == (len(unkept), unkept.checksum):
+                    return content
+        self._note_unkept(f"a read of {len(unkept)} bytes")
+        return unkept
 
     def _note_unkept(self, text: str) -> None:
         mend = "keep all of it with `record: full`"
