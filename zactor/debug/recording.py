@@ -26,7 +26,7 @@ import msgspec
 
 from zactor.errors import DiskFull, Failure, UserError
 from zactor.kernel import digest_of
-from zactor.message import Ref, encode
+from zactor.message import UNDECODABLE, Ref, encode
 from zactor.world import Call, InThread
 
 FORMAT = 1
@@ -315,7 +315,7 @@ def _records(content: bytes, at: int, end: int, damage: list[str]) -> Iterator[t
             damage.append(f"offset {at}: a record does not match its checksum")
         try:
             record = _decode(payload)
-        except msgspec.MsgspecError as problem:
+        except UNDECODABLE as problem:
             damage.append(f"offset {at}: a record cannot be read: {problem}")
         else:
             yield at, record

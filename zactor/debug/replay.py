@@ -87,6 +87,10 @@ class Differs(BaseException):
         self.cause = cause  # the id of the message that should have led to it, when it is not the one being handled
 
 
+class _Cut(BaseException):
+    """The recording ends within a handler, where its process was killed."""
+
+
 class _Stopped(BaseException):
     """The message that the replay was to stop at is next."""
 
@@ -171,6 +175,7 @@ class Replay:
         if story.overwritten or (story.given is None and story.start is None):
             mend = "give its kind a `checkpoint` that can be written down, or record it with `record: full`"
             raise UserError(f"{recording.name}: the start of {name} was overwritten, and it has no checkpoint; {mend}")
+        self._damage = recording.damage
         self._stop_at = stop_at
         self._debugger = debugger
         self._state_folder = state
@@ -287,6 +292,13 @@ class Replay:
             difference = self._difference(problem)
         except _Stopped:
             stopped_at = self._state()
+        except _Cut:
+            pass
+        except Exception as problem:
+            if not self._damage:
+                raise
+            self._unkept = f"its record is damaged: {type(problem).__name__}: {problem}"
+            difference = self._difference(Differs("an input", "what a damaged record says", "it makes no sense"))
         if self._debugger is not None and self._debugger.quitting:
             difference, stopped_at = None, "the debugger was left"
         return Outcome(
@@ -448,6 +460,8 @@ class Replay:
         """What answered, at once, what the actor does now."""
         entries = self._answers.get(kind)
         if not entries:
+            if self._story.is_cut and self._turn is self._story.turns[-1]:
+                raise _Cut
             raise Differs(f"what it does: {kind}", "nothing of the kind", "it does so here")
         values: list[Any] = entries.popleft()
         return values

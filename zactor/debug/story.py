@@ -101,6 +101,8 @@ class Story:
         self.overwritten = not recording.from_start
         """Whether what came before its first turn here is gone, and no checkpoint stands for it."""
         self.seen = False
+        self.is_cut = False
+        """Whether the recording ends before anything shows that its last turn did."""
         self._frames: OrderedDict[int, Fed] = OrderedDict()
         self._box: deque[Fed] = deque()
         self._dropped: set[int] = set()
@@ -115,6 +117,8 @@ class Story:
 
     def _take(self, record: list[Any]) -> None:
         kind = record[0]
+        if kind in (SENT, OUTPUTS):  # written between turns
+            self.is_cut = False
         if kind == RECEIVED:
             self._received(*record[2:])
         elif kind == SENT:
@@ -154,6 +158,7 @@ class Story:
         if when is not None and self._open is not None and not nested:
             self._open.ends = when[0]
             self._open = None
+            self.is_cut = False
         if name != self.name:
             return None
         self.seen = True
@@ -161,6 +166,7 @@ class Story:
             self._deal()
             self.turns.append(Turn((when[0], when[1], when[2], when[3])))
             self._open = self.turns[-1]
+            self.is_cut = True
         return self.turns[-1] if self.turns else None
 
     def _deal(self) -> None:
