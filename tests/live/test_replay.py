@@ -173,7 +173,8 @@ def test_after_kill_9_no_recorded_input_is_lost(tmp_path: Path, number: int) -> 
         assert outcome["outputs"] > 50
 
 
-def test_the_debugger_stops_in_the_handler_of_a_message(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("index", "shown"), [(7, "7000"), (None, "0")])
+def test_the_debugger_stops_in_the_handler_of_a_message(tmp_path: Path, index: int | None, shown: str) -> None:
     (tmp_path / "diary.py").write_text(DIARY)
     with Launched(tmp_path, TOPOLOGY) as launched:
         launched.ready()
@@ -181,8 +182,10 @@ def test_the_debugger_stops_in_the_handler_of_a_message(tmp_path: Path) -> None:
     run = launched.home.run_folder(launched.home.runs()[-1])
     fed = [each for turn in Story(read(run / "far.1.rec"), "far").turns for each in turn.mail]
 
+    where = [] if index is None else ["--stop-at", format_id(fed[index].id)]  # without one, it is the first
+
     done = subprocess.run(
-        command("replay", "far", "-t", str(launched.file), "--stop-at", format_id(fed[7].id), "--pdb"),
+        command("replay", "far", "-t", str(launched.file), *where, "--pdb"),
         cwd=tmp_path,
         input="p message.number * 1000\nc\n",
         capture_output=True,
@@ -192,7 +195,7 @@ def test_the_debugger_stops_in_the_handler_of_a_message(tmp_path: Path) -> None:
 
     assert "Diary" not in done.stderr
     assert "diary.py(" in done.stdout
-    assert "\n(Pdb) 7000\n" in done.stdout
+    assert f"\n(Pdb) {shown}\n" in done.stdout
     assert "outputs as recorded" in done.stdout
     assert done.returncode == 0
 

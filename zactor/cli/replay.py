@@ -36,6 +36,9 @@ from zactor.topology.model import Instance
 
 app = typer.Typer()
 
+FED_SHOWN = 5
+"""Messages that are named to whoever asked for one that there is not."""
+
 LEVELS = ("debug", "info", "warning", "error")
 
 _ID = re.compile(r"([0-9]+)\.([0-9]+)\.([0-9]+)")
@@ -60,14 +63,11 @@ def replay(
     if log is not None and log not in LEVELS:
         raise UserError(f"--log takes {', '.join(LEVELS)}, not {log!r}")
     stop = 0 if stop_at is None else _parse_id(stop_at)
-    if debugger and not stop:
-        raise UserError(
-            "--pdb needs to know where: name a message with --stop-at; `zactor logs --json` shows their ids"
-        )
     where = run_folder(topology, folder, run)
     state = Home(where.parent.parent, where.name).state
     code: int | None = None
     stopped = False
+    fed: list[str] = []
     for recording in _recordings(where, node):
         kind, policy = _kind_of(recording, node)
         shown = _shower(log, as_json)
@@ -77,6 +77,7 @@ def replay(
         except NothingRecorded as problem:  # its process ended before anything reached the node
             say(str(problem))
             continue
+        fed += trial.fed()
         outcome = trial.run()
         sys.settrace(None)
         stopped = stopped or bool(outcome.stopped_at)
@@ -84,9 +85,8 @@ def replay(
         if code or stopped:
             break
     if stop and not stopped and not debugger and not code:
-        raise UserError(
-            f"{node} was not fed a message {stop_at}; `zactor logs --json` shows the ids of those it logged"
-        )
+        last = f"the last of its {len(fed)} are {', '.join(fed[-FED_SHOWN:])}" if fed else "it was fed none"
+        raise UserError(f"{node} was not fed a message {stop_at}; {last}")
     return FAILED if code is None else code
 
 
@@ -104,16 +104,24 @@ def _recordings(where: Path, node: str) -> Iterator[Recording]:
     if not paths:
         raise UserError(f"{where.name} has no recordings: all its nodes had `record: off`, or the disk was full")
     known: set[str] = set()
+    foreign: list[UserError] = []
     found = False
     for path in paths:
         try:
             nodes = _nodes_of(path)
         except NothingRecorded:
             continue
+        except UserError as problem:
+            foreign.append(problem)
+            continue
         known |= nodes
         if any(node == name or node.startswith(name + "/") for name in nodes):
             found = True
             yield read(path)
+    if not known and foreign:
+        raise foreign[0]
+    for each in foreign:
+        say(str(each))
     if not found:
         raise UserError(
             f"no recording has {node!r}.{registry.did_you_mean(node, known)} They have: {', '.join(sorted(known))}"

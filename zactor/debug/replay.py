@@ -270,6 +270,11 @@ class Replay:
     def settled(self, _cell: Cell, count: int) -> int:
         return count
 
+    def fed(self) -> list[str]:
+        """The messages that it was fed, by name and id."""
+        mail = (each for turn in self._story.turns for each in turn.mail)
+        return [f"{each.wire} {format_id(each.id)}" for each in mail]
+
     # --- running
     def run(self) -> Outcome:
         """Feed it all that was recorded, until something differs."""
@@ -599,15 +604,17 @@ class Replay:
         return "\n".join(f"{name} = {_text(value)}" for name, value in fields.items())
 
     def _watch_handlers(self, cell: Cell) -> None:
-        """Look at the id of each message before its handler runs."""
-        if not self._stop_at:
+        """Look at the id of each message before its handler runs. A debugger without one stops at the first."""
+        if not self._stop_at and self._debugger is None:
             return
 
         def watched(handler: Handler) -> Handler:
             def before(actor: Actor, *values: Any) -> Any:
-                if self._kernel.current.id == self._stop_at:
+                number = self._kernel.current.id
+                if self._stop_at in (0, number):
                     if self._debugger is None:
                         raise _Stopped
+                    self._stop_at = self._stop_at or -1
                     _break(self._debugger, handler.function)
                 return handler.function(actor, *values)
 
