@@ -75,7 +75,8 @@ def replay(
             prompt = pdb.Pdb() if debugger else None
             trial = Replay(recording, node, kind, policy, shown, stop, prompt, state)
         except NothingRecorded as problem:  # its process ended before anything reached the node
-            say(str(problem))
+            for text in (*_damage(recording), str(problem)):
+                say(text)
             continue
         fed += trial.fed()
         outcome = trial.run()
@@ -162,6 +163,10 @@ def _shower(level: str | None, as_json: bool) -> OnLog:
     return show
 
 
+def _damage(recording: Recording) -> list[str]:
+    return [f"{recording.name}: {damage}" for damage in recording.damage]
+
+
 def _show(recording: Recording, outcome: Outcome, as_json: bool) -> int:
     """Say what came of it. Returns the exit code."""
     sure = outcome.difference is not None and not outcome.unkept
@@ -169,8 +174,8 @@ def _show(recording: Recording, outcome: Outcome, as_json: bool) -> int:
     if as_json:
         print_json(msgspec.to_builtins(outcome) | {"recording": recording.name, "damage": recording.damage})
         return code
-    for damage in recording.damage:
-        say(f"{recording.name}: {damage}")
+    for damage in _damage(recording):
+        say(damage)
     known = f"{outcome.inputs} inputs, {outcome.outputs} outputs as recorded"
     not_known = f", {outcome.unknown} that nobody had taken" if outcome.unknown else ""
     sys.stdout.write(f"{outcome.node}  {recording.name}  {known}{not_known}\n")

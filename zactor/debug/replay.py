@@ -357,6 +357,7 @@ class Replay:
         kernel.hlc -= 1  # which the turn adds
         kernel._turn(cell)
         if cell.mailbox:
+            self._end_if_cut()
             left = len(cell.mailbox)
             text = f"{len(turn.mail)} messages handled in this turn"
             raise Differs(
@@ -465,11 +466,15 @@ class Replay:
         """What answered, at once, what the actor does now."""
         entries = self._answers.get(kind)
         if not entries:
-            if self._story.is_cut and self._turn is self._story.turns[-1]:
-                raise _Cut
+            self._end_if_cut()
             raise Differs(f"what it does: {kind}", "nothing of the kind", "it does so here")
         values: list[Any] = entries.popleft()
         return values
+
+    def _end_if_cut(self) -> None:
+        """In the last turn, what the recording does not have may have been about to be written."""
+        if self._story.is_cut and self._turn is self._story.turns[-1]:
+            raise _Cut
 
     def _deliver(self, target: Ref[Any], mail: Mail, wait: Wait | None) -> str | None:
         self._compare_message(target, mail)

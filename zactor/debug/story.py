@@ -117,8 +117,6 @@ class Story:
 
     def _take(self, record: list[Any]) -> None:
         kind = record[0]
-        if kind in (SENT, OUTPUTS):  # written between turns
-            self.is_cut = False
         if kind == RECEIVED:
             self._received(*record[2:])
         elif kind == SENT:
