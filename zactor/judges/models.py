@@ -7,10 +7,12 @@ and remembers where it has been. A plugin brings its own (`MODELS` in its packag
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from zactor.judges.history import Call
+from zactor.judges.search import Guard, Item
+from zactor.judges.shown import guards_of_appends, guards_of_queue
 
 
 class Model(Protocol):
@@ -47,6 +49,15 @@ class Overwriting(Protocol):
 
         That is, all states in which it can end when it changes anything; None when they depend on the state before.
         """
+        ...
+
+
+@runtime_checkable
+class Showing(Protocol):
+    """A model may know what the answers of a whole history show of single calls; see `zactor.judges.shown`."""
+
+    def guards(self, items: Sequence[Item], ordered: bool) -> dict[int, Guard]:
+        """Guards of calls, by their ids. `ordered`: what ends before another starts is done before it."""
         ...
 
 
@@ -113,6 +124,13 @@ class KeyValue(Keyed):
                 return (None,)
         return None
 
+    def guards(self, items: Sequence[Item], ordered: bool) -> dict[int, Guard]:  # noqa: ARG002 - in any order
+        calls = [(item.id, item.call) for item in items]
+        appends = {number: call.arguments[0] for number, call in calls if call.function == "append"}
+        wholes = [call.arguments[0] for _, call in calls if call.function == "put"]
+        shown = [call.result for _, call in calls if call.function == "get" and call.known]
+        return guards_of_appends(appends, wholes, shown)
+
 
 class Counter(Keyed):
     """`add amount`, answered by nothing or by the sum after it, and `read`. Starts at 0."""
@@ -159,6 +177,9 @@ class Queue(Keyed):
         if not state:
             return call.answered(None), state
         return call.answered(state[0]), state[1:]
+
+    def guards(self, items: Sequence[Item], ordered: bool) -> dict[int, Guard]:
+        return guards_of_queue(items, ordered)
 
 
 BUILT_IN: dict[str, Model] = {

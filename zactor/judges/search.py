@@ -2,7 +2,7 @@
 
 The search of Wing and Gong (1993), remembering which calls were done in which state (Lowe 2017), without
 recursion, and in slices, so that several searches can take turns. Calls stand in chains, each in its order; a
-configuration is how far every chain has come, and the state. Four rules keep their number small:
+configuration is how far every chain has come, and the state. Five rules keep their number small:
 
 - A call that only reads is done as soon as it can be: in any order that begins here it can be moved to the front.
 - An optional call is left out where it changes nothing, and where the next call would be answered alike and lead to
@@ -11,12 +11,14 @@ configuration is how far every chain has come, and the state. Four rules keep th
 - A state that a call still has to read, and that no call can bring back, is not left before. (Where the model knows
   which states a call leads to; it makes clusters of a write and its reads, as in Gibbons and Korach 1997.)
 - Optional calls that do the same are one chain: of two, the one that may start first is used first.
+- What the answers of all calls together show of single ones is kept to: see `zactor.judges.shown`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 from zactor import registry
@@ -34,6 +36,10 @@ _NOTHING = object()
 States = Callable[[Call], tuple[Any, ...] | None]
 """Of a call that reads, the one state that it can have read; of another, all states that it can lead to from a
 different one. None when nobody knows."""
+
+
+Guard = Callable[[Any, AbstractSet[int]], bool]
+"""Whether a call may be done in a state, after the calls with these ids: what the answers of others demand of it."""
 
 
 class Item(NamedTuple):
@@ -89,10 +95,13 @@ class Search:
         *,
         ordered: bool,
         states: States | None = None,
+        guards: Mapping[int, Guard] | None = None,
     ) -> None:
         self._chains = [(*chain, _AFTER_THE_LAST) for chain in chains]
         self._step = step
         self._ordered = ordered
+        self._guards = guards or {}
+        self._done: set[int] = set()
         self._state = initial
         self._left = sum(item.end != NEVER for chain in chains for item in chain)
         # How far each chain has come, and all of that as one number.
@@ -183,6 +192,8 @@ class Search:
         done, head = chain[min(place, place - by)], chain[place]
         self._places[lane] = place
         self._code += by * self._weights[lane]
+        if self._guards:
+            (self._done.add if by > 0 else self._done.discard)(done.id)
         if done.end != NEVER:
             self._left -= by
         if self._states is not None:
@@ -208,6 +219,9 @@ class Search:
         moves = []
         for lane in lanes:
             call = heads[lane].call
+            guard = self._guards.get(heads[lane].id)
+            if guard is not None and not guard(state, self._done):
+                continue
             try:
                 fits, after = step(state, call)
                 if not fits or (before is not _NOTHING and _leads_to(step(before, call), after)):
