@@ -25,7 +25,7 @@ from zactor.errors import UserError
 from zactor.judges.counterexample import GaveUp, smallest
 from zactor.judges.history import Call, Operation
 from zactor.judges.models import Model, Overwriting, Showing
-from zactor.judges.search import NEVER, Guard, Item, Search, blame, chains, take_turns
+from zactor.judges.search import NEVER, NOTHING_SHOWN, Item, Search, Shown, blame, chains, take_turns
 from zactor.judges.verdict import Verdict
 
 STEPS_MAX = 1_000_000
@@ -124,8 +124,8 @@ class _Case:
         names = dict.fromkeys(self._model.partition(operation.call) for operation in operations)
         if len(names) == 1:
             states = self._model.states if isinstance(self._model, Overwriting) else None
-            guards = _guards(self._model, [item for _, item in items], ordered)
-            return Search(found, self._model.initial, self._model.step, ordered=ordered, states=states, guards=guards)
+            shown = _shown(self._model, [item for _, item in items], ordered)
+            return Search(found, self._model.initial, self._model.step, ordered=ordered, states=states, shown=shown)
         together = _Together(self._model, list(names))
         return Search(found, together.initial, together.step, ordered=ordered)
 
@@ -173,11 +173,11 @@ class _Case:
         return operation.invoked_ns, operation.invoked, operation.id
 
 
-def _guards(model: Model, items: Sequence[Item], ordered: bool) -> dict[int, Guard]:
+def _shown(model: Model, items: Sequence[Item], ordered: bool) -> Shown:
     if not isinstance(model, Showing):
-        return {}
+        return NOTHING_SHOWN
     try:
-        return model.guards(items, ordered)
+        return model.shown(items, ordered)
     except Exception as error:
         raise blame(error, items[0].call) from error
 

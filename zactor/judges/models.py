@@ -11,8 +11,8 @@ from collections.abc import Hashable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from zactor.judges.history import Call
-from zactor.judges.search import Guard, Item
-from zactor.judges.shown import guards_of_appends, guards_of_queue
+from zactor.judges.search import NEVER, Item, Shown
+from zactor.judges.shown import shown_of_appends, shown_of_queue
 
 
 class Model(Protocol):
@@ -56,8 +56,8 @@ class Overwriting(Protocol):
 class Showing(Protocol):
     """A model may know what the answers of a whole history show of single calls; see `zactor.judges.shown`."""
 
-    def guards(self, items: Sequence[Item], ordered: bool) -> dict[int, Guard]:
-        """Guards of calls, by their ids. `ordered`: what ends before another starts is done before it."""
+    def shown(self, items: Sequence[Item], ordered: bool) -> Shown:
+        """What is certain of calls. `ordered`: what ends before another starts is done before it."""
         ...
 
 
@@ -124,12 +124,12 @@ class KeyValue(Keyed):
                 return (None,)
         return None
 
-    def guards(self, items: Sequence[Item], ordered: bool) -> dict[int, Guard]:  # noqa: ARG002 - in any order
+    def shown(self, items: Sequence[Item], ordered: bool) -> Shown:  # noqa: ARG002 - in any order
         calls = [(item.id, item.call) for item in items]
         appends = {number: call.arguments[0] for number, call in calls if call.function == "append"}
-        wholes = [call.arguments[0] for _, call in calls if call.function == "put"]
-        shown = [call.result for _, call in calls if call.function == "get" and call.known]
-        return guards_of_appends(appends, wholes, shown)
+        puts = {number: call.arguments[0] for number, call in calls if call.function == "put"}
+        values = [call.result for _, call in calls if call.function == "get" and call.known]
+        return shown_of_appends(appends, puts, values, [item.id for item in items if item.end == NEVER])
 
 
 class Counter(Keyed):
@@ -178,8 +178,8 @@ class Queue(Keyed):
             return call.answered(None), state
         return call.answered(state[0]), state[1:]
 
-    def guards(self, items: Sequence[Item], ordered: bool) -> dict[int, Guard]:
-        return guards_of_queue(items, ordered)
+    def shown(self, items: Sequence[Item], ordered: bool) -> Shown:
+        return shown_of_queue(items, ordered)
 
 
 BUILT_IN: dict[str, Model] = {

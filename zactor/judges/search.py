@@ -42,6 +42,21 @@ Guard = Callable[[Any, AbstractSet[int]], bool]
 """Whether a call may be done in a state, after the calls with these ids: what the answers of others demand of it."""
 
 
+class Shown(NamedTuple):
+    """What the answers of all calls together show of single ones, by their ids.
+
+    `needs`: the one state in which a call that changes it was done. `makes`: the states that it can lead to and
+    somebody sees, instead of what `States` says.
+    """
+
+    guards: Mapping[int, Guard] = {}
+    needs: Mapping[int, Any] = {}
+    makes: Mapping[int, tuple[Any, ...]] = {}
+
+
+NOTHING_SHOWN = Shown()
+
+
 class Item(NamedTuple):
     """A call, by the id of its operation, and from when until when it can take effect.
 
@@ -95,12 +110,12 @@ class Search:
         *,
         ordered: bool,
         states: States | None = None,
-        guards: Mapping[int, Guard] | None = None,
+        shown: Shown = NOTHING_SHOWN,
     ) -> None:
         self._chains = [(*chain, _AFTER_THE_LAST) for chain in chains]
         self._step = step
         self._ordered = ordered
-        self._guards = guards or {}
+        self._guards, self._needs, _ = shown
         self._done: set[int] = set()
         self._state = initial
         self._left = sum(item.end != NEVER for chain in chains for item in chain)
@@ -114,10 +129,9 @@ class Search:
         # By state, the calls left that have to read it, and those that can lead to it.
         self._readers: Counter[Any] = Counter()
         self._makers: Counter[Any] = Counter()
-        self._states = states
-        if states is None or not self._count(states):
-            self._states = None
-            self._readers.clear()
+        self._read: dict[int, Any] = dict(shown.needs)
+        self._made: dict[int, tuple[Any, ...]] = dict(shown.makes)
+        self._counts = states is not None and self._count(states)
         # The state before the last call, if that was an optional one.
         self._before: Any = _NOTHING
         # The call with the earliest end when the search had come furthest, and the state if that had to stay.
@@ -127,15 +141,21 @@ class Search:
 
     def _count(self, states: States) -> bool:
         """Count who reads and makes each state. Returns whether that is known of all calls."""
-        for chain in self._chains:
-            for item in chain[:-1]:
-                try:
-                    found = states(item.call)
-                except Exception as error:
-                    raise blame(error, item.call) from error
-                if found is None:
-                    return False
-                (self._readers if item.only_reads else self._makers).update(found)
+        for item in (item for chain in self._chains for item in chain[:-1]):
+            try:
+                found = self._made[item.id] if item.id in self._made else states(item.call)
+            except Exception as error:
+                raise blame(error, item.call) from error
+            if found is None:
+                self._readers.clear()
+                return False
+            if item.only_reads:
+                (self._read[item.id],) = found
+            else:
+                self._made[item.id] = found
+                self._makers.update(found)
+            if item.id in self._read:
+                self._readers[self._read[item.id]] += 1
         return True
 
     def order(self) -> list[int]:
@@ -150,10 +170,10 @@ class Search:
     def blocked(self) -> list[int]:
         """Operations at which a search failed, or stood longest: good ones to look at first."""
         head, state = self._blocked
-        if state is _NOTHING or self._states is None:
+        if state is _NOTHING:
             return [head]
-        reads = [item for chain in self._chains for item in chain[:-1] if item.only_reads]
-        return [max((item.end, item.id) for item in reads if self._states(item.call) == (state,))[1], head]
+        items = (item for chain in self._chains for item in chain[:-1])
+        return [max((item.end, item.id) for item in items if self._read.get(item.id, _NOTHING) == state)[1], head]
 
     def run(self) -> Generator[None, None, bool]:
         """Search, with pauses; returns whether there is an order. Raises `UserError` when the model raises."""
@@ -196,10 +216,11 @@ class Search:
             (self._done.add if by > 0 else self._done.discard)(done.id)
         if done.end != NEVER:
             self._left -= by
-        if self._states is not None:
-            counts = self._readers if done.only_reads else self._makers
-            for state in self._states(done.call) or ():
-                counts[state] -= by
+        if self._counts:
+            if done.id in self._read:
+                self._readers[self._read[done.id]] -= by
+            for state in self._made.get(done.id, ()):
+                self._makers[state] -= by
         self._heads[lane], self._starts[lane], self._ends[lane] = head, head.start, head.end
 
     def _moves(self) -> list[tuple[int, Any]]:
@@ -219,8 +240,11 @@ class Search:
         moves = []
         for lane in lanes:
             call = heads[lane].call
-            guard = self._guards.get(heads[lane].id)
-            if guard is not None and not guard(state, self._done):
+            number = heads[lane].id
+            if number in self._guards and not self._guards[number](state, self._done):
+                continue
+            needs = self._needs.get(number, _NOTHING)
+            if needs is not _NOTHING and needs != state:
                 continue
             try:
                 fits, after = step(state, call)
@@ -230,7 +254,8 @@ class Search:
                 raise blame(error, call, state) from error
             if heads[lane].only_reads:
                 return [(lane, state)]
-            if not stays if after != state else ends[lane] != NEVER:
+            leaves = not stays or (needs is not _NOTHING and self._readers[state] == 1)
+            if leaves if after != state else ends[lane] != NEVER:
                 moves.append((lane, after))
         moves.reverse()
         return moves
