@@ -119,15 +119,15 @@ class _Case:
     def search(self, operations: Sequence[Operation], demanded: Collection[int] | None = None) -> Search:
         """A search for an order. Of all but the `demanded` nothing is: they may happen at any time, or never."""
         items = self._items(operations, demanded)
-        found = chains(items)
         ordered = self._criterion.real_time
         names = dict.fromkeys(self._model.partition(operation.call) for operation in operations)
         if len(names) == 1:
             states = self._model.states if isinstance(self._model, Overwriting) else None
             shown = _shown(self._model, [item for _, item in items], ordered)
+            found = chains(each for each in items if each[1].id not in shown.absent)
             return Search(found, self._model.initial, self._model.step, ordered=ordered, states=states, shown=shown)
         together = _Together(self._model, list(names))
-        return Search(found, together.initial, together.step, ordered=ordered)
+        return Search(chains(items), together.initial, together.step, ordered=ordered)
 
     def evidence(
         self, operations: Sequence[Operation], blocked: Sequence[int], steps_max: int

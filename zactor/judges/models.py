@@ -11,8 +11,8 @@ from collections.abc import Hashable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from zactor.judges.history import Call
-from zactor.judges.search import NEVER, Item, Shown
-from zactor.judges.shown import shown_of_appends, shown_of_queue
+from zactor.judges.search import NEVER, NOTHING_SHOWN, Item, Shown
+from zactor.judges.shown import shown_of_appends, shown_of_queue, shown_of_writes
 
 
 class Model(Protocol):
@@ -61,6 +61,10 @@ class Showing(Protocol):
         ...
 
 
+def _optional(items: Sequence[Item]) -> list[int]:
+    return [item.id for item in items if item.end == NEVER]
+
+
 class Keyed:
     """What models of independent keys have in common."""
 
@@ -84,6 +88,11 @@ class Register(Keyed):
     def states(self, call: Call) -> tuple[Any, ...] | None:
         return (call.result if call.function == "read" else call.arguments[-1],)
 
+    def shown(self, items: Sequence[Item], ordered: bool) -> Shown:  # noqa: ARG002 - in any order
+        writes = {item.id: item.call.arguments[0] for item in items if item.call.function == "write"}
+        values = [item.call.result for item in items if item.call.function == "read"]
+        return shown_of_writes(writes, values, _optional(items))
+
 
 class CompareAndSet(Register):
     """A register with `cas expected value`, which answers whether it was as expected, and was set."""
@@ -95,6 +104,9 @@ class CompareAndSet(Register):
             return super().step(state, call)
         expected, value = call.arguments
         return call.answered(state == expected), value if state == expected else state
+
+    def shown(self, items: Sequence[Item], ordered: bool) -> Shown:  # noqa: ARG002
+        return NOTHING_SHOWN  # a value that nobody read may be why another was not as expected
 
 
 class KeyValue(Keyed):
@@ -129,7 +141,7 @@ class KeyValue(Keyed):
         appends = {number: call.arguments[0] for number, call in calls if call.function == "append"}
         puts = {number: call.arguments[0] for number, call in calls if call.function == "put"}
         values = [call.result for _, call in calls if call.function == "get" and call.known]
-        return shown_of_appends(appends, puts, values, [item.id for item in items if item.end == NEVER])
+        return shown_of_appends(appends, puts, values, _optional(items))
 
 
 class Counter(Keyed):

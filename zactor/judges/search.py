@@ -17,7 +17,7 @@ configuration is how far every chain has come, and the state. Five rules keep th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
@@ -46,9 +46,11 @@ class Shown(NamedTuple):
     """What the answers of all calls together show of single ones, by their ids.
 
     `needs`: the one state in which a call that changes it was done. `makes`: the states that it can lead to and
-    somebody sees, instead of what `States` says.
+    somebody sees, instead of what `States` says. `absent`: optional ones without which there is an order, too, if
+    there is one with them.
     """
 
+    absent: Collection[int] = ()
     guards: Mapping[int, Guard] = {}
     needs: Mapping[int, Any] = {}
     makes: Mapping[int, tuple[Any, ...]] = {}
@@ -115,7 +117,7 @@ class Search:
         self._chains = [(*chain, _AFTER_THE_LAST) for chain in chains]
         self._step = step
         self._ordered = ordered
-        self._guards, self._needs, _ = shown
+        self._guards, self._needs = shown.guards, shown.needs
         self._done: set[int] = set()
         self._state = initial
         self._left = sum(item.end != NEVER for chain in chains for item in chain)

@@ -16,6 +16,13 @@ from typing import Any
 from zactor.judges.search import NEVER, Guard, Item, Shown
 
 
+# --- a value that is overwritten
+def shown_of_writes(writes: Mapping[int, Any], values: Iterable[Any], optional: Collection[int]) -> Shown:
+    """What is shown of calls (by id) that write their argument: those of a value that nobody read may be absent."""
+    seen = set(values)
+    return Shown({number for number in optional if number in writes and writes[number] not in seen})
+
+
 # --- a value that grows
 def shown_of_appends(
     appends: Mapping[int, Any], puts: Mapping[int, Any], values: Iterable[Any], optional: Collection[int]
@@ -41,11 +48,7 @@ def shown_of_appends(
     unseen = {number for number, value in puts.items() if value not in seen} | {
         each for each in makes if not makes[each]
     }
-    return Shown(dict.fromkeys(unseen & set(optional), _never), needs, makes)
-
-
-def _never(_state: Any, _done: AbstractSet[int]) -> bool:
-    return False
+    return Shown(unseen & set(optional), needs=needs, makes=makes)
 
 
 def _places(value: Any, wholes: Collection[Any], pieces: Collection[Any]) -> list[tuple[int, int]] | None:
@@ -92,16 +95,14 @@ def shown_of_queue(items: Sequence[Item], ordered: bool) -> Shown:
     ends = sorted((item.end, item.start, ids[value]) for value, item in taken.items() if value in ids)
     for enqueue in enqueues:
         taker = taken.get(enqueue.call.arguments[0])
-        if taker is None and enqueue.end == NEVER:
-            guards[enqueue.id] = _never
-            continue
         if not ordered or (taker is None and unsure):
             continue  # one of those may have taken it
         before = [each for each in ends if each[0] < (NEVER if taker is None else taker.start)]
         latest = max((start for _, start, _ in before), default=-1)
         # The others were dequeued before these were, so they are before these.
         guards[enqueue.id] = partial(_all_done, frozenset(number for end, _, number in before if end > latest))
-    return Shown(guards)
+    absent = {item.id for item in enqueues if item.end == NEVER and item.call.arguments[0] not in taken}
+    return Shown(absent, guards)
 
 
 def _head_is_free(taken: AbstractSet[Any], state: Any, _done: AbstractSet[int]) -> bool:
