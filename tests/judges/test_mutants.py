@@ -53,6 +53,7 @@ GUIDES = {
     "an unknown dequeue takes what was not taken": ("if not ordered or (taker is None and unsure):", "if not ordered:"),
     "what was dequeued later was enqueued before": ("each[0] < (NEVER if", "each[0] > (NEVER if"),
     "what was dequeued about then was enqueued before": ("else taker.start)", "else taker.end + 2)"),
+    "two may take the same": ("(other is not item or value not in values)", "other is item"),
     "what nobody took was never enqueued": ("if item.end == NEVER and item.call", "if item.call"),
     "what nobody read was never written": ("for number in optional if number in writes and", "for number in writes if"),
 }

@@ -47,9 +47,10 @@ class Shown(NamedTuple):
 
     `needs`: the one state in which a call that changes it was done. `makes`: the states that it can lead to and
     somebody sees, instead of what `States` says. `absent`: optional ones without which there is an order, too, if
-    there is one with them.
+    there is one with them. `contrary`: some that cannot all be true.
     """
 
+    contrary: Sequence[int] = ()
     absent: Collection[int] = ()
     guards: Mapping[int, Guard] = {}
     needs: Mapping[int, Any] = {}
@@ -117,6 +118,7 @@ class Search:
         self._chains = [(*chain, _AFTER_THE_LAST) for chain in chains]
         self._step = step
         self._ordered = ordered
+        self._contrary = shown.contrary
         self._guards, self._needs = shown.guards, shown.needs
         self._done: set[int] = set()
         self._state = initial
@@ -171,6 +173,8 @@ class Search:
 
     def blocked(self) -> list[int]:
         """Operations at which a search failed, or stood longest: good ones to look at first."""
+        if self._contrary:
+            return [*self._contrary]
         head, state = self._blocked
         if state is _NOTHING:
             return [head]
@@ -179,6 +183,8 @@ class Search:
 
     def run(self) -> Generator[None, None, bool]:
         """Search, with pauses; returns whether there is an order. Raises `UserError` when the model raises."""
+        if self._contrary:
+            return False
         seen: set[tuple[int, Any]] = set()
         path = self._path
         moves = self._moves() if self._left else []

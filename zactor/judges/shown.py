@@ -20,7 +20,7 @@ from zactor.judges.search import NEVER, Guard, Item, Shown
 def shown_of_writes(writes: Mapping[int, Any], values: Iterable[Any], optional: Collection[int]) -> Shown:
     """What is shown of calls (by id) that write their argument: those of a value that nobody read may be absent."""
     seen = set(values)
-    return Shown({number for number in optional if number in writes and writes[number] not in seen})
+    return Shown(absent={number for number in optional if number in writes and writes[number] not in seen})
 
 
 # --- a value that grows
@@ -48,7 +48,7 @@ def shown_of_appends(
     unseen = {number for number, value in puts.items() if value not in seen} | {
         each for each in makes if not makes[each]
     }
-    return Shown(unseen & set(optional), needs=needs, makes=makes)
+    return Shown(absent=unseen & set(optional), needs=needs, makes=makes)
 
 
 def _places(value: Any, wholes: Collection[Any], pieces: Collection[Any]) -> list[tuple[int, int]] | None:
@@ -80,13 +80,12 @@ def _places(value: Any, wholes: Collection[Any], pieces: Collection[Any]) -> lis
 def shown_of_queue(items: Sequence[Item], ordered: bool) -> Shown:
     """What is shown of `enqueue value` and `dequeue`, where no value was enqueued twice.
 
-    What nobody took, and perhaps was never there, is left out; with it, perhaps, a dequeue that nobody knows of.
-    What was certainly dequeued before another was enqueued before it (Gibbons and Korach 1997, section 4); and a
-    dequeue whose answer is not known took nothing that others are known to have taken.
+    A value is taken once, and was there before. What was certainly dequeued before another was enqueued before it
+    (Gibbons and Korach 1997, section 4). A dequeue whose answer is not known took nothing that others are known to have
+    taken. What nobody took and perhaps never came is left out, with the unknown dequeue that perhaps took it.
     """
     enqueues = [item for item in items if item.call.function == "enqueue"]
-    taken = {item.call.result: item for item in items if item.call.function == "dequeue" and item.call.known}
-    taken.pop(None, None)
+    taken, contrary = _taken(items, {item.call.arguments[0] for item in enqueues})
     unsure = [item for item in items if item.call.function == "dequeue" and not item.call.known]
     if len({item.call.arguments for item in enqueues}) < len(enqueues):
         return Shown()
@@ -102,7 +101,20 @@ def shown_of_queue(items: Sequence[Item], ordered: bool) -> Shown:
         # The others were dequeued before these were, so they are before these.
         guards[enqueue.id] = partial(_all_done, frozenset(number for end, _, number in before if end > latest))
     absent = {item.id for item in enqueues if item.end == NEVER and item.call.arguments[0] not in taken}
-    return Shown(absent, guards)
+    return Shown(contrary, absent, guards)
+
+
+def _taken(items: Sequence[Item], values: Collection[Any]) -> tuple[dict[Any, Item], list[int]]:
+    """Who took each value; and who took what others did, too, or what nobody brought."""
+    taken: dict[Any, Item] = {}
+    contrary: list[int] = []
+    for item in items:
+        value = item.call.result
+        if item.call.function == "dequeue" and item.call.known and value is not None:
+            other = taken.setdefault(value, item)
+            if not contrary and (other is not item or value not in values):
+                contrary = [item.id] if other is item else [item.id, other.id]
+    return taken, contrary
 
 
 def _head_is_free(taken: AbstractSet[Any], state: Any, _done: AbstractSet[int]) -> bool:
