@@ -28,7 +28,7 @@ import msgspec
 
 from zactor.errors import DiskFull, Failure, UserError
 from zactor.kernel import digest_of
-from zactor.message import Ref, encode
+from zactor.message import UNDECODABLE, Ref, encode
 from zactor.world import Call, InThread
 
 FORMAT = 2
@@ -318,7 +318,7 @@ def _records(content: bytes, ordinal: int, at: int, end: int, damage: list[str])
             damage.append(f"offset {at}: a record does not match its checksum")
         try:
             record = _decode(payload)
-        except msgspec.MsgspecError as problem:
+        except UNDECODABLE as problem:
             damage.append(f"offset {at}: a record cannot be read: {problem}")
         else:
             for entry in record:
