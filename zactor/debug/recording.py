@@ -2,8 +2,8 @@
 
 What is written into a mapped file belongs to the system at once: `kill -9` of the process loses none of it. A
 record is its CRC32C, which begins with its segment's ordinal, its size (4 bytes each, little-endian), and a msgpack
-array of entries, each an array that begins with one of the numbers below. A segment begins with `MAGIC`, its ordinal and
-its size (8 bytes each), then a `HEAD`; behind its last record are 8 zeros. A **ring** overwrites its oldest segment
+array of entries, each an array that begins with one of the numbers below. A segment begins with `MAGIC`, its ordinal
+and its size (8 bytes each), then a `HEAD`; behind its last record are 8 zeros. A **ring** overwrites its oldest segment
 when its budget is spent; a file without a budget grows.
 
 Who writes what is in `zactor.debug.recorder`; `read` gives back all that is readable, and says where the damage is.
@@ -57,7 +57,7 @@ _MADV_POPULATE_WRITE = 23  # asm-generic/mman-common.h; Python has no name for i
 _START = struct.Struct("<8sQQ")
 _HEADER = struct.Struct("<II")
 _END = bytes(_HEADER.size)
-"""Written after each record. What stands beyond it is of an earlier lap: with another ordinal, so with other checksums."""
+"""Written after each record. What stands beyond it is of an earlier lap: its checksums began with another ordinal."""
 
 _pack_header = _HEADER.pack_into
 _checksum = crc32c.crc32c
@@ -356,13 +356,14 @@ class Lost(msgspec.Struct, frozen=True):
     because: str
 
 
-_FUNCTIONS = (Call, InThread)
+FUNCTIONS = (Call, InThread)
+"""Operations that have any values, not only bytes and names."""
 
 
 def operation_digest(number: int, operation: Any) -> int:
     """What is recorded of an operation: many bytes stand there as their checksum, and functions as their names."""
     kind = operation.__class__
-    if kind in _FUNCTIONS:
+    if kind in FUNCTIONS:
         return digest_of((number, kind.__name__, operation.function.__qualname__, operation.values))
     data = getattr(operation, "data", b"")
     if len(data) > PIECE_BYTES:

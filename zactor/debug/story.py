@@ -306,7 +306,7 @@ def _body(value: Any) -> Any:
 
 
 def _each(rows: Iterable[Any], sender: str | None = None) -> Iterator[Any]:
-    """The rows of mail; what was told in one go has one in the recording. Of that perhaps only what that sender told."""
+    """The rows of mail, of which what was told in one go has but one. Of that perhaps only what that sender told."""
     for row in rows:
         if row.__class__ is not list or len(row) != RUN_FIELDS:
             yield row
