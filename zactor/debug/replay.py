@@ -32,7 +32,7 @@ from zactor.debug.recording import (
     operation_digest,
     thaw,
 )
-from zactor.debug.story import ANSWERS, Fed, Known, Story, Turn
+from zactor.debug.story import ANSWERS, Doubt, Fed, Known, Story, Turn
 from zactor.errors import ActorFailed, Failure, UserError
 from zactor.kernel import Kernel, digest_of
 from zactor.message import UNDECODABLE, Opaque, Ref, answer_decoder, decoder, encode, format_id
@@ -165,7 +165,8 @@ class Replay:
         self._story = story = Story(recording, name)
         if not story.seen:
             raise NothingRecorded(f"{recording.name}: nothing of {name} was recorded")
-        if story.overwritten or (story.given is None and story.start is None):
+        self._unread = "" if story.given or story.start else "its start"
+        if story.overwritten or (self._unread and not story.doubts):
             mend = "give its kind a `checkpoint` that can be written down, or record it with `record: full`"
             raise UserError(f"{recording.name}: the start of {name} was overwritten, and it has no checkpoint; {mend}")
         self._stop_at = stop_at
@@ -186,7 +187,12 @@ class Replay:
         kernel.life.add(name, kind, policy=policy)
         self._cell = cell = kernel.cells[name]
         if story.given is not None:
-            cell.given = self._given(story.given[3])
+            try:
+                cell.given = self._given(story.given[3])
+            except Exception as problem:
+                if not story.doubts:
+                    raise
+                self._unread = f"what it was given: {problem!r}"
         self._shut_the_doors(kernel)
         self._watch_handlers(cell)
 
@@ -194,12 +200,16 @@ class Replay:
         story = self._story
         if story.given is not None:
             module, name = story.given[:2]
-        else:
-            assert story.start is not None
+        elif story.start is not None:
             module, name = story.start.module, story.start.kind
+        else:
+            return Actor
         try:
             kind: type[Actor] = find_class(module, name)
         except Unfrozen as problem:
+            if story.doubts:
+                self._unread = f"its class: {problem}"
+                return Actor
             raise UserError(f"{self._story.name}: {problem}") from None
         return kind
 
@@ -270,6 +280,8 @@ class Replay:
         while self._due and turns and self._due[0] <= turns[0].when[0]:
             self._due.popleft()  # it was sent before what we begin with
         try:
+            if self._unread:
+                raise self._missed(f"{self._unread} cannot be read")
             self._restore_chance(self._story.chance)
             if self._story.start is not None:
                 self._begin_at_checkpoint()
@@ -279,15 +291,53 @@ class Replay:
                 following = turns[index + 1].when[0] if index + 1 < len(turns) else None
                 self._look_for_missing(following if turn.ends is None else turn.ends)
             self._look_for_unanswered()
+            if self._story.doubts:
+                self._doubt(self._story.doubts[0])
         except Differs as problem:
             difference = self._difference(problem)
         except _Stopped:
             stopped_at = self._state()
+        except Exception as problem:
+            if not self._is_in_doubt():
+                raise
+            difference = self._difference(self._missed(f"it cannot be fed: {problem!r}"))
+        if difference is not None and self._is_in_doubt():
+            self._unkept = ""  # what is missing is damaged, and was kept
         if self._debugger is not None and self._debugger.quitting:
             difference, stopped_at = None, "the debugger was left"
         return Outcome(
             self._story.name, self._inputs, self._compared, self._unknown, difference, self._unkept, stopped_at
         )
+
+    # --- where the recording is damaged
+    def _is_in_doubt(self) -> bool:
+        """Whether something that led to the turn which is replayed now may have been damaged."""
+        doubts, turn = self._story.doubts, self._turn
+        return bool(doubts) and (turn is None or not any(turn is each for each in self._story.turns[: doubts[0].turn]))
+
+    def _missed(self, replayed: str) -> Differs:
+        """An input is damaged: so the next output that was recorded cannot be as it was."""
+        recorded = f"the record at offset {self._story.doubts[0].offset} is damaged"
+        return Differs(self._output_after(self._turn), recorded, replayed)
+
+    def _doubt(self, doubt: Doubt) -> None:
+        """Nothing differs, as far as can be seen: then it is the first output after the damage that is in doubt."""
+        turns = self._story.turns
+        self._turn = turns[min(doubt.next, len(turns) - 1)] if turns else None
+        text = "the same, as far as the recording can be read"
+        raise Differs(self._output_after(self._turn), f"the record at offset {doubt.offset} is damaged", text)
+
+    def _output_after(self, turn: Turn | None) -> str:
+        """The first output that is known from a turn on; the last one when there is none."""
+        story, since = self._story, 0 if turn is None else turn.when[0]
+        sent = sorted(story.sent)
+        number = next((each for each in sent if each > since), None)
+        if number is not None:
+            known = story.sent[number]
+            return f"{known.wire} {format_id(number)} to {known.to}"
+        if turn is not None and turn.mail and turn.mail[0].ask is not None:
+            return f"the answer to {format_id(turn.mail[0].id)}"
+        return f"output {self._outputs}" if self._outputs else "all that it does"
 
     def _begin_at_checkpoint(self) -> None:
         start, cell = self._story.start, self._cell
@@ -346,6 +396,8 @@ class Replay:
         cell = self._cell
         for value in values:
             if isinstance(value, Lost):
+                if self._is_in_doubt():
+                    raise self._missed(f"a {what} is not there: {value.because}")
                 self._unkept = self._unkept or f"what a {what} brought could not be written down: {value.because}"
                 raise Differs("an input", what, "nothing")
         if what == "timer":
@@ -375,6 +427,8 @@ class Replay:
     def _message(self, fed: Fed) -> Any:
         """What it was fed. Raises `Differs` when its class does not take it any more."""
         if isinstance(fed.body, Lost):
+            if self._is_in_doubt():
+                raise self._missed("a message is not there")
             self._unkept = self._unkept or f"a message is not there: {fed.body.because}"
             raise Differs("an input", "a message", "nothing")
         handlers = self._cell.kind._wires
