@@ -3,8 +3,8 @@
 What is written into a mapped file belongs to the system at once: `kill -9` of the process loses none of it. A
 record is its CRC32C, which begins with its segment's ordinal, its size (4 bytes each, little-endian), and a msgpack
 array of entries, each an array that begins with one of the numbers below. A segment begins with `MAGIC`, its ordinal
-and its size (8 bytes each) and the CRC32C of these, then a `HEAD`; behind its last record are 8 zeros. A **ring** overwrites its oldest segment
-when its budget is spent; a file without a budget grows.
+and its size (8 bytes each) and the CRC32C of these, then a `HEAD`; behind its last record are 8 zeros. A **ring**
+overwrites its oldest segment when its budget is spent; a file without a budget grows.
 
 Who writes what is in `zactor.debug.recorder`; `read` gives back all that is readable, and says where the damage is.
 """

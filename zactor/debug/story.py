@@ -82,7 +82,7 @@ class Turn(msgspec.Struct):
 
 
 class Doubt(NamedTuple):
-    """A damaged record at an offset. What was done in `turn` may have been due to it, what was in `next` was for sure."""
+    """A damaged record at an offset. What was done in `turn` may have been due to it, what in `next` is for sure."""
 
     turn: int
     next: int
@@ -359,11 +359,12 @@ def _is_of_others(record: list[Any], others: Container[str]) -> bool:
     """Whether a record that is damaged, but makes sense, can only be about other actors."""
     kind = record[0]
     if kind == OUTPUTS:
-        return all(name in others for name, _, _ in record[1])
-    if kind not in OF_ONE or record[1] not in others:
-        return False
-    rows = record[4] if kind == MAIL else None
-    return rows.__class__ is not list or all(row.__class__ is not list or row[3] in others for row in rows)
+        names = [name for name, _, _ in record[1]]
+    else:
+        names = [record[1]] if kind in OF_ONE else [None]
+        if kind == MAIL and record[4].__class__ is list:
+            names += [row[3] for row in record[4] if row.__class__ is list]
+    return all(name.__class__ is str and name in others for name in names)
 
 
 def _each(rows: Iterable[Any], sender: str | None = None) -> Iterator[Any]:
