@@ -291,6 +291,21 @@ def test_it_stops_before_a_message_and_shows_the_state(tmp_path: Path) -> None:
     assert outcome.outputs == 4
 
 
+def test_an_actor_that_was_stopped_and_started_again_in_its_process_is_the_same_again(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path / "p.rec").add(3)
+    kernel = recorded.virtual.processes["p"].kernel
+    kernel.life.stop("adder")
+    recorded.virtual.run(seconds=0.01)
+    kernel.life.add("adder", Adder, links={"ears": "ears"})
+    kernel.life.start()
+    recorded.add(4)
+
+    outcome = replay(recorded.read())
+
+    assert outcome.difference is None
+    assert outcome.outputs == 2 * 7
+
+
 def test_an_actor_that_was_not_recorded_is_refused(tmp_path: Path) -> None:
     recording = Recorded(tmp_path / "p.rec").add(1).read()
 

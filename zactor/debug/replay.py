@@ -186,13 +186,6 @@ class Replay:
         kind = kind or self._recorded_kind()
         kernel.life.add(name, kind, policy=policy)
         self._cell = cell = kernel.cells[name]
-        if story.given is not None:
-            try:
-                cell.given = self._given(story.given[3])
-            except Exception as problem:
-                if not story.doubts:
-                    raise
-                self._unread = f"what it was given: {problem!r}"
         self._shut_the_doors(kernel)
         self._watch_handlers(cell)
 
@@ -238,7 +231,8 @@ class Replay:
         kernel.output = self._output
         kernel.life._spawn = lambda cell: Ref(cell.name)
         kernel.waits.cancel_timer = lambda _cell, _token: self._told("timer_cancelled")[0]
-        create, dropped = kernel.life._create, kernel.dropped
+        self._create = create = kernel.life._create
+        dropped = kernel.dropped
 
         def create_child(name: str, *values: Any) -> Cell:
             problem = thaw(self._told("spawned")[0])
@@ -363,10 +357,10 @@ class Replay:
         inputs = [entry for entry in turn.inputs if entry[0] not in ANSWERS]
         what, values = inputs[0] if inputs else ("", [])
         self._inputs += len(inputs) + len(turn.mail)
-        if cell.state == "stopped":
+        if cell.state == "stopped" and what != "boot":
             return  # by its own failure, in the turn before
         if what == "boot":
-            kernel.life._begin(cell)
+            self._boot(values[3])
         elif what == "stop":
             kernel.life.stop_now(cell, values[0])
         elif what == "child":
@@ -376,6 +370,15 @@ class Replay:
         kernel.queue.clear()
         if self._caught is not None:
             raise self._caught
+
+    def _boot(self, given: Any) -> None:
+        if self._cell.state == "stopped":  # somebody started it again while its process went on
+            before = self._cell
+            self._cell = cell = self._create(before.name, before.kind, {})
+            cell.policy = before.policy
+            self._watch_handlers(cell)
+        self._cell.given = self._given(given)
+        self._kernel.life._begin(self._cell)
 
     def _feed(self, turn: Turn, inputs: list[tuple[str, list[Any]]]) -> None:
         kernel, cell = self._kernel, self._cell
