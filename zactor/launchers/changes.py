@@ -76,7 +76,7 @@ def _of_process(before: Process, after: Process) -> Iterator[str]:
 
 
 def _of_recording(before: Process, after: Process) -> Iterator[str]:
-    """A process has one recording, which is of one kind from its start to its end: so all of its nodes are restarted."""
+    """A process has one recording, of one kind from its start to its end: so all of its nodes are restarted."""
     old, new = _recording(before), _recording(after)
     if old != new:
         yield f"the recording of {after.name} {old} -> {new}"
