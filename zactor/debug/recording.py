@@ -31,7 +31,7 @@ from zactor.message import Ref, encode
 from zactor.world import Call, InThread
 
 FORMAT = 2
-MAGIC = b"zactrec\x01"
+MAGIC = b"zactrec%c" % FORMAT
 
 HEAD, RECEIVED, SENT, MAIL, TAKEN, SETTLED, INPUT, OUTPUTS, DROPPED, CHECKPOINT = range(10)
 """Kinds of entries; what follows stands where the recorder writes them."""
@@ -276,6 +276,8 @@ def read(path: Path, *, head_only: bool = False) -> Recording:
     if not content.strip(b"\0"):
         raise NothingRecorded(f"{path}: its process ended before anything was recorded")
     starts = _segments(content)
+    if not starts and content[: len(MAGIC) - 1] == MAGIC[:-1]:
+        raise _other_format(path, content[len(MAGIC) - 1])
     if not starts:
         raise UserError(f"{path}: is no recording: it does not begin as one; name another run with -r RUN")
     recording = Recording(path.name, [], starts[0].ordinal == 0)
@@ -290,8 +292,12 @@ def read(path: Path, *, head_only: bool = False) -> Recording:
         raise UserError(f"{path}: nothing in it can be read: {'; '.join(recording.damage) or 'it is empty'}")
     found = recording.head[1]
     if found != FORMAT and not any(place.first == 0 for place in recording.doubtful):
-        raise UserError(f"{path}: has format {found}, this zactor reads {FORMAT}; use the one that wrote it")
+        raise _other_format(path, found)
     return recording
+
+
+def _other_format(path: Path, found: int) -> UserError:
+    return UserError(f"{path}: has format {found}, this zactor reads {FORMAT}; use the one that wrote it")
 
 
 class _Start(NamedTuple):
