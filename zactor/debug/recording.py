@@ -1,7 +1,7 @@
 """The file of a recording: mapped segments of records, each record with its size and checksum.
 
 What is written into a mapped file belongs to the system at once: `kill -9` of the process loses none of it. A
-record is its CRC32C, which begins with its segment's ordinal, its size (4 bytes each, little-endian), and a msgpack
+record is its CRC32C, which begins with its segment's ordinal, its size (4 bytes each, as they lie in memory), a msgpack
 array of entries, each an array that begins with one of the numbers below. A segment begins with `MAGIC`, its ordinal
 and its size (8 bytes each) and the CRC32C of these, then a `HEAD`; behind its last record are 8 zeros. A **ring**
 overwrites its oldest segment when its budget is spent; a file without a budget grows.
@@ -58,7 +58,7 @@ PREPARE_BYTES = 256 << 10
 _MADV_POPULATE_WRITE = 23  # asm-generic/mman-common.h; Python has no name for it
 
 _START = struct.Struct("<8sQQI")
-_HEADER = struct.Struct("<II")
+_HEADER = struct.Struct("@II")  # as the machine has it, so that each of the two is written at once
 _END = bytes(_HEADER.size)
 """Written after each record. What stands beyond it is of an earlier lap: its checksums began with another ordinal."""
 
