@@ -481,8 +481,10 @@ class Recorder:
 
     # --- segments
     def _begin_segment(self) -> None:
-        """HEAD, format, process, incarnation, and what `about` says."""
-        self._keep(encode(((HEAD, FORMAT, self._kernel.process, self._kernel.incarnation, self._about()),)))
+        """HEAD, format, process, incarnation, what `about` says. Twice: without it nobody knows whose the rest is."""
+        head = encode(((HEAD, FORMAT, self._kernel.process, self._kernel.incarnation, self._about()),))
+        self._keep(head)
+        self._keep(head)
         self._rolled = not self._sink.full and self._begun  # what the first segment begins with is the beginning
         self._begun = True
         self._wanted, self._untried = set(), []

@@ -1,10 +1,10 @@
 """The file of a recording: mapped segments of records, each record with its size and checksum.
 
 What is written into a mapped file belongs to the system at once: `kill -9` of the process loses none of it. A
-record is its CRC32C, which begins with its segment's ordinal, its size (4 bytes each, as they lie in memory), a msgpack
-array of entries, each an array that begins with one of the numbers below. A segment begins with `MAGIC`, its ordinal
-and its size (8 bytes each) and the CRC32C of these, then a `HEAD`; behind its last record are 8 zeros. A **ring**
-overwrites its oldest segment when its budget is spent; a file without a budget grows.
+record is its CRC32C, which begins with its segment's ordinal, its size (4 bytes each, as they lie in memory), and a
+msgpack array of entries, each an array that begins with one of the numbers below. A segment begins with `MAGIC`, its
+ordinal and its size (8 bytes each) and the CRC32C of these, then a `HEAD`, twice; behind its last record are 8 zeros. A
+**ring** overwrites its oldest segment when its budget is spent; a file without a budget grows.
 
 Who writes what is in `zactor.debug.recorder`; `read` gives back all that is readable, and says where the damage is.
 """
@@ -286,7 +286,7 @@ def read(path: Path, *, head_only: bool = False) -> Recording:
     for start in starts:
         reader.segment(start, previous, head_only=head_only)
         previous = start.ordinal
-        if head_only and recording.records and not recording.doubtful:
+        if head_only and reader.has_head():
             break
     if not recording.records:
         raise UserError(f"{path}: nothing in it can be read: {'; '.join(recording.damage) or 'it is empty'}")
@@ -366,6 +366,11 @@ class _Reader:
         self._content = content
         self._recording = recording
 
+    def has_head(self) -> bool:
+        """Whether something whole has been read: a segment begins with heads."""
+        recording = self._recording
+        return len(recording.records) > sum(place.entries for place in recording.doubtful)
+
     def _damaged(self, offset: int, text: str, entries: int | None = 0) -> None:
         recording = self._recording
         recording.damage.append(f"offset {offset}: {text}")
@@ -387,7 +392,7 @@ class _Reader:
                 at += _HEADER.size + size
             else:
                 at = self._skip(ordinal, at, end)
-            if head_only:
+            if head_only and self.has_head():
                 return
 
     def _skip(self, ordinal: int, at: int, end: int) -> int:
