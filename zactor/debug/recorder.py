@@ -126,7 +126,7 @@ class Recorder:
     # --- what the kernel calls
     def turn(self, cell: Cell) -> None:
         """What an actor is fed from now on belongs to another turn."""
-        if self._wanted and cell in self._wanted:
+        if self._wanted and not cell.tasks and cell in self._wanted:
             self._checkpoint(cell)
         self._fresh = True
         self._sequence = self._kernel.sequence
