@@ -11,6 +11,7 @@ Who writes what is in `zactor.debug.recorder`; `read` gives back all that is rea
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import importlib
 import mmap
@@ -18,7 +19,7 @@ import os
 import re
 import struct
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -94,7 +95,7 @@ class Sink(Protocol):
 
 
 class Memory:
-    """A recording that is kept in memory, for virtual worlds."""
+    """A recording of all that happens that is kept in memory: actors of simulations must not see files come and go."""
 
     full = True
     payload_max = 1 << 32
@@ -116,6 +117,17 @@ class Memory:
 
     def close(self) -> None:
         """Nothing follows."""
+
+    def write(self, path: Path) -> None:
+        """Write it to a file, in one segment. Raises `DiskFull`."""
+        records = self.records[1:]
+        room = _START.size + sum(_HEADER.size + len(each) for each in records) + len(_END)
+        sink = Mapped(path, 0, room + mmap.PAGESIZE & -mmap.PAGESIZE)
+        try:
+            for each in records:
+                sink.append(each)
+        finally:
+            sink.close()
 
     def read(self) -> Recording:
         """What was kept."""
@@ -423,6 +435,83 @@ class _Reader:
         self._recording.records += [(at, entry) for entry in entries]
         if not is_whole:
             self._damaged(at, "a record does not match its checksum", len(entries))
+
+
+class Search:
+    """Finds entries of a file by some bytes in them, and reads no others: for recordings of any length.
+
+    Raises what `read` does for a file that is no recording.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.head = read(path, head_only=True).head
+        self._content = path.read_bytes()
+        self._segments = _segments(self._content)
+        self._starts: dict[int, list[int]] = {}
+
+    def find(self, needle: bytes) -> Iterator[tuple[tuple[int, int], Payload]]:
+        """The entries of all records with these bytes in them, in their order, each with the place of its record."""
+        for number, segment in enumerate(self._segments):
+            end = segment.end
+            at = self._content.find(needle, segment.offset, end)
+            while at >= 0:
+                index, at_end = self._record_at(number, at)
+                if index >= 0:
+                    yield from self._read(number, index)
+                at = self._content.find(needle, at_end, end)
+
+    def find_last(self, needle: bytes) -> Iterator[tuple[tuple[int, int], Payload]]:
+        """The entries of the last such record."""
+        for number, segment in reversed(list(enumerate(self._segments))):
+            start = segment.offset
+            at = self._content.rfind(needle, start, segment.end)
+            while at >= 0:
+                index, _ = self._record_at(number, at)
+                if index >= 0:
+                    yield from self._read(number, index)
+                    return
+                at = self._content.rfind(needle, start, at)
+
+    def _record_at(self, number: int, at: int) -> tuple[int, int]:
+        """Which record of a segment has that byte, -1 for none, and where to look on behind it."""
+        index = bisect.bisect_right(self._records_of(number), at) - 1
+        if index < 0 or at >= self._end_of(number, index):
+            return -1, at + 1
+        return index, self._end_of(number, index)
+
+    def after(self, place: tuple[int, int]) -> Iterator[tuple[tuple[int, int], Payload]]:
+        """All entries from a record on, each with the place of its record."""
+        number, index = place
+        for following in range(number, len(self._segments)):
+            for each in range(index if following == number else 0, len(self._records_of(following))):
+                yield from self._read(following, each)
+
+    def _records_of(self, number: int) -> list[int]:
+        """Where the records of a segment begin."""
+        found = self._starts.get(number)
+        if found is None:
+            segment = self._segments[number]
+            found, end = [], segment.end
+            self._starts[number] = found
+            at = segment.offset + _START.size
+            while at + _HEADER.size <= end:
+                _, size = _header(self._content, at)
+                if not size or at + _HEADER.size + size > end:
+                    break
+                found.append(at)
+                at += _HEADER.size + size
+        return found
+
+    def _end_of(self, number: int, index: int) -> int:
+        at = self._records_of(number)[index]
+        return at + _HEADER.size + _header(self._content, at)[1]
+
+    def _read(self, number: int, index: int) -> Iterator[tuple[tuple[int, int], Payload]]:
+        start = self._records_of(number)[index]
+        payload = self._content[start + _HEADER.size : self._end_of(number, index)]
+        with contextlib.suppress(msgspec.MsgspecError):  # damaged: `replay` says so
+            for entry in _decode(payload):
+                yield (number, index), entry
 
 
 # --- values
