@@ -318,7 +318,11 @@ class Recorder:
         pending = self._pending
         payload = encode((*pending, entry) if pending else (entry,))
         if len(payload) > self._payload_max:
-            raise Unfrozen(f"{len(payload)} bytes")
+            if not pending:
+                raise Unfrozen(f"{len(payload)} bytes")
+            self._write_pending()
+            self._write(entry)
+            return
         if pending:
             self._pending = []
             self._pending_bytes = 0
