@@ -6,6 +6,7 @@ hears comes from the recording, at the times of the recording. It runs in a real
 
 from __future__ import annotations
 
+import contextlib
 import pdb
 import random
 import sys
@@ -38,7 +39,7 @@ from zactor.kernel import Kernel, digest_of
 from zactor.message import UNDECODABLE, Opaque, Ref, answer_decoder, decoder, encode, format_id
 from zactor.supervision import Supervision
 from zactor.wire import split, unsplit, unwrap
-from zactor.world import List, Operation
+from zactor.world import List, Operation, Read
 
 TEXT_LENGTH_MAX = 300
 """Characters of a value in a report."""
@@ -84,6 +85,10 @@ class Differs(BaseException):
         super().__init__(output)
         self.parts = (output, recorded, replayed)
         self.cause = cause  # the id of the message that should have led to it, when it is not the one being handled
+
+
+class _Cut(BaseException):
+    """The recording ends within a handler, where its process was killed."""
 
 
 class _Stopped(BaseException):
@@ -149,6 +154,7 @@ class Replay:
     """One actor in a kernel of its own, which takes everything and answers what was recorded.
 
     `kind` is its class, or None for the one that the recording names; `policy` what the topology says of restarts.
+    `state` is the folder of what the nodes keep: there is what was read, if it is still the same.
     Raises `NothingRecorded`, or a plain `UserError` for a recording that it cannot be replayed from.
     """
 
@@ -161,6 +167,7 @@ class Replay:
         on_log: OnLog = lambda *_values: None,
         stop_at: int = 0,
         debugger: pdb.Pdb | None = None,
+        state: Path | None = None,
     ) -> None:
         self._story = story = Story(recording, name)
         if not story.seen:
@@ -171,6 +178,7 @@ class Replay:
             raise UserError(f"{recording.name}: the start of {name} was overwritten, and it has no checkpoint; {mend}")
         self._stop_at = stop_at
         self._debugger = debugger
+        self._state_folder = state
         self._outputs = 0
         self._inputs = 0
         self._unknown = 0
@@ -265,6 +273,11 @@ class Replay:
     def settled(self, _cell: Cell, count: int) -> int:
         return count
 
+    def fed(self) -> list[str]:
+        """The messages that it was fed, by name and id."""
+        mail = (each for turn in self._story.turns for each in turn.mail)
+        return [f"{each.wire} {format_id(each.id)}" for each in mail]
+
     # --- running
     def run(self) -> Outcome:
         """Feed it all that was recorded, until something differs."""
@@ -286,11 +299,14 @@ class Replay:
                 self._look_for_missing(following if turn.ends is None else turn.ends)
             self._look_for_unanswered()
             if self._story.doubts:
-                self._doubt(self._story.doubts[0])
+                raise self._doubted(self._story.doubts[0])
         except Differs as problem:
             difference = self._difference(problem)
         except _Stopped:
             stopped_at = self._state()
+        except _Cut:
+            if self._story.doubts:
+                difference = self._difference(self._doubted(self._story.doubts[0]))
         except Exception as problem:
             if not self._is_in_doubt():
                 raise
@@ -314,12 +330,12 @@ class Replay:
         recorded = f"the record at offset {self._story.doubts[0].offset} is damaged"
         return Differs(self._output_after(self._turn), recorded, replayed)
 
-    def _doubt(self, doubt: Doubt) -> None:
+    def _doubted(self, doubt: Doubt) -> Differs:
         """Nothing differs, as far as can be seen: then it is the first output after the damage that is in doubt."""
         turns = self._story.turns
         self._turn = turns[min(doubt.next, len(turns) - 1)] if turns else None
         text = "the same, as far as the recording can be read"
-        raise Differs(self._output_after(self._turn), f"the record at offset {doubt.offset} is damaged", text)
+        return Differs(self._output_after(self._turn), f"the record at offset {doubt.offset} is damaged", text)
 
     def _output_after(self, turn: Turn | None) -> str:
         """The first output that is known from a turn on; the last one when there is none."""
@@ -389,6 +405,7 @@ class Replay:
         kernel.hlc -= 1  # which the turn adds
         kernel._turn(cell)
         if cell.mailbox:
+            self._end_if_cut()
             left = len(cell.mailbox)
             text = f"{len(turn.mail)} messages handled in this turn"
             raise Differs(
@@ -459,7 +476,7 @@ class Replay:
         if how == "value":
             found = thaw(value)
             if isinstance(found, Unkept):
-                self._note_unkept(f"a read of {len(found)} bytes")
+                found = self._read_again(wait.operation, found)
             return tuple(found) if isinstance(wait.operation, List) else found, None
         kind: Any = wait.message.__class__
         if how == "reply":
@@ -478,6 +495,20 @@ class Replay:
     def _unsplit(self, value: Any, blobs: tuple[bytes, ...]) -> Any:
         return unsplit(value, blobs) if blobs else value
 
+    def _read_again(self, operation: Any, unkept: Unkept) -> bytes:
+        """What a read gave of which only length and checksum were kept: the file may still have it."""
+        if self._state_folder is not None and isinstance(operation, Read):
+            with (
+                contextlib.suppress(OSError),
+                (self._state_folder / operation.folder / operation.file).open("rb") as file,
+            ):
+                file.seek(operation.offset)
+                content = file.read(len(unkept))
+                if (len(content), checksum_of(content)) == (len(unkept), unkept.checksum):
+                    return content
+        self._note_unkept(f"a read of {len(unkept)} bytes")
+        return unkept
+
     def _note_unkept(self, text: str) -> None:
         mend = "keep all of it with `record: full`"
         self._unkept = self._unkept or f"{text}, of which only length and checksum were kept; {mend}"
@@ -487,9 +518,15 @@ class Replay:
         """What answered, at once, what the actor does now."""
         entries = self._answers.get(kind)
         if not entries:
+            self._end_if_cut()
             raise Differs(f"what it does: {kind}", "nothing of the kind", "it does so here")
         values: list[Any] = entries.popleft()
         return values
+
+    def _end_if_cut(self) -> None:
+        """In the last turn, what the recording does not have may have been about to be written."""
+        if self._story.is_cut and self._turn is self._story.turns[-1]:
+            raise _Cut
 
     def _deliver(self, target: Ref[Any], mail: Mail, wait: Wait | None) -> str | None:
         self._compare_message(target, mail)
@@ -624,15 +661,17 @@ class Replay:
         return "\n".join(f"{name} = {_text(value)}" for name, value in fields.items())
 
     def _watch_handlers(self, cell: Cell) -> None:
-        """Look at the id of each message before its handler runs."""
-        if not self._stop_at:
+        """Look at the id of each message before its handler runs. A debugger without one stops at the first."""
+        if not self._stop_at and self._debugger is None:
             return
 
         def watched(handler: Handler) -> Handler:
             def before(actor: Actor, *values: Any) -> Any:
-                if self._kernel.current.id == self._stop_at:
+                number = self._kernel.current.id
+                if self._stop_at in (0, number):
                     if self._debugger is None:
                         raise _Stopped
+                    self._stop_at = self._stop_at or -1
                     _break(self._debugger, handler.function)
                 return handler.function(actor, *values)
 

@@ -118,6 +118,8 @@ class Story:
         self.overwritten = not recording.from_start
         """Whether what came before its first turn here is gone, and no checkpoint stands for it."""
         self.seen = False
+        self.is_cut = False
+        """Whether the recording ends before anything shows that its last turn did."""
         self._frames: OrderedDict[int, Fed] = OrderedDict()
         self._box: deque[Fed] = deque()
         self._dropped: set[int] = set()
@@ -199,6 +201,7 @@ class Story:
         if when is not None and self._open is not None and not nested:
             self._open.ends = when[0]
             self._open = None
+            self.is_cut = False
         if name != self.name:
             return None
         self.seen = True
@@ -206,6 +209,7 @@ class Story:
             self._deal()
             self.turns.append(Turn((when[0], when[1], when[2], when[3])))
             self._open = self.turns[-1]
+            self.is_cut = True
         return self.turns[-1] if self.turns else None
 
     def _deal(self) -> None:

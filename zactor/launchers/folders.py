@@ -83,9 +83,9 @@ class Home:
         return self.folder / "runs" / run
 
     def make(self) -> None:
-        """Make the folder, private to the user."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.state.mkdir(mode=0o700, exist_ok=True)
+        """Make the folder, private to the user. Raises `UserError` when that cannot be."""
+        make_folder(self.folder)
+        make_folder(self.state)
 
     def running(self) -> Lock | None:
         """Who runs it, or None."""
@@ -234,6 +234,14 @@ def runtime_folder() -> Path:
     if status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise UserError(f"{path} must be a folder of yours alone (mode 0700); remove it, or set XDG_RUNTIME_DIR")
     return path
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder of a topology, private to the user. Raises `UserError` when that cannot be."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; name another folder with --dir, or by ZACTOR_DIR") from None
 
 
 def write_whole(path: Path, data: bytes) -> None:
