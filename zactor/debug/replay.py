@@ -33,7 +33,7 @@ from zactor.debug.recording import (
     operation_digest,
     thaw,
 )
-from zactor.debug.story import ANSWERS, Fed, Known, Story, Turn
+from zactor.debug.story import ANSWERS, Doubt, Fed, Known, Story, Turn
 from zactor.errors import ActorFailed, Failure, UserError
 from zactor.kernel import Kernel, digest_of
 from zactor.message import UNDECODABLE, Opaque, Ref, answer_decoder, decoder, encode, format_id
@@ -172,10 +172,10 @@ class Replay:
         self._story = story = Story(recording, name)
         if not story.seen:
             raise NothingRecorded(f"{recording.name}: nothing of {name} was recorded")
-        if story.overwritten or (story.given is None and story.start is None):
+        self._unread = "" if story.given or story.start else "its start"
+        if story.overwritten or (self._unread and not story.doubts):
             mend = "give its kind a `checkpoint` that can be written down, or record it with `record: full`"
             raise UserError(f"{recording.name}: the start of {name} was overwritten, and it has no checkpoint; {mend}")
-        self._damage = recording.damage
         self._stop_at = stop_at
         self._debugger = debugger
         self._state_folder = state
@@ -194,8 +194,6 @@ class Replay:
         kind = kind or self._recorded_kind()
         kernel.life.add(name, kind, policy=policy)
         self._cell = cell = kernel.cells[name]
-        if story.given is not None:
-            cell.given = self._given(story.given[3])
         self._shut_the_doors(kernel)
         self._watch_handlers(cell)
 
@@ -203,12 +201,16 @@ class Replay:
         story = self._story
         if story.given is not None:
             module, name = story.given[:2]
-        else:
-            assert story.start is not None
+        elif story.start is not None:
             module, name = story.start.module, story.start.kind
+        else:
+            return Actor
         try:
             kind: type[Actor] = find_class(module, name)
         except Unfrozen as problem:
+            if story.doubts:
+                self._unread = f"its class: {problem}"
+                return Actor
             raise UserError(f"{self._story.name}: {problem}") from None
         return kind
 
@@ -237,7 +239,8 @@ class Replay:
         kernel.output = self._output
         kernel.life._spawn = lambda cell: Ref(cell.name)
         kernel.waits.cancel_timer = lambda _cell, _token: self._told("timer_cancelled")[0]
-        create, dropped = kernel.life._create, kernel.dropped
+        self._create = create = kernel.life._create
+        dropped = kernel.dropped
 
         def create_child(name: str, *values: Any) -> Cell:
             problem = thaw(self._told("spawned")[0])
@@ -284,6 +287,8 @@ class Replay:
         while self._due and turns and self._due[0] <= turns[0].when[0]:
             self._due.popleft()  # it was sent before what we begin with
         try:
+            if self._unread:
+                raise self._missed(f"{self._unread} cannot be read")
             self._restore_chance(self._story.chance)
             if self._story.start is not None:
                 self._begin_at_checkpoint()
@@ -293,22 +298,56 @@ class Replay:
                 following = turns[index + 1].when[0] if index + 1 < len(turns) else None
                 self._look_for_missing(following if turn.ends is None else turn.ends)
             self._look_for_unanswered()
+            if self._story.doubts:
+                raise self._doubted(self._story.doubts[0])
         except Differs as problem:
             difference = self._difference(problem)
         except _Stopped:
             stopped_at = self._state()
         except _Cut:
-            pass
+            if self._story.doubts:
+                difference = self._difference(self._doubted(self._story.doubts[0]))
         except Exception as problem:
-            if not self._damage:
+            if not self._is_in_doubt():
                 raise
-            self._unkept = f"its record is damaged: {type(problem).__name__}: {problem}"
-            difference = self._difference(Differs("an input", "what a damaged record says", "it makes no sense"))
+            difference = self._difference(self._missed(f"it cannot be fed: {problem!r}"))
+        if difference is not None and self._is_in_doubt():
+            self._unkept = ""  # what is missing is damaged, and was kept
         if self._debugger is not None and self._debugger.quitting:
             difference, stopped_at = None, "the debugger was left"
         return Outcome(
             self._story.name, self._inputs, self._compared, self._unknown, difference, self._unkept, stopped_at
         )
+
+    # --- where the recording is damaged
+    def _is_in_doubt(self) -> bool:
+        """Whether something that led to the turn which is replayed now may have been damaged."""
+        doubts, turn = self._story.doubts, self._turn
+        return bool(doubts) and (turn is None or not any(turn is each for each in self._story.turns[: doubts[0].turn]))
+
+    def _missed(self, replayed: str) -> Differs:
+        """An input is damaged: so the next output that was recorded cannot be as it was."""
+        recorded = f"the record at offset {self._story.doubts[0].offset} is damaged"
+        return Differs(self._output_after(self._turn), recorded, replayed)
+
+    def _doubted(self, doubt: Doubt) -> Differs:
+        """Nothing differs, as far as can be seen: then it is the first output after the damage that is in doubt."""
+        turns = self._story.turns
+        self._turn = turns[min(doubt.next, len(turns) - 1)] if turns else None
+        text = "the same, as far as the recording can be read"
+        return Differs(self._output_after(self._turn), f"the record at offset {doubt.offset} is damaged", text)
+
+    def _output_after(self, turn: Turn | None) -> str:
+        """The first output that is known from a turn on; the last one when there is none."""
+        story, since = self._story, 0 if turn is None else turn.when[0]
+        sent = sorted(story.sent)
+        number = next((each for each in sent if each > since), None)
+        if number is not None:
+            known = story.sent[number]
+            return f"{known.wire} {format_id(number)} to {known.to}"
+        if turn is not None and turn.mail and turn.mail[0].ask is not None:
+            return f"the answer to {format_id(turn.mail[0].id)}"
+        return f"output {self._outputs}" if self._outputs else "all that it does"
 
     def _begin_at_checkpoint(self) -> None:
         start, cell = self._story.start, self._cell
@@ -334,10 +373,10 @@ class Replay:
         inputs = [entry for entry in turn.inputs if entry[0] not in ANSWERS]
         what, values = inputs[0] if inputs else ("", [])
         self._inputs += len(inputs) + len(turn.mail)
-        if cell.state == "stopped":
+        if cell.state == "stopped" and what != "boot":
             return  # by its own failure, in the turn before
         if what == "boot":
-            kernel.life._begin(cell)
+            self._boot(values[3])
         elif what == "stop":
             kernel.life.stop_now(cell, values[0])
         elif what == "child":
@@ -347,6 +386,15 @@ class Replay:
         kernel.queue.clear()
         if self._caught is not None:
             raise self._caught
+
+    def _boot(self, given: Any) -> None:
+        if self._cell.state == "stopped":  # somebody started it again while its process went on
+            before = self._cell
+            self._cell = cell = self._create(before.name, before.kind, {})
+            cell.policy = before.policy
+            self._watch_handlers(cell)
+        self._cell.given = self._given(given)
+        self._kernel.life._begin(self._cell)
 
     def _feed(self, turn: Turn, inputs: list[tuple[str, list[Any]]]) -> None:
         kernel, cell = self._kernel, self._cell
@@ -368,6 +416,8 @@ class Replay:
         cell = self._cell
         for value in values:
             if isinstance(value, Lost):
+                if self._is_in_doubt():
+                    raise self._missed(f"a {what} is not there: {value.because}")
                 self._unkept = self._unkept or f"what a {what} brought could not be written down: {value.because}"
                 raise Differs("an input", what, "nothing")
         if what == "timer":
@@ -397,6 +447,8 @@ class Replay:
     def _message(self, fed: Fed) -> Any:
         """What it was fed. Raises `Differs` when its class does not take it any more."""
         if isinstance(fed.body, Lost):
+            if self._is_in_doubt():
+                raise self._missed("a message is not there")
             self._unkept = self._unkept or f"a message is not there: {fed.body.because}"
             raise Differs("an input", "a message", "nothing")
         handlers = self._cell.kind._wires
