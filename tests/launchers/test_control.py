@@ -29,7 +29,7 @@ def controlled(folder: Path, scenario: Callable[[Story, Control], Awaitable[None
     async def main() -> None:
         story = Story(folder)
         story.home.acquire(story.run_id, "/t/t.yaml")
-        server = Control(story.run, story.home)
+        server = Control(story.run, story.home, lambda: None)
         await server.open()
         await story.up()
         try:
