@@ -44,12 +44,13 @@ class Lock(msgspec.Struct, frozen=True):
 
 
 class AlreadyRunning(UserError):
-    """Somebody runs this topology; `lock` says who, unless that cannot be read yet."""
+    """Somebody runs this topology; `lock` says who, unless that cannot be read yet. `mend` ends the sentence."""
 
-    def __init__(self, name: str, lock: Lock | None) -> None:
+    def __init__(self, name: str, lock: Lock | None, mend: str = "") -> None:
         who = "" if lock is None else f" (pid {lock.pid}, run {lock.run})"
-        super().__init__(f"{name} is running already{who}")
+        super().__init__(f"{name} is running already{who}{mend}")
         self.name = name
+        self.lock = lock
 
 
 class Unreachable(ZactorError):
