@@ -5,8 +5,8 @@
 
 The launcher is the one of `up`, on a loop in a thread of its own; its processes end at the latest when the program
 does. To all others it is a running topology like any other: `ps`, `stop` or a second client find it, and `down` ends it
-without ending the program. In a notebook, or wherever a loop runs, it is `async with`, which works at the top level of a
-cell; to keep it for later cells, enter it with a `contextlib.AsyncExitStack`.
+without ending the program. In a notebook, or wherever a loop runs, it is `async with`, which works at the top level of
+a cell; to keep it for later cells, enter it with a `contextlib.AsyncExitStack`.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def show_changes(topology: Topology, home: Home, lock: Lock | None, timeout_s: f
 def ask_launcher_of(
     home: Home, lock: Lock, request: Nodes | Apply, on_plan: Callable[[Plan], None] = lambda _plan: None
 ) -> Outcome:
-    """Ask the launcher of a running topology. Raises what `ask_launcher` does, also for a change that it cannot make."""
+    """Ask the launcher of a running topology. Raises what `ask_launcher` does, also for a change to or from inline."""
     try:
         inline = is_inline(home.read_run(lock.run))
     except FileNotFoundError:  # it has just been started
