@@ -27,6 +27,9 @@ from zactor.launchers.run import STARTUP_S, StartFailed
 from zactor.topology import build, model, read
 
 _log = logging.getLogger("zactor.launch")
+_reading = threading.Lock()
+"""Reading imports kinds: of two threads, the second must not see a module that the first is still making."""
+
 _QUIET = frozenset(["created", "linked", "starting", "ready"])
 """What a node may become that nobody has to look after."""
 
@@ -51,10 +54,11 @@ def launch(
     """
     if isinstance(overrides, str):
         raise UserError(f"overrides is a list of words, such as overrides=[{overrides!r}]")
-    if isinstance(topology, build.Topology):
-        checked = build.load(topology, inline=inline, overrides=overrides)
-    else:
-        checked = read.load(Path(topology), inline=inline, overrides=overrides)
+    with _reading:
+        if isinstance(topology, build.Topology):
+            checked = build.load(topology, inline=inline, overrides=overrides)
+        else:
+            checked = read.load(Path(topology), inline=inline, overrides=overrides)
     return Launched(checked, home_of(checked, None if folder is None else Path(folder)), timeout_s)
 
 

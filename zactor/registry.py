@@ -189,6 +189,9 @@ def _from_plugins(kind: str) -> type[Actor]:
     found = _kinds_of(kind.partition(".")[0]).get(kind)
     if found is not None:
         return found
+    if ":" in kind:
+        mend = "name a class by its file, as in ./greeter.py:Greeter"
+        raise UserError(f"there is no kind {kind[:WORD_LENGTH_MAX]!r} outside of the program that made it; {mend}")
     known, unusable = _collect()
     hint = did_you_mean(kind, known)
     if not hint:
