@@ -12,22 +12,11 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 
 from tests.live.running import PATIENCE_S, alive, eventually
+from tests.live.test_launched import GREETER
 
 pytestmark = pytest.mark.live
 
 Cell = Callable[[str], str]
-
-GREETER = """\
-from zactor import Actor, Message, on
-
-class Greet(Message[str]):
-    name: str
-
-class Greeter(Actor):
-    @on
-    def greet(self, message: Greet) -> str:
-        return f"Hello, {message.name}!"
-"""
 
 FILE = "name: mine\nnodes:\n  greeter: {kind: ./greeter.py:Greeter}\n"
 

@@ -146,7 +146,7 @@ def test_a_class_that_only_this_program_has_is_taken_inline_alone(folder: Path) 
 
     inner = Topology(name="t", nodes={"a": Node(Lone), "b": Node(Inner)})
 
-    with pytest.raises(UserError, match=rf"cannot import Lone from {Lone.__module__}: put it into a file of its own"):
+    with pytest.raises(UserError, match=rf"only this program knows Lone of {Lone.__module__}: put it into a file"):
         build.load(inner)
     assert is_inline(build.load(inner, inline=True))
 

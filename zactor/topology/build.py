@@ -84,8 +84,8 @@ def _kind(kind: type[Actor], folder: Path, *, inline: bool) -> str:
         return registry.lend(kind)
     if name is None:
         raise UserError(
-            f"other processes cannot import {kind.__qualname__} from {kind.__module__}: put it into a file of its own, "
-            f"such as actors.py, and import it from there; or launch it with inline=True"
+            f"only this program knows {kind.__qualname__} of {kind.__module__}: put it into a file of its own, such as "
+            "actors.py, and import it from there, or into the KINDS of a plugin; or launch it with inline=True"
         )
     file, colon, word = name.rpartition(":")
     if not colon or not file.startswith(f"{folder}{os.sep}"):
