@@ -64,6 +64,15 @@ with zactor.launch("t.yaml", inline=len(sys.argv) > 1) as run:
     time.sleep(3600)
 """
 
+RUNNING_IN_A_LOOP = """\
+async def main():
+    async with zactor.launch("t.yaml") as run:
+        print(await run.ask("echo", actors.Pid()), flush=True)
+        await asyncio.sleep(3600)
+
+asyncio.run(main())
+"""
+
 COMING_UP = """\
 from zactor.launchers import local
 started = local.Local.start
@@ -347,9 +356,10 @@ def test_single_nodes_are_stopped_restarted_and_killed(folder: Path, inline: boo
 
 
 # --- how a program ends
+@pytest.mark.parametrize("text", [RUNNING, RUNNING_IN_A_LOOP])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
-def test_a_program_that_ends_takes_its_processes_with_it(folder: Path, number: signal.Signals) -> None:
-    with program(RUNNING, folder) as process:
+def test_a_program_that_ends_takes_its_processes_with_it(folder: Path, text: str, number: signal.Signals) -> None:
+    with program(text, folder) as process:
         pid = int(next(lines_of(process)))
         process.send_signal(number)
         _, errors = process.communicate(timeout=PATIENCE_S)
