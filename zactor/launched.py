@@ -83,8 +83,9 @@ class Launched:
 
     def __enter__(self) -> Client:
         _check_no_loop()
-        self._begin()
+        thread = self._prepare()
         try:
+            thread.start()
             with self._starting:
                 self._raise_problem()
             self._client = Client(self._home)
@@ -106,8 +107,9 @@ class Launched:
         self._raise_problem()
 
     async def __aenter__(self) -> AsyncClient:
-        self._begin()
+        thread = self._prepare()
         try:
+            thread.start()
             await asyncio.to_thread(self._starting.acquire)
             self._raise_problem()
             self._async_client = AsyncClient(self._home)
@@ -129,13 +131,13 @@ class Launched:
         self._raise_problem()
 
     # --- in the threads of the program
-    def _begin(self) -> None:
+    def _prepare(self) -> threading.Thread:
         if self._thread is not None:
             raise RuntimeError("this was entered before; call zactor.launch again")
         self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._work, name="zactor.launch", daemon=True)
-        self._thread.start()
+        return self._thread
 
     def _ask(self) -> None:
         """Want an end. The thread comes to it by itself, whether or not somebody waits."""

@@ -289,6 +289,22 @@ def test_a_restart_is_a_warning(folder: Path, caplog: pytest.LogCaptureFixture) 
     assert told == [("WARNING", "process echo restarting: killed by signal 9")]
 
 
+def test_inline_a_failure_beyond_the_actors_starts_all_of_them_again(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = Node(f"{ACTORS}:Echo", restart={"backoff": "10ms..20ms", "limit": "1 in 60s"})
+    with zactor.launch(Topology(name="mine", nodes={"echo": node}), inline=True) as run:
+        for _ in range(2):
+            with pytest.raises(zactor.ActorFailed):
+                run.ask("echo", word("Raise")())
+        eventually(lambda: (entry := run.book.processes["inline"]).incarnation == 2 and entry.endpoint)
+        assert run.ask("echo", word("Say")(text="again")) == "again"
+
+    (told,) = [text for record in caplog.records if "process" in (text := record.getMessage())]
+    assert told.startswith("process inline restarting: ")
+    assert told.endswith("(exit 70)")
+
+
 # --- what others do to it
 @pytest.mark.parametrize("inline", [False, True])
 def test_down_ends_it_and_not_its_program(folder: Path, inline: bool) -> None:

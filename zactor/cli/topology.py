@@ -91,7 +91,10 @@ def down(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     folder: DirOption = None,
 ) -> None:
-    """Stop a running topology."""
+    """Stop a running topology.
+
+    A program that launched it goes on.
+    """
     try:
         home, lock = find_running(topology, folder)
     except NotRunning:
