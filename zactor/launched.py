@@ -155,6 +155,7 @@ class Launched:
 
     # --- in its own thread
     def _work(self) -> None:
+        # As long as there are processes: a process dies with the very thread that has started it (prctl(2)).
         try:
             with (
                 asyncio.Runner(loop_factory=lambda: self._loop) as runner,
