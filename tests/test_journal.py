@@ -11,6 +11,7 @@ from zactor.errors import ActorFailed, Corrupt, DiskFull, TooLarge
 from zactor.journal import HEADER, RECORD_SIZE_MAX, Journal, holds_record, record, scan
 from zactor.message import Message
 from zactor.sim.virtual import Outside, Virtual
+from zactor.world import Operation, Write
 
 FILE = "events.journal"
 
@@ -74,6 +75,18 @@ class Bench:
 
 def journal_of(texts: list[bytes]) -> bytes:
     return b"".join(map(record, texts))
+
+
+def test_what_was_read_is_written_again_since_it_may_stand_in_the_page_cache_alone() -> None:
+    bench = Bench(journal_of([b"one", b"two"]) + b"torn")
+    written: list[Operation] = []
+    disk, perform = bench.virtual.disk, bench.virtual.disk.perform
+    disk.perform = lambda operation: (written.append(operation), perform(operation))[1]  # type: ignore[method-assign]
+
+    bench.ask(Recover())
+
+    (again,) = [operation for operation in written if isinstance(operation, Write)]
+    assert (again.offset, again.data) == (0, journal_of([b"one", b"two"]))
 
 
 # --- the pure part

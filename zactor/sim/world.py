@@ -69,7 +69,7 @@ class Simulation(Heap):
         """A new incarnation of a process. Its disk and its clock are those of the one before."""
         if process not in self.machines:
             self.machines[process] = Machine(Chance(self.stream(f"disk/{process}")), self.acted)
-            self.clocks[process] = Clock()
+            self.clocks[process] = Clock(acted=self.acted)
         world = ProcessWorld(self, process, number, incarnation)
         self.processes[process] = world
         return world
@@ -164,6 +164,8 @@ class ProcessWorld:
     def resume(self) -> None:
         """Go on: what came meanwhile comes now, in its order."""
         missed, self.missed = self.missed or [], None
+        if missed:
+            self.sim.acted["pause"] += 1
         for event, values in missed:
             event(*values)
 
