@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -81,7 +83,12 @@ def test_what_was_read_is_written_again_since_it_may_stand_in_the_page_cache_alo
     bench = Bench(journal_of([b"one", b"two"]) + b"torn")
     written: list[Operation] = []
     disk, perform = bench.virtual.disk, bench.virtual.disk.perform
-    disk.perform = lambda operation: (written.append(operation), perform(operation))[1]  # type: ignore[method-assign]
+
+    def noting(operation: Operation) -> Any:
+        written.append(operation)
+        return perform(operation)
+
+    disk.perform = noting  # type: ignore[method-assign]
 
     bench.ask(Recover())
 
