@@ -95,8 +95,9 @@ def plan_of(topology: Topology, seed: int) -> Plan:
     nodes = [instance.name for process in topology.processes for instance in process.instances]
     names = [f"@client-{number}" for number in range(clients)]
     kinds = [kind for kind in FAULTS if kind not in ("refuse",) and (kind not in ("rot",) or trial.damage != 0)]
-    span_ns = LONGEST * trial.for_ns
-    faults = topology.nemesis or swarm.draw_faults(ground.stream("faults"), nodes, names, span_ns, kinds)
+    faults = topology.nemesis or swarm.draw_faults(
+        ground.stream("faults"), nodes, names, trial.for_ns, kinds, (LONGEST - 1) * trial.for_ns
+    )
     return Plan(
         seed=seed,
         knobs=swarm.draw_knobs(ground.stream("knobs")),
