@@ -284,7 +284,7 @@ class ProcessWorld:
         """An end that waited for a sync comes at any moment of it, or not long after."""
         strike, self.strike = self.strike, None
         if strike is not None:
-            self.sim.push(self.sim.now_ns + self._machine.chance.below(3 * span_ns), strike)
+            self.sim.push(self.sim.now_ns + self._machine.chance.below(3 * span_ns // 2), strike)
 
     def _start_next(self, operation: Any) -> None:
         knobs, mark = self.sim.knobs, None

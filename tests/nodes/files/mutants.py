@@ -1,19 +1,11 @@
-"""Mistakes that somebody could make in the file system, each as a patch to its code, for trials that must find them."""
+"""Mistakes that somebody could make in the file system, each as a patch to its code, for trials that must find them.
+
+`hunt` says how each of them is found.
+"""
 
 from __future__ import annotations
 
-import sys
-import types
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
-
-import zactor
-from nodes.files import KINDS
-
-INVARIANTS = "nodes.files.invariants"
-ROOT = Path(zactor.__file__).parents[1]
 
 
 class Mutant(NamedTuple):
@@ -35,7 +27,8 @@ SYNC_THEN_RENAME = """\
 
 OPENED = '        await self.disk.sync_folder()\n        self.log.info("namespace_opened"'
 
-SERVER, METADATA, JOURNAL = "nodes/files/server.py", "nodes/files/metadata.py", "zactor/journal.py"
+SERVER, METADATA, CLIENT = "nodes/files/server.py", "nodes/files/metadata.py", "nodes/files/client.py"
+JOURNAL = "zactor/journal.py"
 
 MUTANTS = (
     Mutant(
@@ -108,9 +101,6 @@ MUTANTS = (
         "self.rng.getrandbits(63) or 1",
         1,
     ),
-)
-
-SELDOM = (
     Mutant(
         "old chunks are dropped before their replacement is durable",
         METADATA,
@@ -137,10 +127,6 @@ SELDOM = (
         "        await self.cut(self.size)\n",
         "",
     ),
-)
-"""Mistakes that trials have not found, or seldom: listed apart, they prove nothing."""
-
-EASY = (
     Mutant(
         "chunks of puts that are under way count as garbage",
         METADATA,
@@ -153,38 +139,119 @@ EASY = (
         "        self._held.update(place.chunk for place in places)\n",
         "",
     ),
+    Mutant(
+        "what a journal reads is taken to be on the disk, too (fsyncgate)",
+        JOURNAL,
+        "                await self._disk.write(self.file, self.size, rest[: found.size])\n",
+        "                pass\n",
+    ),
+    Mutant(
+        "a reader sees what is not durable yet",
+        METADATA,
+        "    @on\n    def lookup(",
+        "    @on(interleave=True)\n    def lookup(",
+    ),
+    Mutant(
+        "a listing shows what is not durable yet",
+        METADATA,
+        "    @on\n    def list_folder(",
+        "    @on(interleave=True)\n    def list_folder(",
+    ),
+    Mutant(
+        "a removal whose answer is lost is asked again",
+        CLIENT,
+        "        await self._door.ask(self._metadata, Remove(path=path), TIMEOUT_S)\n",
+        "        try:\n"
+        "            await self._door.ask(self._metadata, Remove(path=path), TIMEOUT_S)\n"
+        "        except ConnectionLost:\n"
+        "            await self._door.ask(self._metadata, Remove(path=path), TIMEOUT_S)\n",
+    ),
+    Mutant(
+        "a commit whose answer is lost is asked again",
+        CLIENT,
+        "            return await self._door.ask(self._metadata, Commit(token=begun.token, entry=entry), SEAL_TIMEOUT_S)\n",
+        "            commit = Commit(token=begun.token, entry=entry)\n"
+        "            try:\n"
+        "                return await self._door.ask(self._metadata, commit, SEAL_TIMEOUT_S)\n"
+        "            except ConnectionLost:\n"
+        "                return await self._door.ask(self._metadata, commit, SEAL_TIMEOUT_S)\n",
+    ),
+    Mutant(
+        "a seal whose answer is lost is taken for done",
+        CLIENT,
+        "        size, answer = self._window.popleft()\n        await answer\n",
+        "        size, answer = self._window.popleft()\n"
+        "        try:\n"
+        "            await answer\n"
+        "        except ConnectionLost:\n"
+        "            pass\n",
+    ),
+    Mutant(
+        "a lease that ran out frees the chunks of a put that can still be committed",
+        METADATA,
+        "        return not any(chunk in put.places for put in self._puts.values())\n",
+        "        now_ns = self.now_ns()\n"
+        "        return not any(chunk in put.places and put.expires_ns > now_ns for put in self._puts.values())\n",
+    ),
+    Mutant(
+        "a chunk is dropped while it is being sealed",
+        SERVER,
+        "        if partial is not None and partial.sealing:\n",
+        "        if partial is None and chunk == 0:\n",
+    ),
+    Mutant(
+        "a chunk is sealed of which a piece found no room",
+        SERVER,
+        "            if self._partials.get(chunk) is not partial:\n                # The footer",
+        "            if False:\n                # The footer",
+    ),
+    Mutant(
+        "a record that found no room counts",
+        METADATA,
+        "            await self._journal.cut(size)\n            raise NoRoom",
+        "            raise NoRoom",
+    ),
+    Mutant(
+        "a change is made before it is known whether it finds room",
+        METADATA,
+        "            await self._journal.append(encode_change(change))\n        except DiskFull as error:\n",
+        "            await self._journal.append(encode_change(change))\n        except DiskFull as error:\n"
+        "            self._names.apply(change)\n",
+    ),
+    Mutant(
+        "changes of one batch are not looked at again",
+        METADATA,
+        "                self._names.check(change)\n                old",
+        "                old",
+    ),
+    Mutant(
+        "a server that comes back may go on with what it was being sent",
+        SERVER,
+        "self._partials[chunk] = Partial(bytes_there, None)",
+        "self._partials[chunk] = Partial(bytes_there, Checksums())",
+    ),
+    Mutant(
+        "a server that does not know its volume takes chunks",
+        SERVER,
+        "            if not self._volume_safe:\n                raise",
+        "            if not self._volume_safe and chunk == 0:\n                raise",
+    ),
+    Mutant(
+        "a server works for whoever asks first after each start",
+        SERVER,
+        "        if self._volume == 0:\n            self._volume = message.volume\n",
+        "        if not self._volume_safe or self._volume == 0:\n            self._volume = message.volume\n",
+    ),
+    Mutant(
+        "an abandoned put loses its chunks although it was committed",
+        METADATA,
+        "        del self._puts[message.token]\n        return self._enqueue(Stored(put.path, entry), tuple(put.places.values()), entry)\n",
+        "        return self._enqueue(Stored(put.path, entry), (), entry)\n",
+    ),
+    Mutant(
+        "the last chunk is committed before it is sealed",
+        CLIENT,
+        "            while self._window:\n                await self._take_answer()\n",
+        "            while len(self._window) > 1:\n                await self._take_answer()\n",
+    ),
 )
-"""Mistakes that are found without any fault."""
-
-
-@contextmanager
-def in_place(mutant: Mutant) -> Iterator[None]:
-    """Let the kinds of files be made from the mutant's code."""
-    kinds, modules = dict(KINDS), dict(sys.modules)
-    name = mutant.file.removesuffix(".py").replace("/", ".")
-    text = (ROOT / mutant.file).read_text()
-    assert text.count(mutant.before) == 1, f"{mutant.name}: the code has changed"
-    sys.modules.pop(INVARIANTS, None)  # they know the classes of the kinds: they are imported again
-    try:
-        _execute(name, text.replace(mutant.before, mutant.after))
-        for other in ("nodes.files.server", "nodes.files.metadata"):
-            if other != name:
-                _execute(other, (ROOT / f"{other.replace('.', '/')}.py").read_text())
-        KINDS["files.server"] = sys.modules["nodes.files.server"].FileServer
-        KINDS["files.metadata"] = sys.modules["nodes.files.metadata"].Metadata
-        yield
-    finally:
-        sys.modules.pop(INVARIANTS, None)
-        KINDS.update(kinds)
-        sys.modules.update({name: module for name, module in modules.items() if name != INVARIANTS})
-        for module in (name, "nodes.files.server", "nodes.files.metadata"):
-            package, _, attribute = module.rpartition(".")
-            setattr(sys.modules[package], attribute, modules[module])
-
-
-def _execute(name: str, text: str) -> None:
-    module = types.ModuleType(name)
-    module.__file__ = str(ROOT / f"{name.replace('.', '/')}.py")
-    module.__package__ = name.rpartition(".")[0]
-    sys.modules[name] = module
-    exec(compile(text, module.__file__, "exec"), module.__dict__)
