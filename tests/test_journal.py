@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -13,7 +11,6 @@ from zactor.errors import ActorFailed, Corrupt, DiskFull, TooLarge
 from zactor.journal import HEADER, RECORD_SIZE_MAX, Journal, holds_record, record, scan
 from zactor.message import Message
 from zactor.sim.virtual import Outside, Virtual
-from zactor.world import Operation, Write
 
 FILE = "events.journal"
 
@@ -77,23 +74,6 @@ class Bench:
 
 def journal_of(texts: list[bytes]) -> bytes:
     return b"".join(map(record, texts))
-
-
-def test_what_was_read_is_written_again_since_it_may_stand_in_the_page_cache_alone() -> None:
-    bench = Bench(journal_of([b"one", b"two"]) + b"torn")
-    written: list[Operation] = []
-    disk, perform = bench.virtual.disk, bench.virtual.disk.perform
-
-    def noting(operation: Operation) -> Any:
-        written.append(operation)
-        return perform(operation)
-
-    disk.perform = noting  # type: ignore[method-assign]
-
-    bench.ask(Recover())
-
-    (again,) = [operation for operation in written if isinstance(operation, Write)]
-    assert (again.offset, again.data) == (0, journal_of([b"one", b"two"]))
 
 
 # --- the pure part

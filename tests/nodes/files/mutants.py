@@ -149,13 +149,13 @@ MUTANTS = (
         "a reader sees what is not durable yet",
         METADATA,
         "    @on\n    def lookup(",
-        "    @on(interleave=True)\n    def lookup(",
+        "    @on(interleave=True)\n    async def lookup(",
     ),
     Mutant(
         "a listing shows what is not durable yet",
         METADATA,
         "    @on\n    def list_folder(",
-        "    @on(interleave=True)\n    def list_folder(",
+        "    @on(interleave=True)\n    async def list_folder(",
     ),
     Mutant(
         "a removal whose answer is lost is asked again",
@@ -163,17 +163,18 @@ MUTANTS = (
         "        await self._door.ask(self._metadata, Remove(path=path), TIMEOUT_S)\n",
         "        try:\n"
         "            await self._door.ask(self._metadata, Remove(path=path), TIMEOUT_S)\n"
-        "        except ConnectionLost:\n"
+        "        except Failure:\n"
         "            await self._door.ask(self._metadata, Remove(path=path), TIMEOUT_S)\n",
     ),
     Mutant(
         "a commit whose answer is lost is asked again",
         CLIENT,
-        "            return await self._door.ask(self._metadata, Commit(token=begun.token, entry=entry), SEAL_TIMEOUT_S)\n",
+        "            return await self._door.ask(self._metadata, Commit(token=begun.token, entry=entry), "
+        "SEAL_TIMEOUT_S)\n",
         "            commit = Commit(token=begun.token, entry=entry)\n"
         "            try:\n"
         "                return await self._door.ask(self._metadata, commit, SEAL_TIMEOUT_S)\n"
-        "            except ConnectionLost:\n"
+        "            except Failure:\n"
         "                return await self._door.ask(self._metadata, commit, SEAL_TIMEOUT_S)\n",
     ),
     Mutant(
@@ -183,8 +184,9 @@ MUTANTS = (
         "        size, answer = self._window.popleft()\n"
         "        try:\n"
         "            await answer\n"
-        "        except ConnectionLost:\n"
-        "            pass\n",
+        "        except Failure as error:\n"
+        "            if type(error).__name__ != 'ConnectionLost':\n"
+        "                raise\n",
     ),
     Mutant(
         "a lease that ran out frees the chunks of a put that can still be committed",
@@ -192,43 +194,6 @@ MUTANTS = (
         "        return not any(chunk in put.places for put in self._puts.values())\n",
         "        now_ns = self.now_ns()\n"
         "        return not any(chunk in put.places and put.expires_ns > now_ns for put in self._puts.values())\n",
-    ),
-    Mutant(
-        "a chunk is dropped while it is being sealed",
-        SERVER,
-        "        if partial is not None and partial.sealing:\n",
-        "        if partial is None and chunk == 0:\n",
-    ),
-    Mutant(
-        "a chunk is sealed of which a piece found no room",
-        SERVER,
-        "            if self._partials.get(chunk) is not partial:\n                # The footer",
-        "            if False:\n                # The footer",
-    ),
-    Mutant(
-        "a record that found no room counts",
-        METADATA,
-        "            await self._journal.cut(size)\n            raise NoRoom",
-        "            raise NoRoom",
-    ),
-    Mutant(
-        "a change is made before it is known whether it finds room",
-        METADATA,
-        "            await self._journal.append(encode_change(change))\n        except DiskFull as error:\n",
-        "            await self._journal.append(encode_change(change))\n        except DiskFull as error:\n"
-        "            self._names.apply(change)\n",
-    ),
-    Mutant(
-        "changes of one batch are not looked at again",
-        METADATA,
-        "                self._names.check(change)\n                old",
-        "                old",
-    ),
-    Mutant(
-        "a server that comes back may go on with what it was being sent",
-        SERVER,
-        "self._partials[chunk] = Partial(bytes_there, None)",
-        "self._partials[chunk] = Partial(bytes_there, Checksums())",
     ),
     Mutant(
         "a server that does not know its volume takes chunks",
@@ -243,15 +208,31 @@ MUTANTS = (
         "        if not self._volume_safe or self._volume == 0:\n            self._volume = message.volume\n",
     ),
     Mutant(
-        "an abandoned put loses its chunks although it was committed",
-        METADATA,
-        "        del self._puts[message.token]\n        return self._enqueue(Stored(put.path, entry), tuple(put.places.values()), entry)\n",
-        "        return self._enqueue(Stored(put.path, entry), (), entry)\n",
-    ),
-    Mutant(
         "the last chunk is committed before it is sealed",
         CLIENT,
         "            while self._window:\n                await self._take_answer()\n",
         "            while len(self._window) > 1:\n                await self._take_answer()\n",
+    ),
+    Mutant(
+        "a put whose commit was perhaps made is put again",
+        CLIENT,
+        "            await self._abandon(begun, error)\n            raise\n",
+        "            await self._abandon(begun, error)\n"
+        "            if type(error).__name__ != 'ConnectionLost':\n"
+        "                raise\n"
+        "            source.seek(0)\n"
+        "            return await self.put(source, path, size=size)\n",
+    ),
+    Mutant(
+        "a put's token is given again after a restart",
+        METADATA,
+        "        token = self._next_id()\n",
+        "        self._given += 1\n        token = self._given\n",
+    ),
+    Mutant(
+        "changes are made while those before them are being synced",
+        METADATA,
+        "    @on\n    async def flush(",
+        "    @on(interleave=True)\n    async def flush(",
     ),
 )
