@@ -189,13 +189,6 @@ MUTANTS = (
         "                raise\n",
     ),
     Mutant(
-        "a lease that ran out frees the chunks of a put that can still be committed",
-        METADATA,
-        "        return not any(chunk in put.places for put in self._puts.values())\n",
-        "        now_ns = self.now_ns()\n"
-        "        return not any(chunk in put.places and put.expires_ns > now_ns for put in self._puts.values())\n",
-    ),
-    Mutant(
         "a server that does not know its volume takes chunks",
         SERVER,
         "            if not self._volume_safe:\n                raise",
@@ -212,16 +205,6 @@ MUTANTS = (
         CLIENT,
         "            while self._window:\n                await self._take_answer()\n",
         "            while len(self._window) > 1:\n                await self._take_answer()\n",
-    ),
-    Mutant(
-        "a put whose commit was perhaps made is put again",
-        CLIENT,
-        "            await self._abandon(begun, error)\n            raise\n",
-        "            await self._abandon(begun, error)\n"
-        "            if type(error).__name__ != 'ConnectionLost':\n"
-        "                raise\n"
-        "            source.seek(0)\n"
-        "            return await self.put(source, path, size=size)\n",
     ),
     Mutant(
         "a put's token is given again after a restart",
