@@ -59,6 +59,10 @@ class Hunt(msgspec.Struct):
         """How many seeds it took."""
         return self.seed - self.first + 1
 
+    def counts(self) -> bool:
+        """Whether faults found it, and nothing else."""
+        return bool(self.seed) and not self.calm
+
 
 def hunt(first: int, last: int) -> Hunt:
     """Run these seeds with and without faults, until one finds something wrong."""
@@ -117,20 +121,29 @@ def main(words: Sequence[str]) -> None:
     for mutant in (each for each in MUTANTS if all(word in each.name for word in words)):
         with checkout(mutant) as copy:
             units, crashes = is_green(copy, *UNITS), is_green(copy, CRASHES)
-            hunts = [hunt_in(copy, first, first + SEEDS - 1) for first in STARTS]
-        counts = units and all(found.seed and not found.calm for found in hunts)
+            hunts = list(_hunts(copy)) if units else []
+        counts = len(hunts) == len(STARTS) and all(map(Hunt.counts, hunts))
         if counts:
             counted.append(statistics.median(found.seeds for found in hunts))
             missed += crashes
         rules = ", ".join(sorted({found.rule for found in hunts if found.rule}))
-        words_of = f"units {_colour(units)}, crashes {_colour(crashes)}, seeds {', '.join(map(str, hunts))} ({rules})"
-        sys.stdout.write(f"{'counts' if counts else 'apart '}  {mutant.name}: {words_of}\n")
+        seen = f"units {_colour(units)}, crashes {_colour(crashes)}, seeds {', '.join(map(str, hunts)) or '-'}"
+        sys.stdout.write(f"{'counts' if counts else 'apart '}  {mutant.name}: {seen} ({rules or '-'})\n")
         sys.stdout.flush()
     if counted:
         sys.stdout.write(
             f"{len(counted)} count, {missed} of them are missed by the crash tests; "
             f"median seeds to the first find: {statistics.median(counted):g}\n"
         )
+
+
+def _hunts(copy: Path) -> Iterator[Hunt]:
+    """From each start, for as long as it can count."""
+    for first in STARTS:
+        found = hunt_in(copy, first, first + SEEDS - 1)
+        yield found
+        if not found.counts():
+            return
 
 
 def _colour(is_green: bool) -> str:

@@ -116,12 +116,6 @@ MUTANTS = (
         "",
     ),
     Mutant(
-        "whose chunks these are is not made durable",
-        SERVER,
-        "        await self.disk.synced()\n        await self.disk.sync_folder()\n        self._volume_safe = True\n",
-        "        self._volume_safe = True\n",
-    ),
-    Mutant(
         "a torn record stays where it is",
         JOURNAL,
         "        await self.cut(self.size)\n",
@@ -187,18 +181,6 @@ MUTANTS = (
         "        except Failure as error:\n"
         "            if type(error).__name__ != 'ConnectionLost':\n"
         "                raise\n",
-    ),
-    Mutant(
-        "a server that does not know its volume takes chunks",
-        SERVER,
-        "            if not self._volume_safe:\n                raise",
-        "            if not self._volume_safe and chunk == 0:\n                raise",
-    ),
-    Mutant(
-        "a server works for whoever asks first after each start",
-        SERVER,
-        "        if self._volume == 0:\n            self._volume = message.volume\n",
-        "        if not self._volume_safe or self._volume == 0:\n            self._volume = message.volume\n",
     ),
     Mutant(
         "the last chunk is committed before it is sealed",
