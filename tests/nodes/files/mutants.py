@@ -63,7 +63,7 @@ MUTANTS = (
         METADATA,
         f"        await self.disk.synced()\n{OPENED}",
         OPENED,
-        11,
+        31,
     ),
     Mutant(
         "every start has the same epoch",
@@ -77,7 +77,7 @@ MUTANTS = (
         METADATA,
         OPENED,
         OPENED.removeprefix("        await self.disk.sync_folder()\n"),
-        6,
+        3,
     ),
     Mutant(
         "a removal is forgotten by the next start",
@@ -138,6 +138,7 @@ MUTANTS = (
         JOURNAL,
         "                await self._disk.write(self.file, self.size, rest[: found.size])\n",
         "                pass\n",
+        18,
     ),
     Mutant(
         "a reader sees what is not durable yet",
@@ -159,6 +160,7 @@ MUTANTS = (
         "            await self._door.ask(self._metadata, Remove(path=path), TIMEOUT_S)\n"
         "        except Failure:\n"
         "            await self._door.ask(self._metadata, Remove(path=path), TIMEOUT_S)\n",
+        15,
     ),
     Mutant(
         "a commit whose answer is lost is asked again",
@@ -170,6 +172,7 @@ MUTANTS = (
         "                return await self._door.ask(self._metadata, commit, SEAL_TIMEOUT_S)\n"
         "            except Failure:\n"
         "                return await self._door.ask(self._metadata, commit, SEAL_TIMEOUT_S)\n",
+        4,
     ),
     Mutant(
         "a seal whose answer is lost is taken for done",
