@@ -416,9 +416,10 @@ class Kernel:
         popleft = mailbox.popleft
         kind: type | None = None
         freed = 0
+        is_sized = cell.bytes > 0  # else all of it is from within
         for left in range(budget - 1, -1, -1):
             self.current = mail = popleft()
-            if mail.size:
+            if is_sized:
                 freed += mail.size
             message = mail.message
             try:
@@ -426,12 +427,12 @@ class Kernel:
                     handler = handlers[message.__class__]
                     kind, is_sync, function = message.__class__, handler.mode == SYNC, handler.function
                 ask = mail.ask
-                if ask is not None and ask.deadline_ns <= self.now_ns:
+                if ask is None and is_sync:
+                    function(actor, message)
+                elif ask is not None and ask.deadline_ns <= self.now_ns:
                     self._expired(cell, mail)
                 elif not is_sync:
                     self._call(cell, handler, mail)
-                elif ask is None:
-                    function(actor, message)
                 else:
                     result = function(actor, message)
                     if result.__class__ is not Later:
@@ -440,7 +441,7 @@ class Kernel:
                 self._handler_raised(cell, mail, error)
             if cell.held:
                 break
-            if left and not left & 7 and self.world.now_ns() > end_ns:
+            if not left & 7 and left and self.world.now_ns() > end_ns:
                 break
         self._last, self.current = self.current, NOTHING
         if self.tap is not None:
@@ -708,6 +709,8 @@ class Kernel:
                 "reason": reason,
                 "message": type(mail.message).__name__,
                 "id": format_id(mail.id),
+                "cause": format_id(mail.cause) if mail.cause else None,
+                "root": format_id(mail.root or mail.id),
                 "sender": sender_name(mail),
                 "target": target,
                 "count": count,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import traceback
 from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from zactor.actor import Actor, Down, Up, assemble, describe
@@ -37,19 +38,24 @@ class Life:
         given: dict[str, Any] | None = None,
         links: dict[str, tuple[str, ...] | str] | None = None,
         policy: Supervision | None = None,
+        *,
+        mailbox_size: int | None = None,
+        drops: Mapping[str, bool] | None = None,
     ) -> Ref[Any]:
-        """Create a node; it starts when `start` is called and each process it links to has said WELCOME."""
+        """Create a node; it starts when `start` is called and each process it links to has said WELCOME.
+
+        `mailbox_size` and `drops` (whether a full target drops, by its name) stand above what kinds say.
+        """
         cell = self._create(name, kind, dict(given or {}))
         cell.policy = policy or kind.supervision
+        cell.capacity = mailbox_size or cell.capacity
         cell.unlinked = set()
         for role, names in (links or {}).items():
-            drop = describe(kind).links[role].drop
-            if isinstance(names, str):
-                cell.given[role] = self._kernel.ref(names, drop=drop)
-            else:
-                cell.given[role] = tuple(self._kernel.ref(each, drop=drop) for each in names)
-            for each in (names,) if isinstance(names, str) else names:
-                cell.unlinked.add(each)
+            usual = describe(kind).links[role].drop
+            several = (names,) if isinstance(names, str) else names
+            refs = tuple(self._kernel.ref(each, drop=(drops or {}).get(each, usual)) for each in several)
+            cell.given[role] = refs[0] if isinstance(names, str) else refs
+            cell.unlinked.update(several)
         return cell.ref()
 
     def start(self) -> None:

@@ -50,7 +50,7 @@ def find(kind: str, base: Path | None) -> type[Actor]:
     Raises `UserError` for a kind that nobody brings (with the nearest name, or else the list of all), for a
     file that cannot be taken, and for code that fails, with its file and line.
     """
-    if _is_file(kind):
+    if is_file(kind):
         found, folder = _from_file(kind, base)
     else:
         found, folder = _from_plugins(kind), None
@@ -85,7 +85,7 @@ def invariants() -> dict[str, str]:
 
 def load(where: str, base: Path | None) -> Any:
     """What `module:attribute` means, or `./file.py:name` relative to a folder. Raises `UserError`."""
-    if _is_file(where):
+    if is_file(where):
         return _in_file(where, base, "class or function", callable)[0]
     module, _, attribute = where.partition(":")
     return _guarded(f"{where} cannot be loaded", None, lambda: getattr(importlib.import_module(module), attribute))
@@ -170,7 +170,8 @@ def _from_plugins(kind: str) -> type[Actor]:
 
 
 # --- files
-def _is_file(name: str) -> bool:
+def is_file(name: str) -> bool:
+    """Whether a name means something in a plain file."""
     return ".py:" in name or name.startswith((".", "/"))
 
 
@@ -254,11 +255,11 @@ def _guarded(what: str, folder: Path | None, run: Callable[[], T]) -> T:
     # A file that calls sys.exit() when imported is as wrong as one that raises.
     except (Exception, SystemExit) as error:
         text = error.msg if isinstance(error, SyntaxError) else str(error)
-        place = _place(error, folder)
+        place = place_of(error, folder)
         raise UserError(f"{what}: {place}{type(error).__name__}: {text}") from error
 
 
-def _place(error: BaseException, folder: Path | None) -> str:
+def place_of(error: BaseException, folder: Path | None = None) -> str:
     """`file:line: ` of the innermost line that its author can mend: in the folder, or else not in ours."""
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f"{error.filename}:{error.lineno}: "

@@ -44,7 +44,7 @@ class Workload(Actor):
 
     async def run(self) -> None:
         """What the client does, one operation after another, for ever."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} says nothing of what its clients do: give it a `run`")
 
     def invoke(self, function: str, *arguments: Any, key: str = "") -> int:
         """Write down that an operation is about to be sent. Returns its number."""

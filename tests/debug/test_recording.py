@@ -25,9 +25,9 @@ SEGMENT = 1 << 12
 def written(path: Path, count: int, budget_bytes: int = 4 * SEGMENT) -> Mapped:
     """A file of so many small records, which is still open."""
     sink = Mapped(path, budget_bytes, SEGMENT)
-    sink.on_segment = lambda: sink.append(encode((HEAD, FORMAT, "p", 1, {})))
+    sink.on_segment = lambda: sink.append(encode(((HEAD, FORMAT, "p", 1, {}),)))
     for number in range(count):
-        sink.append(encode((DROPPED, number, "x" * 40)))
+        sink.append(encode(((DROPPED, number, "x" * 40),)))
     return sink
 
 
@@ -125,8 +125,8 @@ def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes | None, said: 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     sink = Mapped(tmp_path / "p.rec", 0, SEGMENT)
-    sink.on_segment = lambda: sink.append(encode((HEAD, FORMAT + 1, "p", 1, {})))
-    sink.append(encode((DROPPED, 1)))
+    sink.on_segment = lambda: sink.append(encode(((HEAD, FORMAT + 1, "p", 1, {}),)))
+    sink.append(encode(((DROPPED, 1),)))
 
     with pytest.raises(UserError, match=f"has format {FORMAT + 1}, this zactor reads {FORMAT}"):
         read(tmp_path / "p.rec")

@@ -260,7 +260,7 @@ def test_a_disk_that_becomes_full_ends_the_recording_with_a_word(tmp_path: Path)
     def refuse(*_values: Any) -> None:
         raise DiskFull("0 MiB are left on the disk")
 
-    recorded.recorder._append = refuse
+    recorded.recorder._keep = refuse
     recorded.add(2)
 
     stopped = [fields for _, _, event, fields in recorded.virtual.logs if event == "recording_stopped"]

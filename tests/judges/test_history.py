@@ -176,5 +176,5 @@ def test_the_first_invariant_that_does_not_hold_is_named() -> None:
 
 
 def test_an_invariant_that_raises_is_named() -> None:
-    with pytest.raises(UserError, match="the invariant pages failed: KeyError: 'store/0'"):
+    with pytest.raises(UserError, match=rf"the invariant pages failed: {__file__}:\d+: KeyError: 'store/0'"):
         broken({"pages": lambda actors: str(actors["store/0"])}, {})

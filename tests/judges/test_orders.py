@@ -210,6 +210,18 @@ class Growing(Register):
         return True, [state]
 
 
+class Apart(Register):
+    """It does not know what its calls touch."""
+
+    def partition(self, call: Call) -> str:
+        raise LookupError(call.key)
+
+
+def test_a_model_that_cannot_tell_parts_is_named_with_the_line() -> None:
+    with pytest.raises(UserError, match=rf"the model failed at 'write x 1': {__file__}:\d+: LookupError: x"):
+        judge_order(drawn("a: [x write 1]"), Apart(), LINEARIZABLE)
+
+
 def test_a_state_that_cannot_be_remembered_is_named() -> None:
     with pytest.raises(UserError, match=r"the model failed at 'write x 1' in state None: TypeError: unhashable type"):
         judge_order(drawn("a: [x write 1]"), Growing(), LINEARIZABLE)

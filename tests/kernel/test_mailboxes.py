@@ -160,6 +160,25 @@ def test_a_tell_to_a_full_mailbox_raises_and_what_came_before_it_arrives() -> No
     assert_all_balanced(virtual)
 
 
+def test_what_a_topology_says_of_a_mailbox_stands_above_its_kind_and_the_links_to_it() -> None:
+    virtual = Virtual()
+    kernel = virtual.add("front")
+    kernel.life.add("sender", Sender, links={"to": "receiver"}, drops={"receiver": True})
+    kernel.life.add("receiver", Receiver, mailbox_size=5)
+    virtual.start()
+    virtual.run(seconds=0.01)
+    outside = virtual.outside("front")
+
+    outside.say("receiver", Hold(seconds=0.5))
+    virtual.run(seconds=0.01)
+    outside.say("sender", Tell(count=20))
+    virtual.run()
+
+    assert received(kernel) == list(range(5))
+    assert kernel.dead == {"full": 15}
+    assert_all_balanced(virtual)
+
+
 @both
 def test_a_link_that_drops_counts_and_raises_nothing(placement: str) -> None:
     virtual, front, back, outside = two(placement, Small, Dropping)

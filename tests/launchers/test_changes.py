@@ -46,6 +46,10 @@ def test_nodes_that_come_and_go_are_said() -> None:
             {"restart": Restart(when="never")},
             "restart default -> never 100ms..10s 5 in 1m",
         ),
+        ({"record": "full"}, {}, "record full -> ring"),
+        ({}, {"mailbox": 10}, "mailbox default -> 10"),
+        ({"overflow": {"b": "drop"}}, {"overflow": {"b": "fail"}}, "overflow of b drop -> fail"),
+        ({"overflow": {"b": "drop"}}, {}, "overflow of b drop -> default"),
     ],
 )
 def test_each_difference_of_a_node_is_said(before: dict[str, Any], after: dict[str, Any], text: str) -> None:

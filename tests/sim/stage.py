@@ -89,6 +89,8 @@ class Client(Workload):
         for number in range(1 << 40):
             if self.wrong == "raises":
                 raise RuntimeError("a mistake of the workload's author")
+            if self.wrong == "answers nobody":
+                self.answered(7)
             is_write = self.rng.getrandbits(1)
             value = number * 100 + self.number
             operation = self.invoke("write", value) if is_write else self.invoke("read")

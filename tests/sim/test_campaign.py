@@ -32,7 +32,7 @@ def test_what_never_happened_is_named() -> None:
 
 @pytest.mark.parametrize(("count", "full", "code"), [(MANY_SEEDS, 0, 1), (MANY_SEEDS, 1, 0), (MANY_SEEDS - 1, 0, 0)])
 def test_a_large_campaign_fails_without_it(count: int, full: int, code: int, tmp_path: Path) -> None:
-    campaign = Campaign(stage.topology(), tmp_path, smaller=False, as_json=True)
+    campaign = Campaign(stage.topology(), tmp_path, smaller=False, record=None, as_json=True)
     for result in results(count, full=full):
         campaign.add(result)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from zactor.sim.shrink import shrink
 from zactor.sim.world import ProcessWorld
 from zactor.topology.read import load
 from zactor.topology.trials import FAULTS
+from zactor.world import Append, Operation, Write
 
 ROOT = Path(__file__).parents[2]
 TRIAL = ROOT / "configs" / "files-trial.yaml"
@@ -89,6 +91,26 @@ def test_a_flipped_bit_in_one_message_gives_another_trace(monkeypatch: pytest.Mo
     monkeypatch.setattr(ProcessWorld, "take", flipping)
 
     assert stage.run(trial).trace != expected
+
+
+def test_a_flipped_bit_that_is_written_and_never_read_gives_another_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    trial, begin = stage.topology(faults=""), ProcessWorld.begin
+    expected = stage.run(trial).trace
+    writes = 0
+
+    def flipping(self: ProcessWorld, token: int, operation: Operation) -> None:
+        nonlocal writes
+        if isinstance(operation, Write | Append):
+            writes += 1
+            if writes == 100:
+                data = operation.data[:-1] + bytes([operation.data[-1] ^ 1])
+                operation = msgspec.structs.replace(operation, data=data)
+        begin(self, token, operation)
+
+    monkeypatch.setattr(ProcessWorld, "begin", flipping)
+
+    assert stage.run(trial).trace != expected
+    assert writes > 100
 
 
 def test_a_seed_that_ran_long_enough_under_faults_is_ok() -> None:
@@ -234,11 +256,18 @@ def test_a_storm_of_events_names_who_makes_it() -> None:
     assert "busiest: register" in result.because
 
 
-def test_a_workload_that_raises_is_one_clear_message() -> None:
-    result = stage.run(stage.topology(client="wrong: raises"))
+@pytest.mark.parametrize(
+    ("wrong", "because"),
+    [
+        ("raises", rf"RuntimeError: a mistake of the workload's author \(in handler Work\(\), {stage.__file__}:\d+\)"),
+        ("answers nobody", "@client-.: operation 7 ended twice, or was never invoked"),
+    ],
+)
+def test_a_workload_that_is_wrong_is_one_clear_message(wrong: str, because: str) -> None:
+    result = stage.run(stage.topology(client=f"wrong: {wrong}"))
 
-    assert result.verdict == "violation"
-    assert "RuntimeError: a mistake of the workload's author" in result.because
+    assert (result.verdict, result.rule) == ("violation", "mistake")
+    assert re.search(because, result.because)
 
 
 def test_a_failure_in_a_file_runs_again_with_the_same_trace(tmp_path: Path) -> None:

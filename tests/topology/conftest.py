@@ -8,7 +8,7 @@ import pytest
 
 ACTORS = """
 from zactor.actor import Actor, on
-from zactor.message import Message, Ref, Refs
+from zactor.message import Message, Opaque, Ref, Refs
 from zactor.units import ByteSize, Duration
 
 
@@ -42,6 +42,18 @@ class Caller(Actor):
     greeter: Ref[Greet]
     leaver: Ref[Greet | Bye] | None
     others: Refs[Greet]
+
+
+class Front(Actor):
+    behind: Refs[Opaque]
+
+    @on
+    def bye(self, message: Bye) -> None:
+        pass
+
+    @on
+    def passed(self, message: Opaque) -> Opaque:
+        return message
 
 
 class Peer(Actor):

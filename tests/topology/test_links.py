@@ -196,3 +196,36 @@ def test_replicas_that_name_their_own_node_get_each_other(folder: Path) -> None:
         ("p/0", "p/1"),
     ]
     assert topology.nodes["p"].links == {"peers": ("p",)}
+
+
+# --- what is passed on undecoded
+FRONTS = GREETERS.replace(
+    "  caller:\n",
+    """\
+  deaf: {kind: './actors_here.py:Caller', links: {greeter: one}}
+  good: {kind: './actors_here.py:Front', links: {behind: [one, many]}}
+  bad: {kind: './actors_here.py:Front', links: {behind: [one, deaf]}}
+  far: {kind: './actors_here.py:Front', links: {behind: [good, far, bad]}}
+  caller:
+""",
+)
+
+
+@pytest.mark.parametrize(
+    ("links", "says"),
+    [
+        ("{greeter: good, leaver: good}", ""),
+        ("{greeter: bad}", "t.yaml:12:22: nodes.caller.links.greeter: bad"),
+        ("{greeter: one, others: far}", "t.yaml:12:35: nodes.caller.links.others: far"),
+    ],
+)
+def test_a_link_is_followed_through_who_passes_messages_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, links: str, says: str
+) -> None:
+    monkeypatch.setattr(f"{__name__}.GREETERS", FRONTS)
+
+    if says:
+        why = "./actors_here.py:Caller does not handle Greet, which this link sends; it handles nothing"
+        assert refusal(folder, links) == [f"{says} passes on to deaf, and {why}"]
+    else:
+        assert links_of_caller(folder, links)["greeter"] == ("good",)

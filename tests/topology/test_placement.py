@@ -159,3 +159,21 @@ def test_there_are_at_most_a_thousand_processes_but_more_actors(folder: Path) ->
     (folder / "t.yaml").write_text(nodes + "processes: {rest: {nodes: [store/0, front, back]}}")
     numbers = [process.number for process in read.load(Path("t.yaml")).processes]
     assert numbers == list(range(1, 1_001))
+
+
+def test_a_pattern_takes_those_that_no_process_names(folder: Path) -> None:
+    processes = "processes: {rest: {nodes: ['*']}, one: {nodes: [store/0]}}\n"
+
+    assert placed(load(folder, processes)) == [
+        ("rest", 1, ["store/1", "store/2", "front", "back/0"]),
+        ("one", 2, ["store/0"]),
+    ]
+
+
+def test_a_pattern_that_nothing_is_like_is_refused(folder: Path) -> None:
+    assert refusal(folder, "processes: {rest: {nodes: ['sotre/*']}}\n") == [
+        "t.yaml:6:28: processes.rest.nodes[0]: no actor has a name like 'sotre/*'"
+    ]
+    assert refusal(folder, "processes: {rest: {nodes: ['*']}, more: {nodes: ['store/*']}}\n") == [
+        "t.yaml:6:50: processes.more.nodes[0]: all that have a name like 'store/*' are in other processes"
+    ]

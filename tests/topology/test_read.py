@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from zactor.errors import UserError
 from zactor.supervision import SECOND_NS, Supervision
-from zactor.topology import read
+from zactor.topology import compose, read
 from zactor.topology.diagnostics import TopologyError
 from zactor.topology.model import Topology
 
@@ -70,6 +70,16 @@ def test_a_node_says_what_is_recorded_of_it(folder: Path) -> None:
     assert [process.instances[0].record for process in full.processes] == ["full", "full"]
 
 
+def test_a_node_says_how_much_its_mailbox_holds_and_what_becomes_of_more(folder: Path) -> None:
+    nodes = "  a: {kind: './actors_here.py:Greeter', mailbox: 100, overflow: drop}\n"
+    nodes += "  c: {kind: './actors_here.py:Caller', links: {greeter: a, others: [a]}}\n"
+    topology = load(folder, f"name: t\nnodes:\n{nodes}")
+
+    first, second = (process.instances[0] for process in topology.processes)
+    assert (first.mailbox, first.overflow) == (100, {})
+    assert (second.mailbox, second.overflow) == (None, {"a": "drop"})
+
+
 def test_a_restart_becomes_a_policy_of_supervision(folder: Path) -> None:
     topology = load(folder, GOOD)
 
@@ -122,6 +132,14 @@ def test_a_node_that_is_partly_wrong_is_checked_in_all_other_parts(folder: Path)
         (
             "name: t\npeer_timeout: 5\nnodes: {a: {kind: './actors_here.py:Greeter'}}",
             "t.yaml:2:15: peer_timeout: expected a duration such as 100ms, 1.5s, 5s, 10m or 1h, found 5",
+        ),
+        (
+            "name: t\nnodes: {a: {kind: './actors_here.py:Greeter', mailbox: 0}}",
+            "t.yaml:2:56: nodes.a.mailbox: expected a number from 1 to 1000000, found 0",
+        ),
+        (
+            "name: t\nnodes: {a: {kind: './actors_here.py:Greeter', overflow: dorp}}",
+            "t.yaml:2:57: nodes.a.overflow: expected fail, drop; found 'dorp'. Did you mean 'drop'?",
         ),
         ("name: t\nnodes: {}", "t.yaml:2:8: nodes: expected at least one node, found none"),
         ("name: t\nnodes:", "t.yaml:2:1: nodes: expected a mapping, found nothing"),
@@ -243,7 +261,7 @@ def test_a_file_that_is_no_utf_8_is_told_its_line(folder: Path) -> None:
 
 
 def test_a_file_over_its_bound_is_refused_unread(folder: Path) -> None:
-    (folder / "t.yaml").write_bytes(b"#" * (read.FILE_SIZE_MAX + 1))
+    (folder / "t.yaml").write_bytes(b"#" * (compose.FILE_SIZE_MAX + 1))
 
     with pytest.raises(UserError, match="a topology has at most 1MiB"):
         read.load(Path("t.yaml"))

@@ -104,25 +104,25 @@ def test_half_of_a_surrogate_pair_is_refused() -> None:
 def test_each_key_and_value_knows_its_place() -> None:
     tree = read("nodes:\n  kv: {kind: a, list: [x,\n    y]}\n")
 
-    assert tree.place("nodes", of_key=True) == (1, 1)
-    assert tree.place("nodes", "kv") == (2, 7)
-    assert tree.place("nodes", "kv", "kind", of_key=True) == (2, 8)
-    assert tree.place("nodes", "kv", "kind") == (2, 14)
-    assert tree.place("nodes", "kv", "list", 1) == (3, 5)
+    assert tree.place("nodes", of_key=True) == (1, 1, "")
+    assert tree.place("nodes", "kv") == (2, 7, "")
+    assert tree.place("nodes", "kv", "kind", of_key=True) == (2, 8, "")
+    assert tree.place("nodes", "kv", "kind") == (2, 14, "")
+    assert tree.place("nodes", "kv", "list", 1) == (3, 5, "")
 
 
 def test_the_place_of_what_is_missing_is_that_of_its_nearest_owner() -> None:
     tree = read("nodes:\n  kv:\n    kind: a\n")
 
-    assert tree.place("nodes", "kv", "settings", "size", of_key=True) == (2, 3)
+    assert tree.place("nodes", "kv", "settings", "size", of_key=True) == (2, 3, "")
 
 
 def test_a_value_that_was_left_out_stands_where_its_key_stands() -> None:
-    assert read("a:\n\n\nb: 1").place("a") == (1, 1)
+    assert read("a:\n\n\nb: 1").place("a") == (1, 1, "")
 
 
 def test_a_byte_order_mark_moves_nothing() -> None:
-    assert read("\ufeffkey: 1").place("key") == (1, 6)
+    assert read("\ufeffkey: 1").place("key") == (1, 6, "")
 
 
 # --- what is not allowed

@@ -12,14 +12,18 @@ from typing import Annotated
 import typer
 
 from zactor.cli.common import (
+    DEFAULT_FILE,
     FAILED,
     INTERRUPTED,
     OK,
     VIOLATION,
     DirOption,
     JsonOption,
+    RecordOption,
     home_for,
+    load_file,
     print_json,
+    recorded,
     say,
     shown,
 )
@@ -28,7 +32,6 @@ from zactor.launchers.folders import Home, command_name, file_of
 from zactor.launchers.run import StartFailed
 from zactor.sim import runner
 from zactor.topology.model import Topology
-from zactor.topology.read import load
 
 app = typer.Typer()
 
@@ -37,7 +40,8 @@ _CODES = {"ok": OK, "violation": VIOLATION, "stuck": VIOLATION, "unknown": FAILE
 
 @app.command()
 def chaos(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The topology.")] = Path("topology.yaml"),
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The topology.")] = DEFAULT_FILE,
+    record: RecordOption = None,
     as_json: JsonOption = False,
     folder: DirOption = None,
 ) -> None:
@@ -46,7 +50,7 @@ def chaos(
     Its workload runs while the kills and pauses of its `nemesis` are done, or drawn ones if it has none; a kill never
     waits for a sync. All else of the schedule is for `sim`.
     """
-    topology = load(file)
+    topology = recorded(load_file(file), record)
     runner.check(topology)
     tell: Say = _nothing if as_json else _show
     with on_a_copy(home_for(topology, folder), file_of(topology)) as (home, run):
@@ -66,7 +70,7 @@ def chaos(
     if as_json:
         print_json(found)
     else:
-        _sum_up(topology, found)
+        _sum_up(topology, found, home.run_folder(run))
     raise typer.Exit(_CODES[found.verdict])
 
 
@@ -98,7 +102,7 @@ async def _run(topology: Topology, home: Home, run: str, tell: Say) -> Found:
     return await trial.run()
 
 
-def _sum_up(topology: Topology, found: Found) -> None:
+def _sum_up(topology: Topology, found: Found, folder: Path) -> None:
     faults = ", ".join(f"{count} {name}" for name, count in found.faults.items()) or "no faults"
     counts = f"{found.operations} operations, {found.in_flight} in flight when a fault came"
     _show(f"{topology.name}: {found.verdict}  {counts}; {faults}")
@@ -106,3 +110,5 @@ def _sum_up(topology: Topology, found: Found) -> None:
         _show(f"  {found.rule or found.verdict}: {found.because}")
     if found.verdict in ("violation", "unknown"):
         _show(f"judge it again with: {command_name()} judge {shown(Path(found.history))}")
+    if found.verdict != "ok":
+        _show(f"execute one actor of it again with: {command_name()} replay NODE -r {shown(folder)}")

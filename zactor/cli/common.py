@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,12 +11,16 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from zactor.errors import UserError
 from zactor.launchers import folders
 from zactor.launchers.folders import AlreadyRunning, Home, Lock, command_name, home_of
-from zactor.topology.model import Topology
+from zactor.topology.model import RECORDS, Topology
+from zactor.topology.read import load
 from zactor.units import parse_duration
 
 OK, FAILED, USAGE, VIOLATION, DIFFERS, NOT_RUNNING, DEADLINE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 124, 130
+
+DEFAULT_FILE = Path("topology.yaml")
 
 TopologyOption = Annotated[
     str | None,
@@ -28,10 +33,18 @@ DirOption = Annotated[
     ),
 ]
 RunOption = Annotated[
-    str, typer.Option("-r", "--run", metavar="RUN", help="A run's id, the beginning of it, or latest.")
+    str, typer.Option("-r", "--run", metavar="RUN", help="A run's id, the beginning of it, its folder, or latest.")
+]
+RecordOption = Annotated[
+    str | None, typer.Option("--record", metavar="WAY", help="What is recorded of each node: ring, full or off.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON value a line.")]
 NodeOption = Annotated[str | None, typer.Option("-n", "--node", metavar="PATTERN", help="Only nodes like store/*.")]
+OutputOption = Annotated[Path | None, typer.Option("-o", metavar="FILE", help="Write it there.")]
+SinceOption = Annotated[
+    str | None, typer.Option("--since", metavar="TIME", help="Only from then on: 10:15:00, or 5m for so long ago.")
+]
+UntilOption = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Only up to then.")]
 TimeoutOption = Annotated[
     str, typer.Option("--timeout", metavar="DURATION", help="Give up after this long, such as 500ms.")
 ]
@@ -53,14 +66,46 @@ def home_for(topology: Topology, folder: Path | None) -> Home:
     return home_of(topology, folder)
 
 
+def load_file(file: Path, *, inline: bool = False, overrides: Sequence[str] = ()) -> Topology:
+    """The topology of a file. Raises `UserError` with all its mistakes."""
+    if file == DEFAULT_FILE and not file.exists():
+        raise UserError(f"there is no {DEFAULT_FILE} in this folder; say which file is meant")
+    return load(file, inline=inline, overrides=overrides)
+
+
+def recorded(topology: Topology, record: str | None) -> Topology:
+    """The topology with what `--record` says of all its nodes."""
+    if record is None:
+        return topology
+    if record not in RECORDS:
+        raise UserError(f"--record takes {', '.join(RECORDS)}, not {record!r}")
+    return topology.recorded(record)
+
+
 def seconds(written: str) -> float:
     """A duration from the command line."""
     return parse_duration(written) / 1e9
 
 
+def clock_of(at_ns: int) -> str:
+    """The local time of day with milliseconds, of nanoseconds since 1970."""
+    return f"{time.strftime('%H:%M:%S', time.localtime(at_ns // 10**9))}.{at_ns // 10**6 % 1000:03d}"
+
+
 def print_json(value: Any) -> None:
     """One value on one line."""
     sys.stdout.write(msgspec.json.encode(value, enc_hook=str).decode() + "\n")
+
+
+def write_out(text: str, output: Path | None) -> None:
+    """Write what a verb made to where `-o` says, or to standard output."""
+    if output is None:
+        sys.stdout.write(text)
+        return
+    try:
+        output.write_text(text)
+    except OSError as problem:
+        raise UserError(f"{output}: cannot be written: {problem.strerror}") from None
 
 
 def say(problem: str) -> None:

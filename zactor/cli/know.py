@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ import typer
 
 from zactor import registry
 from zactor.actor import Actor, Link, describe
-from zactor.cli.common import JsonOption, print_json, print_table, say
+from zactor.cli.common import JsonOption, OutputOption, print_json, print_table, say, shown, write_out
 from zactor.cli.values import describe_fields, plain, type_name, written
 
 app = typer.Typer()
@@ -42,9 +43,31 @@ def kinds(
         say(f"{package} cannot be used: {problem}")
 
 
+@app.command()
+def schema(
+    output: OutputOption = None,
+) -> None:
+    """Print the JSON Schema of topologies with all kinds that are here, for editors."""
+    from zactor.topology import schema as schemas
+
+    found = schemas.schema({name: registry.find(name, None) for name in registry.names()})
+    text = msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n"
+    write_out(text, output)
+
+
 def _document(kind: type[Actor]) -> str:
     # Not inspect.getdoc: a class without a text would show that of Actor.
     return inspect.cleandoc(kind.__doc__ or "")
+
+
+def _readme(name: str, kind: type[Actor]) -> tuple[Path, str] | None:
+    """The README beside the package of a kind, and its first paragraph; None when there is none."""
+    file = sys.modules[kind.__module__].__file__
+    path = Path(file).with_name("README.md") if file is not None and not registry.is_file(name) else None
+    if path is None or not path.is_file():
+        return None
+    paragraphs = (part.strip() for part in path.read_text(errors="replace").split("\n\n"))
+    return path, next((part for part in paragraphs if part and not part.startswith("#")), "")
 
 
 def _about(name: str, kind: type[Actor]) -> dict[str, object]:
@@ -52,6 +75,7 @@ def _about(name: str, kind: type[Actor]) -> dict[str, object]:
     return {
         "kind": name,
         "about": _document(kind),
+        "readme": None if (readme := _readme(name, kind)) is None else str(readme[0]),
         "settings": [
             {"name": each.name, "type": type_name(each.type), "required": each.default is msgspec.UNSET}
             | ({} if each.default is msgspec.UNSET else {"default": plain(each.default)})
@@ -74,6 +98,9 @@ def _show(name: str, kind: type[Actor]) -> None:
     typer.echo(name)
     if _document(kind):
         typer.echo(_document(kind))
+    readme = _readme(name, kind)
+    if readme is not None:
+        typer.echo(f"\n{readme[1]}\n({shown(readme[0])})")
     settings = [
         (
             each.name,

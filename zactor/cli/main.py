@@ -18,6 +18,7 @@ _VERBS = {
     "down": "topology",
     "ls": "topology",
     "check": "topology",
+    "graph": "topology",
     "ps": "ps",
     "start": "operate",
     "stop": "operate",
@@ -26,7 +27,13 @@ _VERBS = {
     "ask": "nodes",
     "send": "nodes",
     "kinds": "know",
-    "logs": "runs",
+    "schema": "know",
+    "new": "new",
+    "logs": "logs",
+    "runs": "runs",
+    "lost": "lost",
+    "trace": "trace",
+    "why": "why",
     "replay": "replay",
     "sim": "sim",
     "chaos": "chaos",
@@ -44,8 +51,8 @@ class _Lazy(TyperGroup):
 
     def get_command(self, _context: Any, name: str) -> Any:
         if name in _VERBS:
-            group = _command_of(f"zactor.cli.{_VERBS[name]}", "app")
-            return getattr(group, "commands", {name: group})[name]  # an app of one verb is that verb
+            app = _command_of(f"zactor.cli.{_VERBS[name]}", "app")
+            return getattr(app, "commands", {}).get(name, app)  # an app of one verb, or of one with verbs, is that verb
         from zactor import registry
 
         where = registry.commands().get(name)
@@ -138,7 +145,8 @@ def run(arguments: list[str]) -> int:
     except TopologyError as problem:
         count = len(problem.diagnostics)
         sys.stderr.write(f"{problem}\n")  # as compilers do it, so that an editor finds the places
-        return _say(f"{'one mistake' if count == 1 else f'{count} mistakes'} in {problem.diagnostics[0].file}", USAGE)
+        files = ", ".join(dict.fromkeys(each.file for each in problem.diagnostics))
+        return _say(f"{'one mistake' if count == 1 else f'{count} mistakes'} in {files}", USAGE)
     except UserError as problem:
         return _say(str(problem), USAGE)
     except AskTimeout as problem:

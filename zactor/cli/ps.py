@@ -43,15 +43,21 @@ def ps(
     asyncio.run(main())
 
 
-async def _ps(client: TopologyClient, pattern: str | None, as_json: bool) -> None:
+async def states(client: TopologyClient) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What `ps --json` says of each node, and what each process says of itself."""
     answers = await asyncio.gather(*(_inspect(client, process) for process in client.book.processes))
     found = dict(zip(client.book.processes, answers, strict=True))
     silent = _silences(answers)
     rows = [
         _row(client, name, process, found[process] | {"silent_ms": silent.get(process)})
         for name, process in client.book.nodes.items()
-        if pattern is None or fnmatch.fnmatch(name, pattern)
     ]
+    return rows, answers
+
+
+async def _ps(client: TopologyClient, pattern: str | None, as_json: bool) -> None:
+    every_row, answers = await states(client)
+    rows = [row for row in every_row if pattern is None or fnmatch.fnmatch(row["node"], pattern)]
     if not rows:
         raise UserError(f"no node is like {pattern!r}; the nodes are {', '.join(sorted(client.book.nodes))}")
     if as_json:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pdb
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,19 +24,18 @@ from zactor.cli.common import (
     print_json,
     say,
 )
-from zactor.cli.runs import home_of_run, run_folder, show_event
+from zactor.cli.logs import show_event
+from zactor.cli.runs import run_folder
 from zactor.debug.recording import NothingRecorded, Recording, read
 from zactor.debug.replay import OnLog, Outcome, Replay
 from zactor.errors import UserError
-from zactor.message import INCARNATION_BITS, SEQUENCE_BITS
+from zactor.message import parse_id
 from zactor.supervision import Supervision
 from zactor.topology.model import Instance
 
 app = typer.Typer()
 
 LEVELS = ("debug", "info", "warning", "error")
-
-_ID = re.compile(r"([0-9]+)\.([0-9]+)\.([0-9]+)")
 
 
 @app.command()
@@ -58,42 +56,33 @@ def replay(
     """Execute an actor again, alone, from its recording: all that it did is the same, or the first that differs."""
     if log is not None and log not in LEVELS:
         raise UserError(f"--log takes {', '.join(LEVELS)}, not {log!r}")
-    stop = 0 if stop_at is None else _parse_id(stop_at)
+    stop = 0 if stop_at is None else parse_id(stop_at)
     if debugger and not stop:
         raise UserError(
             "--pdb needs to know where: name a message with --stop-at; `zactor logs --json` shows their ids"
         )
-    where = run_folder(home_of_run(topology, folder), run)
-    code = OK
+    where = run_folder(topology, folder, run)
+    code: int | None = None
     stopped = False
     for recording in _recordings(where, node):
         kind, policy = _kind_of(recording, node)
         shown = _shower(log, as_json)
         try:
             trial = Replay(recording, node, kind, policy, shown, stop, pdb.Pdb() if debugger else None)
-        except NothingRecorded as problem:
+        except NothingRecorded as problem:  # its process ended before anything reached the node
             say(str(problem))
-            code = max(code, FAILED)
             continue
         outcome = trial.run()
         sys.settrace(None)
         stopped = stopped or bool(outcome.stopped_at)
-        code = max(code, _show(recording, outcome, as_json))
+        code = max(code or OK, _show(recording, outcome, as_json))
         if code or stopped:
             break
     if stop and not stopped and not debugger and not code:
         raise UserError(
             f"{node} was not fed a message {stop_at}; `zactor logs --json` shows the ids of those it logged"
         )
-    return code
-
-
-def _parse_id(text: str) -> int:
-    matched = _ID.fullmatch(text)
-    if matched is None:
-        raise UserError(f"{text!r} is no message id; it is written process.incarnation.sequence, such as 4.1.17")
-    process, incarnation, sequence = map(int, matched.groups())
-    return (process << INCARNATION_BITS | incarnation) << SEQUENCE_BITS | sequence
+    return FAILED if code is None else code
 
 
 def _recordings(where: Path, node: str) -> Iterator[Recording]:

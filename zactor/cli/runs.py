@@ -1,64 +1,145 @@
-"""`logs`: what the processes of a run wrote, in one order."""
+"""`runs`: the runs of a topology that are kept, and which of them are not wanted any more."""
 
 from __future__ import annotations
 
-import fnmatch
-import functools
-import heapq
-import os
-import sys
+import calendar
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
-from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter, LogLevelColumnFormatter
 
 from zactor.cli.common import (
+    DEFAULT_FILE,
     DirOption,
     JsonOption,
-    NodeOption,
-    RunOption,
     TopologyOption,
     find_running,
     home_for,
+    load_file,
     print_json,
+    print_table,
+    say,
 )
+from zactor.debug.recording import read
 from zactor.errors import UserError
-from zactor.hlc import COUNTER_MASK
-from zactor.launchers.folders import Home, NotRunning
-from zactor.topology.read import load
+from zactor.launchers.folders import Home, NotRunning, command_name
+from zactor.topology.model import Topology
+from zactor.units import format_duration, format_size
 
 app = typer.Typer()
 
-FOLLOW_S = 0.1
 
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
+class About(msgspec.Struct, frozen=True):
+    """What `runs --json` says of a run. Times are nanoseconds since 1970; `ended_ns` is its last sign of life."""
+
+    run: str
+    topology: str
+    state: str
+    began_ns: int
+    ended_ns: int
+    nodes: int
+    size_bytes: int
 
 
-@app.command()
-def logs(
+@app.callback(invoke_without_command=True)
+def runs(
+    context: typer.Context,
     topology: TopologyOption = None,
-    run: RunOption = "latest",
-    node: NodeOption = None,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as lines are written.")] = False,
     as_json: JsonOption = False,
     folder: DirOption = None,
 ) -> None:
-    """Show the log events of a run, over all its processes."""
-    where = run_folder(home_of_run(topology, folder), run)
-    tails = [_Tail(path) for path in sorted(where.glob("*.jsonl"))]
-    for event in heapq.merge(*(list(tail.read()) for tail in tails), key=_stamp):
-        show_event(event, node, as_json)
-    while follow:
-        sys.stdout.flush()
-        time.sleep(FOLLOW_S)
-        known = {tail.path for tail in tails}
-        tails += [_Tail(path) for path in sorted(where.glob("*.jsonl")) if path not in known]
-        for event in sorted((event for tail in tails for event in tail.read()), key=_stamp):
-            show_event(event, node, as_json)
+    """List the runs that are kept, the latest last, or remove some."""
+    if context.invoked_subcommand is not None:
+        return
+    home = home_of_run(topology, folder)
+    found = list(_abouts(home))
+    if as_json:
+        for about in found:
+            print_json(about)
+    elif found:
+        rows = [
+            (
+                each.run,
+                time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each.began_ns / 1e9)),
+                format_duration(max(1, round((each.ended_ns - each.began_ns) / 1e9)) * 1_000_000_000),
+                each.nodes,
+                format_size(each.size_bytes),
+                each.state,
+            )
+            for each in found
+        ]
+        print_table(("RUN", "BEGAN", "LASTED", "NODES", "SIZE", "STATE"), rows)
+    else:
+        say(f"{home.name} has not run yet, or its runs were removed")
+
+
+@app.command()
+def rm(
+    run: Annotated[list[str], typer.Argument(metavar="RUN...", help="Their ids, or the beginnings of them.")],
+    topology: TopologyOption = None,
+    folder: DirOption = None,
+) -> None:
+    """Remove runs: their logs and recordings."""
+    home = home_of_run(topology, folder)
+    _remove(home, [_one_of(home, each) for each in run])
+
+
+@app.command()
+def prune(
+    keep: Annotated[int, typer.Option("--keep", metavar="N", min=0, help="So many of the latest stay.")] = 1,
+    topology: TopologyOption = None,
+    folder: DirOption = None,
+) -> None:
+    """Remove all runs but the latest."""
+    home = home_of_run(topology, folder)
+    lock = home.running()
+    ended = [each for each in home.runs() if lock is None or each != lock.run]
+    _remove(home, ended[: len(ended) - keep] if keep else ended)
+
+
+def _remove(home: Home, names: list[str]) -> None:
+    lock = home.running()
+    if lock is not None and lock.run in names:
+        raise UserError(f"{lock.run} is still running; stop it with: {command_name()} down -t {home.name}")
+    for name in names:
+        try:
+            shutil.rmtree(home.run_folder(name))
+        except OSError as problem:
+            raise UserError(f"{problem.filename} cannot be removed: {problem.strerror}") from None
+        typer.echo(f"{name}: removed")
+    if not names:
+        say("there was nothing to remove")
+
+
+def _abouts(home: Home) -> Iterator[About]:
+    lock = home.running()
+    for run in home.runs():
+        files = [path.stat() for path in home.run_folder(run).iterdir() if path.is_file()]
+        try:
+            topology = home.read_run(run)
+        except (OSError, msgspec.MsgspecError):
+            name, nodes, state = home.name, 0, "never came up"
+        else:
+            name, nodes = topology.name, sum(len(process.instances) for process in topology.processes)
+            state = "running" if lock is not None and lock.run == run else "ended"
+        yield About(
+            run=run,
+            topology=name,
+            state=state,
+            began_ns=began_ns(run),
+            ended_ns=time.time_ns() if state == "running" else max((each.st_mtime_ns for each in files), default=0),
+            nodes=nodes,
+            size_bytes=sum(each.st_blocks * 512 for each in files),
+        )
+
+
+def began_ns(run: str) -> int:
+    """When a run began: its id says so."""
+    return calendar.timegm(time.strptime(run[:15], "%Y%m%d-%H%M%S")) * 1_000_000_000
 
 
 def home_of_run(topology: str | None, folder: Path | None) -> Home:
@@ -66,100 +147,48 @@ def home_of_run(topology: str | None, folder: Path | None) -> Home:
     try:
         return find_running(topology, folder)[0]
     except NotRunning:
-        path = Path(topology or "topology.yaml")
+        path = Path(topology or DEFAULT_FILE)
         if path.is_file():
-            return home_for(load(path), folder)
+            return home_for(load_file(path), folder)
         raise NotRunning("no topology is running; for one that has stopped, name its file with -t FILE") from None
 
 
-def run_folder(home: Home, run: str) -> Path:
-    """The folder of a run, by its id, the beginning of it, or `latest`."""
-    runs = home.runs()
-    if not runs:
+def run_folder(topology: str | None, folder: Path | None, run: str) -> Path:
+    """The folder of a run, by its id, the beginning of it, `latest`, or itself, wherever it is."""
+    return home_and_run(topology, folder, run)[1]
+
+
+def home_and_run(topology: str | None, folder: Path | None, run: str) -> tuple[Home | None, Path]:
+    """The same with its topology's home, which a folder that was named does not need."""
+    if "/" in run or Path(run).is_dir():
+        return None, _named_folder(Path(run))
+    home = home_of_run(topology, folder)
+    return home, home.run_folder(_one_of(home, run))
+
+
+def nodes_of(run: Path) -> dict[str, str]:
+    """The nodes of a run and their processes: as its topology has them, or else its recordings."""
+    try:
+        topology = msgspec.json.decode((run / "run.json").read_bytes(), type=Topology)
+    except FileNotFoundError:
+        heads = [read(path, head_only=True).head for path in sorted(run.glob("*.rec"))]
+        return {instance["name"]: head[2] for head in heads for instance in head[4]["instances"]}
+    return {instance.name: process.name for process in topology.processes for instance in process.instances}
+
+
+def _one_of(home: Home, run: str) -> str:
+    known = home.runs()
+    if not known:
         raise NotRunning(f"{home.name} has not run yet, or its runs were removed")
-    fitting = runs[-1:] if run == "latest" else [each for each in runs if each.startswith(run)]
+    fitting = known[-1:] if run == "latest" else [each for each in known if each.startswith(run)]
     if len(fitting) != 1:
         many = "several runs begin" if fitting else "no run begins"
-        raise UserError(f"{home.name}: {many} with {run!r}; the runs are {', '.join(runs)}")
-    return home.run_folder(fitting[0])
+        raise UserError(f"{home.name}: {many} with {run!r}; the runs are {', '.join(known)}")
+    return fitting[0]
 
 
-def _stamp(event: dict[str, Any]) -> int:
-    stamp = event.get("hlc", 0)
-    return stamp if isinstance(stamp, int) else 0
-
-
-class _Tail:
-    """A log file, read from where the last look ended. A half-written last line is left for the next look."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._offset = 0
-
-    def read(self) -> Iterator[dict[str, Any]]:
-        with self.path.open("rb") as file:
-            file.seek(self._offset)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
-                self._offset += len(line)
-                try:
-                    yield _decode(line)
-                except msgspec.MsgspecError:
-                    yield {"level": "error", "event": "unreadable_line", "file": self.path.name}
-
-
-HIDDEN = ("hlc", "process", "cause", "message_id")
-"""What `--json` shows and a line for people does not."""
-
-DIM, BOLD, CYAN, RED, YELLOW, GREEN = "\033[2m", "\033[1m", "\033[36m", "\033[31m", "\033[33m", "\033[32m"
-LEVEL_STYLES = {"debug": DIM, "info": GREEN, "warning": YELLOW, "error": RED}
-
-
-@functools.cache
-def _renderer() -> ConsoleRenderer:
-    """Time, node, level, event, fields; in colour on a terminal, unless `NO_COLOR` is set."""
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-
-    def style(code: str) -> str:
-        return code if colour else ""
-
-    def column(code: str, width: int = 0) -> KeyValueColumnFormatter:
-        return KeyValueColumnFormatter(None, style(code), style("\033[0m"), value_repr=str, width=width)
-
-    fields = KeyValueColumnFormatter(style(CYAN), "", style("\033[0m"), value_repr=_plain)
-    levels = {level: style(code) for level, code in LEVEL_STYLES.items()}
-    columns = [
-        Column("", fields),
-        Column("clock", column(DIM)),
-        Column("node", column("", width=12)),
-        Column("level", LogLevelColumnFormatter(levels, reset_style=style("\033[0m"))),
-        Column("event", column(BOLD)),
-    ]
-    return ConsoleRenderer(columns=columns, sort_keys=False)
-
-
-def show_event(event: dict[str, Any], pattern: str | None, as_json: bool) -> None:
-    """One event of a log, as a line for people or as JSON, if its node is wanted."""
-    node = event.get("node") or event.get("process") or ""
-    if pattern is not None and not fnmatch.fnmatch(node, pattern):
-        return
-    if as_json:
-        print_json(event)
-        return
-    stamp_ns = _stamp(event) & ~COUNTER_MASK
-    clock = time.strftime("%H:%M:%S", time.localtime(stamp_ns // 1_000_000_000))
-    shown = {key: value for key, value in event.items() if key not in HIDDEN}
-    shown |= {"clock": f"{clock}.{stamp_ns // 1_000_000 % 1000:03d}", "node": node}
-    traceback = shown.pop("traceback", None)
-    sys.stdout.write(_renderer()(None, "", shown).rstrip() + "\n")
-    if traceback:
-        sys.stdout.write("".join(f"    {line}\n" for line in str(traceback).splitlines()))
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, str):
-        return (
-            value if value and not any(letter in value for letter in ' "=\n') else msgspec.json.encode(value).decode()
-        )
-    return msgspec.json.encode(value).decode()
+def _named_folder(path: Path) -> Path:
+    if not (any(path.glob("*.jsonl")) or any(path.glob("*.rec"))):
+        mend = f"; make one with: {command_name()} sim {path}" if path.suffix == ".json" else ""
+        raise UserError(f"{path} is no folder of a run: it has no logs and no recordings{mend}")
+    return path

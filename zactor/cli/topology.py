@@ -1,4 +1,4 @@
-"""`up`, `down`, `ls`, `check`: topologies as a whole."""
+"""`up`, `down`, `ls`, `check`, `graph`: topologies as a whole."""
 
 from __future__ import annotations
 
@@ -15,37 +15,35 @@ import msgspec
 import typer
 
 from zactor.cli.common import (
+    DEFAULT_FILE,
     FAILED,
     DirOption,
     JsonOption,
+    OutputOption,
+    RecordOption,
     TimeoutOption,
     TopologyOption,
     find_running,
     home_for,
+    load_file,
     print_json,
     print_table,
+    recorded,
     say,
     seconds,
     shown,
+    write_out,
 )
 from zactor.errors import UserError
 from zactor.launchers.folders import Home, NotRunning, command_name, running
-from zactor.topology.model import RECORDS, Topology
-from zactor.topology.read import load
+from zactor.topology.graph import FORMATS
+from zactor.topology.model import Topology
 
 app = typer.Typer()
 
 DOWN_S = 10.0
 
-DEFAULT_FILE = Path("topology.yaml")
-
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The topology.")]
-
-
-def _load(file: Path, *, inline: bool = False) -> Topology:
-    if file == DEFAULT_FILE and not file.exists():
-        raise UserError(f"there is no {DEFAULT_FILE} in this folder; say which file is meant")
-    return load(file, inline=inline)
 
 
 @app.command()
@@ -53,8 +51,12 @@ def up(
     file: FileArgument = DEFAULT_FILE,
     detach: Annotated[bool, typer.Option("-d", "--detach", help="Return when all nodes are ready.")] = False,
     inline: Annotated[bool, typer.Option("--inline", help="Everything in this one process, for a debugger.")] = False,
-    record: Annotated[
-        str | None, typer.Option("--record", metavar="WAY", help="What is recorded of each node: ring, full or off.")
+    record: RecordOption = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NODE.SETTING=VALUE", help="Change a setting, or VARIABLE=VALUE; can be repeated."
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
     timeout: TimeoutOption = "30s",
@@ -70,11 +72,8 @@ def up(
     from zactor.cli.up import run_up
 
     startup_s = seconds(timeout)
-    topology = _load(file, inline=inline)
-    if record is not None:
-        if record not in RECORDS:
-            raise UserError(f"--record takes {', '.join(RECORDS)}, not {record!r}")
-        topology = topology.recorded(record)
+    topology = load_file(file, inline=inline, overrides=set_ or ())
+    topology = recorded(topology, record)
     home = home_for(topology, folder)
     lock = home.running()
     if dry_run:
@@ -131,7 +130,7 @@ def _stopped(home: Home, pid: int) -> bool:
 
 def _stopped_home(topology: str | None, folder: Path | None) -> Home | None:
     path = Path(topology or DEFAULT_FILE)
-    return home_for(load(path), folder) if path.is_file() else None
+    return home_for(load_file(path), folder) if path.is_file() else None
 
 
 def _confirm(home: Home, *, yes: bool) -> None:
@@ -175,11 +174,25 @@ def check(
     ] = False,
 ) -> None:
     """Check a topology: everything that is wrong with it, at once."""
-    topology = _load(file)
+    topology = load_file(file)
     if determinism:
         _check_determinism(topology)
     count = sum(len(process.instances) for process in topology.processes)
     typer.echo(f"{topology.name}: ok, {_many(count, 'node')} in {_many(len(topology.processes), 'process')}")
+
+
+@app.command()
+def graph(
+    file: FileArgument = DEFAULT_FILE,
+    form: Annotated[str, typer.Option("--format", metavar="FORMAT", help=f"One of {', '.join(FORMATS)}.")] = next(
+        iter(FORMATS)
+    ),
+    output: OutputOption = None,
+) -> None:
+    """Draw a topology: its nodes and the links between them."""
+    if form not in FORMATS:
+        raise UserError(f"--format takes {', '.join(FORMATS)}, not {form!r}")
+    write_out(FORMATS[form](load_file(file)), output)
 
 
 def _check_determinism(topology: Topology) -> None:

@@ -6,12 +6,15 @@ is the input of the one and the output of the other, and a replay of either find
 others can see there is a digest.
 
 Invariant: an input is in the file before its handler runs, so before anything that it leads to leaves the process.
+What is no input of a handler yet (a short frame that came), or was an output, waits for the next record, and at most
+until the pass ends: what a record costs is paid once for all of it.
 """
 
 from __future__ import annotations
 
 import random
 from array import array
+from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
@@ -45,20 +48,30 @@ from zactor.world import Operation
 CHECKPOINT_ITEMS_MAX = 10_000
 """Values in the state of an actor: to write down a larger one would take longer than a turn."""
 
-SMALL_BYTES = 1024
-"""A shorter frame is copied twice: that costs less than to write it in two pieces."""
+SMALL_BYTES = 4096
+"""A shorter frame waits for the next record, and is copied twice: that costs less than a record of its own."""
 
 CHECKPOINT_MAIL_MAX = 256
 """Messages that wait, beyond which its checkpoint does, too: they are written with it."""
 
-OUTPUTS_MAX = 1_000
-"""Digests that are kept before they are written, so that a turn with very many fits into a segment."""
+PENDING_SHARE = 4
+"""What waits for the next record has at most a quarter of the longest one, so that both fit into it."""
+
+RUN_MIN = 8
+"""Messages of a turn that were told in one go are written as one when they are, on average, at least so many."""
+
+OUTPUT_BYTES = 256
+"""At most, of an output's digest with the names beside it."""
 
 CHECKPOINTS_AT_ONCE = 64
 """At the end of a pass; more would make everybody wait."""
 
 CHECKPOINTS_SHARE = 4
 """At most a quarter of a segment is checkpoints."""
+
+
+Entry = tuple[Any, ...]
+"""What is recorded of one thing; it begins with its kind."""
 
 
 class Track:
@@ -79,10 +92,13 @@ class Recorder:
     def __init__(self, kernel: Kernel, sink: Sink, about: Callable[[], Any] = lambda: None) -> None:
         self._kernel = kernel
         self._sink = sink
-        self._append: Callable[[bytes], None] = sink.append
+        self._keep: Callable[[bytes], None] = sink.append
         self._payload_max = sink.payload_max
         self._about = about
+        self._pending: list[Entry] = []
+        self._pending_bytes = 0  # of frames in it
         self._outputs: list[tuple[str, str, int]] = []
+        self._outputs_max = self._payload_max // PENDING_SHARE // OUTPUT_BYTES
         self._fresh = False  # whether the next entry is the first of its turn
         self._sequence = 0  # as the turn began
         self._count = 0  # messages that the turn was offered
@@ -109,8 +125,6 @@ class Recorder:
     # --- what the kernel calls
     def turn(self, cell: Cell) -> None:
         """What an actor is fed from now on belongs to another turn."""
-        if self._outputs:
-            self._write_outputs()
         if self._wanted and cell in self._wanted:
             self._checkpoint(cell)
         self._fresh = True
@@ -120,48 +134,80 @@ class Recorder:
         """MAIL, name, turn, count, and what of the head of the mailbox is not written down yet.
 
         That is a map of the first id to the number of messages when all came from other processes: the frames have
-        them. Else it is a list of ids and, for those from within, of rows.
+        them. Else it is a list of ids and, for those from within, of `_runs` or of rows.
         """
         if not cell.recorded:
             return
         track = cell.track or self._track(cell)
         mailbox, seen = cell.mailbox, track.seen
         self._count = count
-        rows: Any = None
+        when = self._when() if self._fresh else None
         came = cell.came - track.gone
         if came == len(mailbox):
             self._remote = True
+            rows: Any = None
             if count > seen:
                 track.seen = count
                 rows = {mailbox[seen].id: count - seen}
-            self._write(encode((MAIL, cell.name, self._when() if self._fresh else None, count, rows)))
+            self._write((MAIL, cell.name, when, count, rows))
             return
         self._remote = came and [mail.size > 0 for mail in islice(mailbox, count)]
-        when = self._when() if self._fresh else None
+        track.seen = max(seen, count)
+        if count <= seen:
+            self._write((MAIL, cell.name, when, count, None))
+            return
         try:
-            if count <= seen:
-                rows = None
-            elif self._remote or track.bulky:
-                rows = [mail.id if mail.size else self._row(mail) for mail in islice(mailbox, seen, count)]
-            else:
+            few = came or track.bulky or count - seen < RUN_MIN
+            rows = None if few else self._runs(mailbox, seen, count)
+            if rows is None:
                 rows = [
-                    (mail.id, mail.cause, mail.root, mail.sender.name, mail.message.wire, mail.message)
-                    if mail.ask is None
+                    mail.id
+                    if mail.size
                     else self._row(mail)
+                    if track.bulky or mail.ask is not None
+                    else (mail.id, mail.cause, mail.root, mail.sender.name, mail.message.wire, mail.message)
                     for mail in islice(mailbox, seen, count)
                 ]
-            payload = encode((MAIL, cell.name, when, count, rows))
-            if len(payload) > self._payload_max:
-                raise Unfrozen
+            self._write((MAIL, cell.name, when, count, rows))
         except Exception:  # one that cannot travel, or many large ones
             limit = self._payload_max // (2 * count)
             rows = [mail.id if mail.size else self._safe_row(mail, limit) for mail in islice(mailbox, seen, count)]
-            payload = encode((MAIL, cell.name, when, count, rows))
-        track.seen = max(seen, count)
-        try:
-            self._append(payload)
-        except DiskFull as problem:
-            self._stop(problem)
+            self._write((MAIL, cell.name, when, count, rows))
+
+    def _runs(self, mailbox: deque[Mail], start: int, end: int) -> list[Any] | None:
+        """First id, cause, root, sender, wire name, messages and their number, of what each handler told in one go.
+
+        None when that is few at a time, or something else is among it: then every message has a row of its own.
+        """
+        rows: list[Any] = []
+        enough = (end - start) // RUN_MIN
+        while start < end:
+            if len(rows) == enough:
+                return None
+            first = mailbox[start]
+            cause, sender, kind = first.cause, first.sender, first.message.__class__
+            low, stop = start + 1, end
+            if mailbox[end - 1].cause is not cause:
+                while low < stop:
+                    middle = low + stop >> 1
+                    if mailbox[middle].cause is cause:
+                        low = middle + 1
+                    else:
+                        stop = middle
+            last = mailbox[stop - 1]
+            # Messages of one sender lie in the order of their ids, so ids without a gap at the ends have none between.
+            if last.id - first.id != stop - start - 1 or last.root != first.root:
+                return None
+            messages = [
+                mail.message
+                for mail in islice(mailbox, start, stop)
+                if mail.cause is cause and mail.sender is sender and mail.ask is None and mail.message.__class__ is kind
+            ]
+            if len(messages) != stop - start:
+                return None
+            rows.append((first.id, cause, first.root, sender.name, kind.wire, messages, len(messages)))
+            start = stop
+        return rows
 
     def taken(self, cell: Cell, count: int) -> None:
         """TAKEN, name, count: when it is not what it was offered."""
@@ -174,32 +220,35 @@ class Recorder:
         elif self._remote:
             track.gone += sum(self._remote[:count])
         if count != self._count:
-            self._write(encode((TAKEN, cell.name, count)))
+            self._pending.append((TAKEN, cell.name, count))
 
     def settled(self, cell: Cell, count: int) -> int:
         """SETTLED, name, turn, rows: an id whose answer stands in a frame, or what `_settle` or `_synced` says."""
         if not cell.recorded:
             return count
         when = self._when() if self._fresh else None
-        inputs = cell.inputs or ()
+        inputs = cell.inputs or deque()
+        if count == 1:
+            wait, _, error = inputs[0]
+            if error is None and wait is not None and wait.target is not None and wait.target.cell is None:
+                self._write((SETTLED, cell.name, when, (wait.id,)))
+                return count
         try:
             rows = [
-                wait.id
-                if error is None and wait is not None and wait.target is not None and wait.target.cell is None
+                self._settle(cell, wait, value, error)
+                if error is not None or wait is None
+                else (wait.id, value)
+                if value.__class__ is int and wait.target is None
+                else wait.id
+                if wait.target is not None and wait.target.cell is None
                 else self._settle(cell, wait, value, error)
-                for wait, value, error in islice(inputs, count)
+                for wait, value, error in (inputs if len(inputs) == count else islice(inputs, count))
             ]
-            payload = encode((SETTLED, cell.name, when, rows))
-            if len(payload) > self._payload_max:
-                raise Unfrozen
+            self._write((SETTLED, cell.name, when, rows))
         except Exception:  # an answer from within that cannot travel, or many large ones
             limit = self._payload_max // (2 * count)
             rows = [self._safe_settle(cell, limit, *entry) for entry in islice(inputs, count)]
-            payload = encode((SETTLED, cell.name, when, rows))
-        try:
-            self._append(payload)
-        except DiskFull as problem:
-            self._stop(problem)
+            self._write((SETTLED, cell.name, when, rows))
         return count
 
     def input(self, cell: Cell, kind: str, *values: Any) -> None:
@@ -210,19 +259,16 @@ class Recorder:
         teller = self._tellers.get(kind)
         told = self._plain(*values) if teller is None else teller(cell, *values)
         try:
-            payload = encode((INPUT, cell.name, when, kind, told))
-            if len(payload) > self._sink.payload_max:
-                raise Unfrozen(f"{len(payload)} bytes")
+            self._write((INPUT, cell.name, when, kind, told))
         except Exception as problem:
-            payload = encode((INPUT, cell.name, when, kind, [unkept(problem)]))
-        self._write(payload)
+            self._write((INPUT, cell.name, when, kind, [unkept(problem)]))
 
     def output(self, cell: Cell, kind: str, digest: int) -> None:
-        """OUTPUTS: name, kind, digest of each. They are written at the end of a turn, or when they are many."""
+        """OUTPUTS: name, kind, digest of each."""
         if cell.recorded:
             self._outputs.append((cell.name, kind, digest))
-            if len(self._outputs) >= OUTPUTS_MAX:
-                self._write_outputs()
+            if len(self._outputs) >= self._outputs_max:
+                self._write_pending()
 
     def operation(self, cell: Cell, number: int, operation: Operation) -> None:
         """The same for an operation that an actor begins."""
@@ -230,29 +276,21 @@ class Recorder:
             self.output(cell, "operation", operation_digest(number, operation))
 
     def received(self, process: str, heard_ns: int, frame: bytes, blobs: Sequence[bytes]) -> None:
-        """RECEIVED, process, when, pieces of bulk, frame."""
-        pieces = [keep(blob, self._sink.full) for blob in blobs] if blobs else ()
-        if len(frame) < SMALL_BYTES:
-            self._write(encode((RECEIVED, process, heard_ns, pieces, frame)))
-        else:
-            self._write_frame(encode((RECEIVED, process, heard_ns, pieces, None)), frame)
+        """RECEIVED, process, pieces of bulk, when, frame."""
+        self._keep_frame(RECEIVED, process, heard_ns, frame, blobs)
 
     def sent(self, process: str, frame: bytes, blobs: Sequence[bytes]) -> None:
-        """SENT, process, pieces of bulk, frame."""
-        pieces = [keep(blob, self._sink.full) for blob in blobs] if blobs else ()
-        if len(frame) < SMALL_BYTES:
-            self._write(encode((SENT, process, pieces, frame)))
-        else:
-            self._write_frame(encode((SENT, process, pieces, None)), frame)
+        """SENT, process, pieces of bulk, 0, frame."""
+        self._keep_frame(SENT, process, 0, frame, blobs)
 
     def dropped(self, number: int) -> None:
         """DROPPED, id: a message in a frame that nobody was fed."""
-        self._write(encode((DROPPED, number)))
+        self._pending.append((DROPPED, number))
 
     def flush(self) -> None:
-        """Write the digests of a pass; nobody is within a turn now."""
-        if self._outputs:
-            self._write_outputs()
+        """Write what waits at the end of a pass; nobody is within a turn now."""
+        if self._pending or self._outputs:
+            self._write_pending()
         if self._rolled:
             self._rolled = False
             self._untried = [cell for cell in self._kernel.cells.values() if cell.recorded]
@@ -263,10 +301,6 @@ class Recorder:
                     self._checkpoint(cell)
             del self._untried[:CHECKPOINTS_AT_ONCE]
 
-    def _write_outputs(self) -> None:
-        outputs, self._outputs = self._outputs, []
-        self._write(encode((OUTPUTS, outputs)))
-
     # --- how it is written down
     def _when(self) -> tuple[int, int, int, int]:
         """The turn of the entry that is written now, the first of it."""
@@ -274,24 +308,59 @@ class Recorder:
         kernel = self._kernel
         return self._sequence, kernel.waits.token, kernel.hlc, kernel.now_ns
 
-    def _write(self, payload: bytes) -> None:
+    def _write(self, entry: Entry) -> None:
+        """Write an entry, after what waits for it. Raises `Unfrozen` or others when it cannot be, or is too long."""
+        pending = self._pending
+        if self._outputs:
+            pending.append((OUTPUTS, self._outputs))
+            self._outputs = []
+        payload = encode((*pending, entry) if pending else (entry,))
+        if len(payload) > self._payload_max:
+            raise Unfrozen(f"{len(payload)} bytes")
+        if pending:
+            self._pending = []
+            self._pending_bytes = 0
         try:
-            self._append(payload)
+            self._keep(payload)
+        except DiskFull as problem:
+            self._stop(problem)
+
+    def _write_pending(self) -> None:
+        pending, self._pending = self._pending, []
+        self._pending_bytes = 0
+        if self._outputs:
+            pending.append((OUTPUTS, self._outputs))
+            self._outputs = []
+        try:
+            self._keep(encode(pending))
         except DiskFull as problem:
             self._stop(problem)
 
     def _stop(self, problem: DiskFull) -> None:
+        if self._kernel.tap is None:
+            return
         self._kernel.tap = None
-        self._outputs = []
+        self._pending, self._outputs = [], []
         self._kernel.world.log("warning", "", "recording_stopped", {"because": str(problem)})
 
-    def _write_frame(self, head: bytes, frame: bytes) -> None:
-        """Write a record that ends with a frame; `head` has None for it, which one that is too large stays."""
-        if len(frame) > self._sink.payload_max:
-            self._write(head)
+    def _keep_frame(self, kind: int, process: str, when_ns: int, frame: bytes, blobs: Sequence[bytes]) -> None:
+        """Keep an entry that ends with a frame, or with None for one that is too large."""
+        pieces = [keep(blob, self._sink.full) for blob in blobs] if blobs else ()
+        size = len(frame)
+        if size < SMALL_BYTES:
+            self._pending.append((kind, process, pieces, when_ns, frame))
+            self._pending_bytes += size
+            if self._pending_bytes * PENDING_SHARE > self._payload_max:
+                self._write_pending()
             return
+        if self._pending or self._outputs:
+            self._write_pending()
+        start = encode(((kind, process, pieces, when_ns, None),))
         try:
-            self._sink.append_frame(b"%b\xc6%b" % (head[:-1], len(frame).to_bytes(4, "big")), frame)  # msgpack's bin 32
+            if size > self._payload_max:
+                self._keep(start)
+            else:
+                self._sink.append_frame(b"%b\xc6%b" % (start[:-1], size.to_bytes(4, "big")), frame)  # msgpack's bin 32
         except DiskFull as problem:
             self._stop(problem)
 
@@ -353,8 +422,8 @@ class Recorder:
         return rows
 
     def _timer(self, _cell: Cell, mail: Mail) -> list[Any]:
-        """Cause, root, sender, wire name and body of a timer or notice."""
-        return [mail.cause, mail.root, sender_name(mail), mail.message.wire, mail.message]
+        """Cause, root, sender, wire name, body and id of a timer or notice."""
+        return [mail.cause, mail.root, sender_name(mail), mail.message.wire, mail.message, mail.id]
 
     def _safe_settle(self, cell: Cell, limit: int, wait: Wait | None, value: Any, error: BaseException | None) -> Any:
         """The same, where each may have so many bytes, or cannot be written at all."""
@@ -399,7 +468,7 @@ class Recorder:
     # --- segments
     def _begin_segment(self) -> None:
         """HEAD, format, process, incarnation, and what `about` says."""
-        self._sink.append(encode((HEAD, FORMAT, self._kernel.process, self._kernel.incarnation, self._about())))
+        self._keep(encode(((HEAD, FORMAT, self._kernel.process, self._kernel.incarnation, self._about()),)))
         self._rolled = not self._sink.full and self._begun  # what the first segment begins with is the beginning
         self._begun = True
         self._wanted, self._untried = set(), []
@@ -427,10 +496,11 @@ class Recorder:
         kind, seen = cell.kind, track.seen
         stream = None if cell.stream is None else chance(cell.stream)
         place = (CHECKPOINT, cell.name, kind.__module__, kind.__qualname__, cell.generation, cell.spawned)
-        payload = encode((*place, state, stream, self._mailbox(cell)))
-        if len(payload) < self._room:
-            self._room -= len(payload)
-            self._write(payload)
+        entry = (*place, state, stream, self._mailbox(cell))
+        size = len(encode(entry))
+        if size < self._room:
+            self._room -= size
+            self._write(entry)
         else:
             track.seen = seen
 

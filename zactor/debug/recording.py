@@ -1,15 +1,17 @@
 """The file of a recording: mapped segments of records, each record with its size and checksum.
 
 What is written into a mapped file belongs to the system at once: `kill -9` of the process loses none of it. A
-record is its size and CRC32C (4 bytes each, little-endian) and a msgpack array that begins with one of the numbers
-below. A segment begins with `MAGIC`, its ordinal and its size (8 bytes each), then a `HEAD`; it ends with a size of
-zero. A **ring** overwrites its oldest segment when its budget is spent; a file without a budget grows.
+record is its CRC32C, which begins with its segment's ordinal, its size (4 bytes each, little-endian), and a msgpack
+array of entries, each an array that begins with one of the numbers below. A segment begins with `MAGIC`, its ordinal and
+its size (8 bytes each), then a `HEAD`; behind its last record are 8 zeros. A **ring** overwrites its oldest segment
+when its budget is spent; a file without a budget grows.
 
 Who writes what is in `zactor.debug.recorder`; `read` gives back all that is readable, and says where the damage is.
 """
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import importlib
 import mmap
@@ -29,11 +31,11 @@ from zactor.kernel import digest_of
 from zactor.message import Ref, encode
 from zactor.world import Call, InThread
 
-FORMAT = 1
+FORMAT = 2
 MAGIC = b"zactrec\x01"
 
 HEAD, RECEIVED, SENT, MAIL, TAKEN, SETTLED, INPUT, OUTPUTS, DROPPED, CHECKPOINT = range(10)
-"""Kinds of records; what follows stands where the recorder writes them."""
+"""Kinds of entries; what follows stands where the recorder writes them."""
 
 RING_BYTES = 64 << 20
 """What a process keeps by default; the oldest segment of it is overwritten first."""
@@ -54,12 +56,11 @@ PREPARE_BYTES = 256 << 10
 _MADV_POPULATE_WRITE = 23  # asm-generic/mman-common.h; Python has no name for it
 
 _START = struct.Struct("<8sQQ")
-_ENTRY = struct.Struct("<II")
+_HEADER = struct.Struct("<II")
+_END = bytes(_HEADER.size)
+"""Written after each record. What stands beyond it is of an earlier lap: with another ordinal, so with other checksums."""
 
-_END = bytes(4)
-"""A size of zero, written after each record: what stands beyond it is of an earlier lap."""
-
-_pack_entry = _ENTRY.pack_into
+_pack_header = _HEADER.pack_into
 _checksum = crc32c.crc32c
 
 Payload = list[Any]
@@ -88,7 +89,7 @@ class Sink(Protocol):
 
 
 class Memory:
-    """A recording that is kept in memory, for virtual worlds."""
+    """A recording of all that happens that is kept in memory: actors of simulations must not see files come and go."""
 
     full = True
     payload_max = 1 << 32
@@ -111,9 +112,21 @@ class Memory:
     def close(self) -> None:
         """Nothing follows."""
 
+    def write(self, path: Path) -> None:
+        """Write it to a file, in one segment. Raises `DiskFull`."""
+        records = self.records[1:]
+        room = _START.size + sum(_HEADER.size + len(each) for each in records) + len(_END)
+        sink = Mapped(path, 0, room + mmap.PAGESIZE & -mmap.PAGESIZE)
+        try:
+            for each in records:
+                sink.append(each)
+        finally:
+            sink.close()
+
     def read(self) -> Recording:
         """What was kept."""
-        return Recording("memory", [(index, _decode(each)) for index, each in enumerate(self.records) if each], True)
+        entries = [(index, entry) for index, each in enumerate(self.records) if each for entry in _decode(each)]
+        return Recording("memory", entries, True)
 
 
 class Mapped:
@@ -141,9 +154,11 @@ class Mapped:
             self._make_room(size)
             self.append(payload)
             return
-        # The size comes last: a process that dies within this leaves the end where it was.
-        self._map[at + 8 : end + 4] = payload + _END
-        _pack_entry(self._map, at, size, _checksum(payload))
+        # The header comes last, and its size at the end: a process that dies within this leaves the end where it was.
+        place = self._map
+        place[at + 8 : end] = payload
+        place[end : end + 8] = _END
+        _pack_header(place, at, _checksum(payload, self._ordinal), size)
         self._at = end
 
     def append_frame(self, head: bytes, frame: bytes) -> None:
@@ -156,16 +171,16 @@ class Mapped:
             return
         self._map[at + 8 : middle] = head
         self._map[middle:end] = frame
-        self._map[end : end + 4] = _END
-        _pack_entry(self._map, at, end - at - 8, _checksum(frame, _checksum(head)))
+        self._map[end : end + 8] = _END
+        _pack_header(self._map, at, _checksum(frame, _checksum(head, self._ordinal)), end - at - 8)
         self._at = end
 
     def _make_room(self, size: int) -> None:
         """See to it that a record of that size can be written: in this segment, or in the next."""
-        end = self._at + _ENTRY.size + size
+        end = self._at + _HEADER.size + size
         if end <= self.segment_bytes - len(_END) and self._map is not None:
             self._prepare(end)
-        elif size > self.segment_bytes - _START.size - _ENTRY.size - len(_END):
+        elif size > self.segment_bytes - _START.size - _HEADER.size - len(_END):
             raise DiskFull(f"a record of {size} bytes does not fit into a segment")
         else:
             self._begin_segment()
@@ -177,10 +192,10 @@ class Mapped:
         take milliseconds when others sync.
         """
         start = self._ready
-        self._ready = min(max(end, start + PREPARE_BYTES) + mmap.PAGESIZE & -mmap.PAGESIZE, self.segment_bytes)
-        self._end = min(self._ready, self.segment_bytes - len(_END))
+        self._ready = ready = min(max(end, start + PREPARE_BYTES) + mmap.PAGESIZE & -mmap.PAGESIZE, self.segment_bytes)
+        self._end = ready - len(_END)
         with contextlib.suppress(OSError):  # older than Linux 5.14, or none
-            self._map.madvise(_MADV_POPULATE_WRITE, start, self._ready - start)
+            self._map.madvise(_MADV_POPULATE_WRITE, start, ready - start)
 
     def _begin_segment(self) -> None:
         ordinal = self._ordinal + 1
@@ -190,11 +205,10 @@ class Mapped:
         else:
             self._grow(ordinal * self.segment_bytes)
         self._ordinal = ordinal
-        start = _START.size
-        self._map[start : start + 4] = _END
+        self._at, self._ready = _START.size, 0
+        self._prepare(_START.size)
+        self._map[_START.size : _START.size + 8] = _END
         _START.pack_into(self._map, 0, MAGIC, ordinal, self.segment_bytes)
-        self._at, self._ready = start, 0
-        self._prepare(start)
         self.on_segment()
 
     def _grow(self, offset: int) -> None:
@@ -265,9 +279,9 @@ def read(path: Path, *, head_only: bool = False) -> Recording:
             recording.damage.append(f"offset {start}: segment {ordinal} follows segment {previous}")
         previous = ordinal
         if head_only:
-            recording.records += islice(_records(content, start + _START.size, end, recording.damage), 1)
+            recording.records += islice(_records(content, ordinal, start + _START.size, end, recording.damage), 1)
             break
-        recording.records += _records(content, start + _START.size, end, recording.damage)
+        recording.records += _records(content, ordinal, start + _START.size, end, recording.damage)
     if not recording.records or recording.records[0][1][0] != HEAD:
         raise UserError(f"{path}: nothing in it can be read: {'; '.join(recording.damage) or 'it is empty'}")
     if recording.head[1] != FORMAT:
@@ -291,24 +305,99 @@ def _segments(content: bytes) -> list[tuple[int, int, int]]:
     return sorted(found)
 
 
-def _records(content: bytes, at: int, end: int, damage: list[str]) -> Iterator[tuple[int, Payload]]:
-    while at + _ENTRY.size <= end:
-        size, checksum = _ENTRY.unpack_from(content, at)
+def _records(content: bytes, ordinal: int, at: int, end: int, damage: list[str]) -> Iterator[tuple[int, Payload]]:
+    while at + _HEADER.size <= end:
+        checksum, size = _HEADER.unpack_from(content, at)
         if size == 0:
             return
         payload = content[at + 8 : at + 8 + size]
         if at + 8 + size > end:
             damage.append(f"offset {at}: a record of {size} bytes is cut off")
             return
-        if crc32c.crc32c(payload) != checksum:
+        if _checksum(payload, ordinal) != checksum:
             damage.append(f"offset {at}: a record does not match its checksum")
         try:
             record = _decode(payload)
         except msgspec.MsgspecError as problem:
             damage.append(f"offset {at}: a record cannot be read: {problem}")
         else:
-            yield at, record
+            for entry in record:
+                yield at, entry
         at += 8 + size
+
+
+class Search:
+    """Finds entries of a file by some bytes in them, and reads no others: for recordings of any length.
+
+    Raises what `read` does for a file that is no recording.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.head = read(path, head_only=True).head
+        self._content = path.read_bytes()
+        self._segments = _segments(self._content)
+        self._starts: dict[int, list[int]] = {}
+
+    def find(self, needle: bytes) -> Iterator[tuple[tuple[int, int], Payload]]:
+        """The entries of all records with these bytes in them, in their order, each with the place of its record."""
+        for number, (_, start, end) in enumerate(self._segments):
+            at = self._content.find(needle, start, end)
+            while at >= 0:
+                index, at_end = self._record_at(number, at)
+                if index >= 0:
+                    yield from self._read(number, index)
+                at = self._content.find(needle, at_end, end)
+
+    def find_last(self, needle: bytes) -> Iterator[tuple[tuple[int, int], Payload]]:
+        """The entries of the last such record."""
+        for number, (_, start, end) in reversed(list(enumerate(self._segments))):
+            at = self._content.rfind(needle, start, end)
+            while at >= 0:
+                index, _ = self._record_at(number, at)
+                if index >= 0:
+                    yield from self._read(number, index)
+                    return
+                at = self._content.rfind(needle, start, at)
+
+    def _record_at(self, number: int, at: int) -> tuple[int, int]:
+        """Which record of a segment has that byte, -1 for none, and where to look on behind it."""
+        index = bisect.bisect_right(self._records_of(number), at) - 1
+        if index < 0 or at >= self._end_of(number, index):
+            return -1, at + 1
+        return index, self._end_of(number, index)
+
+    def after(self, place: tuple[int, int]) -> Iterator[tuple[tuple[int, int], Payload]]:
+        """All entries from a record on, each with the place of its record."""
+        number, index = place
+        for following in range(number, len(self._segments)):
+            for each in range(index if following == number else 0, len(self._records_of(following))):
+                yield from self._read(following, each)
+
+    def _records_of(self, number: int) -> list[int]:
+        """Where the records of a segment begin."""
+        found = self._starts.get(number)
+        if found is None:
+            _, start, end = self._segments[number]
+            found = self._starts[number] = []
+            at = start + _START.size
+            while at + _HEADER.size <= end:
+                size = _HEADER.unpack_from(self._content, at)[1]
+                if not size or at + _HEADER.size + size > end:
+                    break
+                found.append(at)
+                at += _HEADER.size + size
+        return found
+
+    def _end_of(self, number: int, index: int) -> int:
+        at = self._records_of(number)[index]
+        return at + _HEADER.size + int(_HEADER.unpack_from(self._content, at)[1])
+
+    def _read(self, number: int, index: int) -> Iterator[tuple[tuple[int, int], Payload]]:
+        start = self._records_of(number)[index]
+        payload = self._content[start + _HEADER.size : self._end_of(number, index)]
+        with contextlib.suppress(msgspec.MsgspecError):  # damaged: `replay` says so
+            for entry in _decode(payload):
+                yield (number, index), entry
 
 
 # --- values

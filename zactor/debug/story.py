@@ -7,7 +7,7 @@ message that had not been taken when the recording ends is not known, and is not
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -35,6 +35,10 @@ ANSWERS = ("full", "unsent", "timer_cancelled", "spawned", "chance")
 
 NESTED = ("boot", "stop", "child")
 """Inputs of turns that may lie within the turn of another actor."""
+
+
+RUN_FIELDS = 7
+"""Of a row that holds what a handler told in one go; others have fewer or more."""
 
 
 class Fed(msgspec.Struct):
@@ -184,7 +188,7 @@ class Story:
                 self._box.append(self._from_frames(first))
                 self._box.extend(self._next_from_frames() for _ in range(count - 1))
             return
-        self._box.extend(self._from_frames(row) if row.__class__ is int else _fed(row) for row in rows)
+        self._box.extend(self._from_frames(row) if row.__class__ is int else _fed(row) for row in each_row(rows))
 
     def _from_frames(self, number: int) -> Fed:
         if number not in self._frames:
@@ -203,7 +207,7 @@ class Story:
 
     def _theirs(self, name: str, rows: Any) -> None:
         """Mail of another actor: some of it may be what this one sent."""
-        for row in rows or ():  # or a number of what stands in frames
+        for row in each_row(rows or (), self.name):  # or a number of what stands in frames
             if row.__class__ is list and row[3] == self.name:
                 fed = _fed(row)
                 wire, body = fed.wire, fed.body
@@ -231,6 +235,8 @@ class Story:
     def _settled(self, name: str, when: list[int] | None, rows: list[Any]) -> None:
         turn = self._turn(name, when, False)
         for row in rows:
+            if row.__class__ is list and len(row) == 2:
+                row.insert(1, "value")
             if turn is not None:
                 self._fed_input(turn, row)
             elif row.__class__ is list and row[0] is not None:
@@ -258,7 +264,7 @@ class Story:
     def _answered(self, number: int, known: Known) -> None:
         self.answers.setdefault(number, deque()).append(known)
 
-    def _received(self, heard_ns: int, blobs: list[bytes], data: bytes | None) -> None:
+    def _received(self, blobs: list[bytes], heard_ns: int, data: bytes | None) -> None:
         if data is None:
             return  # too large to be kept: what was in it is missed where it is fed
         frame = decode_frame(data)
@@ -272,7 +278,7 @@ class Story:
             elif frame.names[letter.target] == self.name and kind[:1] != "$":
                 self._frames[letter.id] = _fed_by(frame, letter, heard_ns, pieces)
 
-    def _sent(self, blobs: list[bytes], data: bytes | None) -> None:
+    def _sent(self, blobs: list[bytes], _when_ns: int, data: bytes | None) -> None:
         if data is None:
             return
         frame = decode_frame(data)
@@ -297,6 +303,17 @@ class Story:
 
 def _body(value: Any) -> Any:
     return value if isinstance(value, Lost) else encode(value)
+
+
+def each_row(rows: Iterable[Any], sender: str | None = None) -> Iterator[Any]:
+    """The rows of mail; what was told in one go has one in the recording. Of that, perhaps, only what `sender` told."""
+    for row in rows:
+        if row.__class__ is not list or len(row) != RUN_FIELDS:
+            yield row
+        elif sender in (None, row[3]):
+            first, cause, root, name, wire, messages, _ = row
+            for index, message in enumerate(messages):
+                yield [first + index, cause, root, name, wire, message]
 
 
 def _lost(number: int) -> Fed:

@@ -30,7 +30,8 @@ def broken(invariants: Mapping[str, Invariant], actors: Actors) -> tuple[str, st
         try:
             problem = invariant(actors)
         except Exception as error:
-            raise UserError(f"the invariant {name} failed: {type(error).__name__}: {error}") from error
+            text = f"{registry.place_of(error)}{type(error).__name__}: {error}"
+            raise UserError(f"the invariant {name} failed: {text}") from error
         if problem is not None:
             return name, problem
     return None

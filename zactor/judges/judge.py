@@ -78,7 +78,11 @@ def _demanded(model: Model | None, name: str) -> Model:
 
 def _model(found: Any, name: str) -> Model:
     """An instance of a model's class, or the object itself."""
-    model: Model = found() if isinstance(found, type) else found
+    try:
+        model: Model = found() if isinstance(found, type) else found
+    except Exception as error:
+        text = f"{registry.place_of(error)}{type(error).__name__}: {error}"
+        raise UserError(f"the model {name!r} cannot be made: {text}") from error
     missing = [part for part in ("reads", "writes", "initial", "step", "partition") if not hasattr(model, part)]
     if missing:
         raise UserError(f"{name!r} is no model: it has no {' and no '.join(missing)} (see zactor/judges/models.py)")

@@ -25,7 +25,7 @@ from zactor.errors import UserError
 from zactor.judges.counterexample import GaveUp, smallest
 from zactor.judges.history import Call, Operation
 from zactor.judges.models import Model, Overwriting
-from zactor.judges.search import NEVER, Item, Search, chains, take_turns
+from zactor.judges.search import NEVER, Item, Search, blame, chains, take_turns
 from zactor.judges.verdict import Verdict
 
 STEPS_MAX = 1_000_000
@@ -83,7 +83,9 @@ def _violation(
     name: Hashable, operations: Sequence[Operation], evidence: tuple[Operation, ...], criterion: Criterion
 ) -> Verdict:
     rest = len(operations) - len(evidence)
-    because = f"{_named(name)}: these {_counted(len(evidence))} not {criterion.name}"
+    part = "" if name == "" else f"{_named(name)}: "
+    which = "this operation is" if len(evidence) == 1 else f"these {len(evidence)} operations are"
+    because = f"{part}{which} not {criterion.name}"
     return Verdict("violation", f"{because}, whatever the {rest} others did" if rest else because, evidence)
 
 
@@ -106,7 +108,10 @@ class _Case:
         parts: dict[Hashable, list[Operation]] = {}
         happened = [operation for operation in operations if operation.outcome != "failed"]
         for operation in happened:
-            parts.setdefault(self._model.partition(operation.call), []).append(operation)
+            try:
+                parts.setdefault(self._model.partition(operation.call), []).append(operation)
+            except Exception as error:
+                raise blame(error, operation.call) from error
         if not self._criterion.real_time and len(parts) > 1:
             parts[ALL] = happened
         return parts
@@ -191,4 +196,4 @@ def _counted(count: int) -> str:
 
 
 def _named(part: Hashable) -> str:
-    return ALL if part is ALL else f"key {part!r}"
+    return ALL if part is ALL else "what has no key" if part == "" else f"key {part!r}"

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from zactor import registry
 from zactor.errors import UserError
 from zactor.judges.history import Call
 
@@ -122,7 +123,7 @@ class Search:
                 try:
                     found = states(item.call)
                 except Exception as error:
-                    raise UserError(_blame(error, item.call)) from error
+                    raise blame(error, item.call) from error
                 if found is None:
                     return False
                 (self._readers if item.only_reads else self._makers).update(found)
@@ -162,7 +163,7 @@ class Search:
                     if configuration in seen:
                         continue
                 except TypeError as error:
-                    raise UserError(_blame(error, self._heads[lane].call, self._state)) from error
+                    raise blame(error, self._heads[lane].call, self._state) from error
                 seen.add(configuration)
                 path.append((lane, self._state, self._before, moves))
                 self._before = self._state if self._ends[lane] == NEVER else _NOTHING
@@ -212,7 +213,7 @@ class Search:
                 if not fits or (before is not _NOTHING and _leads_to(step(before, call), after)):
                     continue
             except Exception as error:
-                raise UserError(_blame(error, call, state)) from error
+                raise blame(error, call, state) from error
             if heads[lane].only_reads:
                 return [(lane, state)]
             if not stays if after != state else ends[lane] != NEVER:
@@ -234,12 +235,13 @@ def _leads_to(outcome: tuple[bool, Any], state: Any) -> bool:
     return outcome[0] and bool(outcome[1] == state)
 
 
-def _blame(error: Exception, call: Call, state: Any = _NOTHING) -> str:
+def blame(error: Exception, call: Call, state: Any = _NOTHING) -> UserError:
     """What to say of a model that raised."""
     if isinstance(error, UserError):
-        return str(error)
-    place = "" if state is _NOTHING else f" in state {state!r}"
-    return f"the model failed at '{call}'{place}: {type(error).__name__}: {error}; is this the model of that history?"
+        return error
+    when = "" if state is _NOTHING else f" in state {state!r}"
+    what = f"{registry.place_of(error)}{type(error).__name__}: {error}"
+    return UserError(f"the model failed at '{call}'{when}: {what}; is this the model of that history?")
 
 
 class Turns(NamedTuple):

@@ -91,6 +91,12 @@ def _of_instance(before: Instance, after: Instance) -> Iterator[str]:
         yield f"restart {_policy(before.restart)} -> {_policy(after.restart)}"
     if before.record != after.record:
         yield f"record {before.record} -> {after.record}"
+    if before.mailbox != after.mailbox:
+        yield f"mailbox {before.mailbox or 'default'} -> {after.mailbox or 'default'}"
+    for target in sorted(before.overflow.keys() | after.overflow.keys()):
+        ends = [each.overflow.get(target, "default") for each in (before, after)]
+        if ends[0] != ends[1]:
+            yield f"overflow of {target} {' -> '.join(ends)}"
 
 
 def _setting(instance: Instance, name: str) -> str:

@@ -21,6 +21,8 @@ from typing import Any
 
 import msgspec
 
+from zactor.debug.recorder import Recorder
+from zactor.debug.recording import RING_BYTES, Mapped
 from zactor.judges.verdict import lines
 from zactor.launchers.control import chosen
 from zactor.launchers.folders import Home
@@ -32,7 +34,8 @@ from zactor.sim import runner, swarm
 from zactor.sim.heap import Heap
 from zactor.sim.runner import Word
 from zactor.sim.seen import Seen
-from zactor.topology.model import Topology
+from zactor.topology.instances import add_instance
+from zactor.topology.model import Instance, Topology
 from zactor.topology.trials import Fault
 
 PLAYABLE = ("kill", "pause")
@@ -150,29 +153,35 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 
 class _Client(LiveWorld):
-    """A workload's end of a run; `hear` is told what it logs."""
+    """A workload's end of a run, logged and recorded beside its processes; `hear` is told what it logs."""
 
-    def __init__(self, number: int, book: Book, log: Path, hear: Callable[..., None]) -> None:
+    def __init__(self, instance: Instance, book: Book, folder: Path, hear: Callable[..., None]) -> None:
         self._hear = hear
         super().__init__(
-            client_name(number),
+            instance.name,
             number=CLIENT_NUMBER,
             incarnation=secrets.randbits(INCARNATION_BITS),
             run=book.run,
-            log=log,
+            log=folder / f"{instance.name}.jsonl",
             first_sequence=secrets.randbits(SEQUENCE_BITS - 1),
             key=book.key,
             peer_timeout_ns=book.peer_timeout_ns,
         )
+        add_instance(self.kernel.life, instance)
+        self._recorder = Recorder(
+            self.kernel,
+            Mapped(folder / f"{instance.name}.1.rec", RING_BYTES),
+            lambda: {"run": book.run, "instances": [instance]},
+        )
+
+    async def close(self) -> None:
+        """End it; whoever waits for it is told."""
+        await super().close()
+        self._recorder.close()
 
     def log(self, level: str, node: str, event: str, fields: dict[str, Any]) -> None:
         super().log(level, node, event, fields)
         self._hear(level, node, event, fields)
-
-
-def client_name(number: int) -> str:
-    """The name of a client."""
-    return f"@client-{number}"
 
 
 class Trial:
@@ -235,13 +244,12 @@ class Trial:
 
     def _add_client(self, number: int) -> str:
         book = self._book()
-        name = client_name(number)
-        client = _Client(number, book, self._folder / f"{name}.jsonl", self._seen.hear)
+        instance = runner.client_of(self._topology, number)
+        client = _Client(instance, book, self._folder, self._seen.hear)
         self._clients.append(client)
-        runner.add_workload(client.kernel, self._topology, number)
         client.use_book(book)
         client.kernel.life.start()
-        return name
+        return instance.name
 
     def _book(self) -> Book:
         return msgspec.json.decode((self._folder / "book.json").read_bytes(), type=Book)

@@ -16,17 +16,29 @@ _encode = msgspec.json.Encoder(enc_hook=repr).encode
 PENDING_BYTES_MAX = 1 << 20
 """Written out before the pass ends when a flood of events comes to this."""
 
+LOG_BYTES = 64 << 20
+"""What is kept of a process's log in a run: when its file has half of it, that takes the place of an older half."""
+
+OLDER = ".older.jsonl"
+"""The end of the name of that older half."""
+
 
 class Lines:
     """A file of events, one JSON object a line. What the disk did not take is counted, and said when it takes more."""
 
-    def __init__(self, path: Path) -> None:
-        self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    def __init__(self, path: Path, budget_bytes: int = LOG_BYTES) -> None:
+        self._path = path
+        self._size_max = budget_bytes // 2
+        self._open()
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._stamp = 0  # of the last event, for the one that says what was lost
         self._torn = False  # the file ends within a line
         self.lost = 0
+
+    def _open(self) -> None:
+        self._handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._size = os.fstat(self._handle).st_size
 
     def add(self, event: dict[str, Any]) -> None:
         """Keep an event for the next write. What JSON cannot carry is kept as its text."""
@@ -55,6 +67,19 @@ class Lines:
             self.lost += min(whole.count(b"\n", done), len(lines))
         if done:
             self._torn = whole[done - 1 : done] != b"\n"
+            self._size += done
+        if self._size > self._size_max and not self._torn:
+            self._rotate()
+
+    def _rotate(self) -> None:
+        """Begin a new file; what there was becomes the older half."""
+        try:
+            self._path.rename(self._path.with_name(self._path.stem + OLDER))
+            full = self._handle
+            self._open()
+            os.close(full)
+        except OSError:
+            self._size = 0  # it goes on in the file that there is, and is tried again later
 
     def close(self) -> None:
         """Write what is kept and close the file."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -26,13 +26,12 @@ from zactor.message import CLIENT_NUMBER
 from zactor.sim import swarm
 from zactor.sim.escapes import guarded
 from zactor.sim.heap import SECOND_NS, Chance
-from zactor.sim.launcher import Launcher
+from zactor.sim.launcher import Launcher, fill
 from zactor.sim.nemesis import Nemesis
 from zactor.sim.seen import Seen
 from zactor.sim.world import Knobs, Log, ProcessWorld, Simulation
-from zactor.topology.model import Topology
+from zactor.topology.model import Instance, Process, Topology
 from zactor.topology.placement import with_replicas
-from zactor.topology.settings import typed_settings
 from zactor.topology.trials import FAULTS, Fault, Trial
 from zactor.workload import Workload
 
@@ -122,21 +121,33 @@ def check(topology: Topology) -> None:
     trial = trial_of(topology)
     kind = workload_kind(topology)
     links_of(kind, topology)
-    model_named(kind.model, Path(topology.folder))
-    invariants = invariants_of(topology)
-    for name in trial.judges:
-        if name not in invariants:
-            judge_named(name)
+    try:
+        model_named(kind.model, Path(topology.folder))
+    except UserError as problem:
+        raise UserError(f"{topology.file}: sim.workload: {trial.workload}: model: {problem}") from None
+    try:
+        invariants = invariants_of(topology)
+        for name in trial.judges:
+            if name not in invariants:
+                judge_named(name)
+    except UserError as problem:
+        raise UserError(f"{topology.file}: sim.judges: {problem}") from None
 
 
-def run(topology: Topology, plan: Plan, listen: Callable[[Log], None] | None = None) -> Result:
+Booted = Callable[[Kernel, Sequence[Instance]], None]
+"""Hears of each incarnation of a process, also of a client's, and what runs in it; nothing has happened in it yet."""
+
+
+def run(
+    topology: Topology, plan: Plan, listen: Callable[[Log], None] | None = None, booted: Booted | None = None
+) -> Result:
     """Run a plan."""
+    whole = _Run(with_replicas(topology, plan.replicas), plan, listen, booted)  # kinds are imported before the guard
     enabled = gc.isenabled()
     gc.disable()  # a Later that dies in a cycle is noticed whenever the collector comes by: no two runs alike
     try:
-        course = _Run(with_replicas(topology, plan.replicas), plan, listen)  # it imports kinds, which reads files
         with guarded() as escapes:
-            return course.run(escapes)
+            return whole.run(escapes)
     finally:
         if enabled:
             gc.enable()
@@ -153,12 +164,19 @@ class _Over(Exception):
 
 
 class _Run:
-    def __init__(self, topology: Topology, plan: Plan, listen: Callable[[Log], None] | None) -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        plan: Plan,
+        listen: Callable[[Log], None] | None,
+        booted: Booted | None,
+    ) -> None:
         self._topology = topology
         self._plan = plan
         self._trial = trial_of(topology)
         self._sim = sim = Simulation(plan.seed, plan.knobs, topology.peer_timeout_ns)
-        self._launcher = Launcher(sim, topology)
+        self._booted = booted
+        self._launcher = Launcher(sim, topology, self._fill)
         self._nemesis = Nemesis(sim, self._launcher, self._trial.damage)
         self._nemesis.did = self._did
         self._seen = Seen(lambda: sim.now_ns, workload_kind(topology).model, self._accuse)
@@ -172,13 +190,13 @@ class _Run:
             sim.listen.append(listen)
         self._listener = listen
         self._escapes: list[str] = []
+        self._clients = [client_of(topology, number) for number in plan.clients]
         self._marks: Counter[str] = Counter(dict.fromkeys(self._trial.sometimes, 0))
         if self._marks:
             sim.listen.append(self._mark)
 
     # --- the course of a run
     def run(self, escapes: list[str]) -> Result:
-        """Run it; `escapes` grows by what actors reach for past their door."""
         self._escapes = escapes
         try:
             self._course()
@@ -193,7 +211,7 @@ class _Run:
         self._go_on(READY_NS, self._launcher.all_ready)
         if not self._launcher.all_ready():
             raise _Over("stuck", f"not ready after {READY_NS // SECOND_NS} s: {', '.join(self._launcher.missing())}")
-        names = [self._add_client(number) for number in self._plan.clients]
+        names = [self._add_client(client) for client in self._clients]
         self._launcher.publish()
         self._nemesis.schedule(self._plan.faults)
         self._go_on(self._plan.for_ns)
@@ -208,12 +226,16 @@ class _Run:
             raise _Over("stuck", self._stuck(late), "progress")
         self._judge()
 
-    def _add_client(self, number: int) -> str:
+    def _fill(self, kernel: Kernel, process: Process) -> None:
+        fill(kernel, process)
+        if self._booted is not None:
+            self._booted(kernel, process.instances)
+
+    def _add_client(self, client: Instance) -> str:
         """A client, in a process of its own that the topology does not know."""
-        name = f"@client-{number}"
-        world = self._sim.boot(name, CLIENT_NUMBER, number + 1)
-        add_workload(world.kernel, self._topology, number)
-        return name
+        world = self._sim.boot(client.name, CLIENT_NUMBER, client.settings["number"] + 1)
+        self._fill(world.kernel, Process(client.name, CLIENT_NUMBER, "ipc", (client,)))
+        return client.name
 
     def _go_on(self, span_ns: int, enough: Callable[[], bool] | None = None) -> None:
         """Let time pass, a tenth of a second after the other, until something is wrong or there is enough."""
@@ -339,11 +361,18 @@ def workload_kind(topology: Topology) -> type[Workload]:
     return kind
 
 
-def add_workload(kernel: Kernel, topology: Topology, number: int) -> None:
-    """Let a kernel run a topology's workload, under the name of its process. Raises `UserError`."""
-    kind = workload_kind(topology)
-    given = typed_settings(kind, trial_of(topology).settings) | {"number": number}
-    kernel.life.add(kernel.process, kind, given, links_of(kind, topology))
+def client_of(topology: Topology, number: int) -> Instance:
+    """A client that runs a topology's workload, as if the topology named it. Raises `UserError`."""
+    trial, kind = trial_of(topology), workload_kind(topology)
+    return Instance(
+        name=f"@client-{number}",
+        node="@client",
+        kind=trial.workload,
+        folder=topology.folder,
+        settings=trial.settings | {"number": number},
+        links=links_of(kind, topology),
+        restart=None,
+    )
 
 
 def invariants_of(topology: Topology) -> dict[str, Invariant]:
@@ -353,9 +382,9 @@ def invariants_of(topology: Topology) -> dict[str, Invariant]:
     return {name: invariant_named(name, Path(topology.folder)) for name in names}
 
 
-def links_of(kind: type[Actor], topology: Topology) -> dict[str, tuple[str, ...] | str]:
+def links_of(kind: type[Actor], topology: Topology) -> dict[str, tuple[str, ...]]:
     """The links of a workload: to the nodes that handle all that it sends by them. Raises `UserError`."""
-    found: dict[str, tuple[str, ...] | str] = {}
+    found: dict[str, tuple[str, ...]] = {}
     for role, link in describe(kind).links.items():
         wanted = set(link.messages)
         names = [
@@ -368,5 +397,5 @@ def links_of(kind: type[Actor], topology: Topology) -> dict[str, tuple[str, ...]
             sent = ", ".join(message.__name__ for message in link.messages)
             raise UserError(f"sim.workload: nothing in this topology handles {sent}, which {kind.__name__} sends")
         if names:
-            found[role] = tuple(names) if link.many else names[0]
+            found[role] = tuple(names)
     return found

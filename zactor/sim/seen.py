@@ -5,6 +5,7 @@ It stands on nothing that is simulated: whoever runs the clients tells it what t
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,16 @@ MISTAKES = frozenset(
         ValueError, ZeroDivisionError, NotImplementedError, UnboundLocalError, FileNotFoundError, OSError,
     )
 )  # fmt: skip
+
+
+_FRAME = re.compile(r'^  File "(.+)", line ([0-9]+)', re.MULTILINE)
+_OWN = str(Path(__file__).resolve().parents[1])
+
+
+def _place(traceback: str) -> str:
+    """Where in the code of actors something was raised."""
+    places = [f", {file}:{line}" for file, line in _FRAME.findall(traceback) if not file.startswith(_OWN)]
+    return places[-1] if places else ""
 
 
 class Seen:
@@ -62,6 +73,9 @@ class Seen:
             self._failed(node, fields)
 
     def _end(self, node: str, event: str, fields: Mapping[str, Any]) -> None:
+        if (node, fields["operation"]) not in self._open:
+            self._accuse(f"{node}: operation {fields['operation']} ended twice, or was never invoked", "mistake")
+            return
         call, function = self._open.pop((node, fields["operation"]))
         if event == ANSWERED:
             self._functions.add(function)
@@ -76,7 +90,9 @@ class Seen:
         """A handler raised: what is no failure that `zactor.errors` knows is a mistake in the code."""
         kind = fields["error"].partition(": ")[2].partition(":")[0]
         if node[:1] == "@" or kind in MISTAKES:
-            self._accuse(f"{fields['error']} (in {fields['where']} {fields['message']})", "mistake")
+            handling = f" {fields['message']}" if fields["where"] == "handler" else ""
+            place = _place(fields.get("traceback", ""))
+            self._accuse(f"{fields['error']} (in {fields['where']}{handling}{place})", "mistake")
 
     def healed(self) -> None:
         """From now on everybody must get on, and all that was ever answered must be answered again."""

@@ -261,6 +261,7 @@ class ProcessWorld:
         if isinstance(operation, Call | InThread):
             sim.push(sim.now_ns + sim.knobs.disk_ns, self._complete, token, *stand_in(operation, sim.stand_ins))
             return
+        self._trace.value(sim.now_ns, self.number, DISK, operation)
         queue = self._queues.setdefault(operation.folder, deque())
         if not queue and isinstance(operation, Sync):
             self._sync(token, operation)

@@ -23,10 +23,11 @@ _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 
 
 class Position(NamedTuple):
-    """A place in a file; both numbers count from 1, columns in characters."""
+    """A place; both numbers count from 1, columns in characters. `file` is empty for the topology's own."""
 
     line: int
     column: int
+    file: str = ""
 
 
 class Diagnostic(msgspec.Struct, frozen=True):
@@ -64,12 +65,17 @@ class TopologyError(UserError):
 
 
 class Report:
-    """Collects what is wrong with one file."""
+    """Collects what is wrong with a file, and with what belongs to it: other files, and words of a command line."""
 
     def __init__(self, file: str, text: str) -> None:
-        self._file = file
-        self._lines = _LINE_BREAK.split(text)
+        self.file = file
+        self._lines: dict[str, list[str]] = {}
         self._found: dict[tuple[Position, str], Diagnostic] = {}
+        self.add_source("", text)
+
+    def add_source(self, name: str, text: str) -> None:
+        """What a `Position` with that file is in."""
+        self._lines[name] = _LINE_BREAK.split(text)
 
     @property
     def count(self) -> int:
@@ -78,14 +84,17 @@ class Report:
 
     def add(self, at: Position, path: str, message: str, hint: str = "") -> None:
         """Complain. `hint` ends the sentence: it begins with a space, or is empty."""
-        line = self._lines[at.line - 1] if at.line <= len(self._lines) else ""
-        diagnostic = Diagnostic(self._file, at.line, at.column, path, message, hint, line)
+        lines = self._lines[at.file]
+        line = lines[at.line - 1] if at.line <= len(lines) else ""
+        diagnostic = Diagnostic(at.file or self.file, at.line, at.column, path, message, hint, line)
         self._found.setdefault((at, path), diagnostic)
 
     def raise_if_any(self) -> None:
         """Raise `TopologyError` with all complaints, if there are any."""
         if self._found:
-            raise TopologyError(tuple(self._found[place] for place in sorted(self._found)))
+            files = list(self._lines)
+            places = sorted(self._found, key=lambda place: (files.index(place[0].file), *place))
+            raise TopologyError(tuple(self._found[place] for place in places))
 
 
 def word(value: object) -> str:

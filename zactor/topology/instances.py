@@ -21,4 +21,6 @@ def add_instance(life: Life, instance: Instance) -> None:
         typed_settings(kind, instance.settings),
         {role: names if roles[role].many else names[0] for role, names in instance.links.items() if names},
         None if instance.restart is None else instance.restart.supervision(),
+        mailbox_size=instance.mailbox,
+        drops={target: said == "drop" for target, said in instance.overflow.items()},
     )

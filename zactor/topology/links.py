@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 from zactor.actor import Actor, Link, describe
+from zactor.message import Message, Opaque
 from zactor.registry import did_you_mean
 from zactor.topology.diagnostics import Report, join, word
 from zactor.topology.model import Node
@@ -52,6 +54,9 @@ def expand(targets: tuple[str, ...], owner: Node, instance: str, nodes: dict[str
         else:
             found.append(target)
     return tuple(found)
+
+
+Messages = tuple[type[Message[Any]], ...]
 
 
 class Links:
@@ -106,12 +111,30 @@ class Links:
             if wrong is not None or kind is None or name not in self._nodes:
                 all_known = False
                 continue
-            unhandled = [message.__name__ for message in link.messages if message not in kind._handlers]
-            if unhandled:
-                text = f"{self._nodes[name].kind} does not handle {', '.join(unhandled)}, which this link sends"
-                handled = ", ".join(message.__name__ for message in kind._handlers) or "nothing"
+            # What comes as `Opaque` is checked where it comes from.
+            sent = tuple(message for message in link.messages if message is not Opaque)
+            for end, unhandled in self._unhandled(name, sent, {name}):
+                passed = "" if end == name else f"{name} passes on to {end}, and "
+                listed = ", ".join(message.__name__ for message in unhandled)
+                text = f"{passed}{self._nodes[end].kind} does not handle {listed}, which this link sends"
+                handled = ", ".join(message.__name__ for message in self._kinds[end]._handlers) or "nothing"
                 self._complain(node, link.name, text, f"; it handles {handled}", index=index)
         return all_known
+
+    def _unhandled(self, name: str, messages: Messages, seen: set[str]) -> Iterator[tuple[str, Messages]]:
+        """The nodes that get some of these messages and do not handle them: it, or those to which it passes them on."""
+        kind = self._kinds.get(name)
+        if kind is None or name not in self._nodes:
+            return
+        left = tuple(message for message in messages if message not in kind._handlers)
+        if left and Opaque not in kind._handlers:
+            yield name, left
+        elif left:
+            roles = [link.name for link in describe(kind).links.values() if Opaque in link.messages]
+            targets = [target for role in roles for target in self._nodes[name].links.get(role, ())]
+            for further in {target.partition("/")[0]: None for target in targets}:
+                if further not in seen:
+                    yield from self._unhandled(further, left, seen | {further})
 
     def _check_count(self, node: Node, link: Link) -> None:
         found = expand(node.links[link.name], node, node.instances()[0], self._nodes)

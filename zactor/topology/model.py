@@ -34,10 +34,17 @@ TRANSPORTS: tuple[Transport, ...] = ("ipc", "tcp")
 When = Literal["failure", "always", "never"]
 WHENS: tuple[When, ...] = ("failure", "always", "never")
 
-
 Record = Literal["ring", "full", "off"]
 RECORDS: tuple[Record, ...] = ("ring", "full", "off")
 """What is kept of what feeds a node: the last of it, all of it, or nothing."""
+
+
+Overflow = Literal["fail", "drop"]
+OVERFLOWS: tuple[Overflow, ...] = ("fail", "drop")
+"""What becomes of a `tell` to a full mailbox: its sender gets `Overloaded`, or it is dropped and counted."""
+
+MAILBOX_MAX = 1_000_000
+"""Messages that a mailbox can be made to hold."""
 
 
 class Restart(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +62,11 @@ class Restart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Node(msgspec.Struct, frozen=True):
-    """A node as it was written. `replicas` is None for a node that is one instance without a number."""
+    """A node as it was written. `replicas` is None for a node that is one instance without a number.
+
+    `mailbox` is the messages that it holds at most, if not what its kind says; `overflow` what becomes of those that
+    find it full, if not what the link of the sender says.
+    """
 
     name: str
     kind: str
@@ -64,6 +75,8 @@ class Node(msgspec.Struct, frozen=True):
     links: dict[str, tuple[str, ...]]
     restart: Restart | None
     record: Record = RECORDS[0]
+    mailbox: int | None = None
+    overflow: Overflow | None = None
 
     def instances(self) -> list[str]:
         """The names of its instances: `store/0`, `store/1`, or only `greeter`."""
@@ -73,7 +86,10 @@ class Node(msgspec.Struct, frozen=True):
 
 
 class Instance(msgspec.Struct, frozen=True):
-    """One actor: what its process needs to make it. `folder` is what a `./file.py` kind is relative to."""
+    """One actor: what its process needs to make it. `folder` is what a `./file.py` kind is relative to.
+
+    `overflow` has those of its targets that say what becomes of what finds them full.
+    """
 
     name: str
     node: str
@@ -83,6 +99,8 @@ class Instance(msgspec.Struct, frozen=True):
     links: dict[str, tuple[str, ...]]
     restart: Restart | None
     record: Record = RECORDS[0]
+    mailbox: int | None = None
+    overflow: dict[str, Overflow] = {}
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -98,7 +116,10 @@ class Process(msgspec.Struct, frozen=True):
 
 
 class Topology(msgspec.Struct, frozen=True):
-    """A checked file. `file` is as it was named, `folder` is absolute, `try_` are commands to suggest."""
+    """A checked file. `file` is as it was named, `folder` is absolute, `try_` are commands to suggest.
+
+    `text` is all of it in one text: that of the file, unless it includes others or has variables.
+    """
 
     name: str
     file: str
@@ -109,6 +130,7 @@ class Topology(msgspec.Struct, frozen=True):
     peer_timeout_ns: int = PEER_TIMEOUT_NS
     sim: Trial | None = None
     nemesis: tuple[Fault, ...] = ()
+    text: str = ""
 
     def recorded(self, record: Record) -> Topology:
         """The same with all its nodes recorded in that way."""

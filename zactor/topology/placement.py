@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterator
 
 import msgspec
@@ -15,8 +16,14 @@ INLINE = "inline"
 """The name of the one process that runs everything, for a debugger."""
 
 
+_PATTERN = frozenset("*?[")
+
+
 class Group(msgspec.Struct, frozen=True):
-    """A process as it was written: the nodes and instances that share it."""
+    """A process as it was written: the nodes and instances that share it.
+
+    Patterns such as `store/*` take of those that no process names.
+    """
 
     name: str
     transport: Transport
@@ -31,18 +38,29 @@ def check_groups(groups: list[Group], nodes: dict[str, Node], tree: Tree, report
     node_tree = tree.get("nodes")
     written = node_tree.value if node_tree is not None and isinstance(node_tree.value, dict) else {}
     homes: dict[str, str] = {}
-    for group in groups:
-        for index, member in enumerate(group.members):
-            path = ("processes", group.name, "nodes", index)
-            wrong = complaint(member, nodes, written)
-            if wrong is not None:
-                report.add(tree.place(*path), join(*path), *wrong)
-                continue
-            for instance in _members(member, nodes):
-                if instance in homes:
-                    text = f"{instance} is already in process {word(homes[instance])}"
-                    report.add(tree.place(*path), join(*path), text)
+    members = [(group, index, member) for group in groups for index, member in enumerate(group.members)]
+    # What a pattern takes is known when all that was named has its place.
+    for group, index, member in sorted(members, key=lambda each: _is_pattern(each[2])):
+        path = ("processes", group.name, "nodes", index)
+        if _is_pattern(member):
+            found = [name for name in _all(nodes) if fnmatch.fnmatchcase(name, member)]
+            if not found and nodes.keys() == written.keys():
+                report.add(tree.place(*path), join(*path), f"no actor has a name like {word(member)}")
+            for instance in found:
                 homes.setdefault(instance, group.name)
+            if found and all(homes[instance] != group.name for instance in found):
+                text = f"all that have a name like {word(member)} are in other processes"
+                report.add(tree.place(*path), join(*path), text)
+            continue
+        wrong = complaint(member, nodes, written)
+        if wrong is not None:
+            report.add(tree.place(*path), join(*path), *wrong)
+            continue
+        for instance in _members(member, nodes):
+            if instance in homes:
+                text = f"{instance} is already in process {word(homes[instance])}"
+                report.add(tree.place(*path), join(*path), text)
+            homes.setdefault(instance, group.name)
     instances = _all(nodes)
     for group in groups:
         if group.name in instances and homes.get(group.name) != group.name:
@@ -105,6 +123,10 @@ def _all(nodes: dict[str, Node]) -> set[str]:
     return {instance for node in nodes.values() for instance in node.instances()}
 
 
+def _is_pattern(member: str) -> bool:
+    return not _PATTERN.isdisjoint(member)
+
+
 def _members(member: str, nodes: dict[str, Node]) -> list[str]:
     if "/" in member:
         return [member]
@@ -115,4 +137,11 @@ def _instances(nodes: dict[str, Node], folder: str) -> Iterator[Instance]:
     for node in nodes.values():
         for name in node.instances():
             links = {role: expand(targets, node, name, nodes) for role, targets in node.links.items()}
-            yield Instance(name, node.name, node.kind, folder, node.settings, links, node.restart, node.record)
+            overflow = {
+                target: said
+                for targets in links.values()
+                for target in targets
+                if (said := nodes[target.partition("/")[0]].overflow)
+            }
+            place = (name, node.name, node.kind, folder)
+            yield Instance(*place, node.settings, links, node.restart, node.record, node.mailbox, overflow)

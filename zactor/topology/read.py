@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,11 +16,14 @@ import msgspec
 
 from zactor.errors import UserError
 from zactor.registry import did_you_mean
-from zactor.topology import check, placement, source
+from zactor.topology import check, placement
+from zactor.topology.compose import Composer, Overrides, as_one, overrides_from, read_text
 from zactor.topology.diagnostics import Position, Report, join, word
 from zactor.topology.model import (
     INSTANCE_COUNT_MAX,
+    MAILBOX_MAX,
     NAME_LENGTH_MAX,
+    OVERFLOWS,
     PEER_TIMEOUT_NS,
     RECORDS,
     REPLICA_COUNT_MAX,
@@ -33,10 +36,7 @@ from zactor.topology.model import (
 from zactor.topology.placement import Group
 from zactor.topology.source import Tree
 from zactor.topology.trial_reader import TrialReader
-from zactor.units import DURATION_FORMS, format_duration, format_size, parse_duration
-
-FILE_SIZE_MAX = 1 << 20
-"""Bytes of a topology's file. The largest that people wrote by hand are a hundredth of it."""
+from zactor.units import DURATION_FORMS, format_duration, parse_duration
 
 RESTART_COUNT_MAX = 1_000
 """Restarts that a limit may allow: their times are remembered."""
@@ -44,7 +44,8 @@ RESTART_COUNT_MAX = 1_000
 PEER_TIMEOUT_MIN_NS, PEER_TIMEOUT_MAX_NS = parse_duration("100ms"), parse_duration("1h")
 """Below this a busy machine would count as dead; above it nobody waits any more."""
 
-KEYS = ("name", "nodes", "processes", "peer_timeout", "sim", "nemesis", "try")
+KEYS = ("include", "vars", "name", "nodes", "processes", "peer_timeout", "sim", "nemesis", "try")
+NODE_KEYS = ("kind", "replicas", "links", "settings", "mailbox", "overflow", "restart", "record")
 
 W = TypeVar("W", bound=str)
 
@@ -53,19 +54,20 @@ _LIMIT = re.compile(r"([0-9]{1,9}) in (\S+)")
 _NAME_FORM = f"expected at most {NAME_LENGTH_MAX} of a-z, 0-9, _ and -, the first a letter or digit"
 
 
-def load(path: Path, *, inline: bool = False) -> Topology:
+def load(path: Path, *, inline: bool = False, overrides: Sequence[str] = ()) -> Topology:
     """The checked and placed topology of a file; `inline` puts every instance into one process.
 
-    The kinds that it names are imported. Raises `TopologyError` with all that is wrong, and a plain `UserError`
-    when the file is missing, cannot be read, is no UTF-8 or exceeds `FILE_SIZE_MAX`.
+    `overrides` are words such as `store.capacity=1GiB`; those of the environment come before them. The kinds that
+    it names are imported. Raises `TopologyError` with all that is wrong, and a plain `UserError` when the file is
+    missing, cannot be read, is no UTF-8 or exceeds `compose.FILE_SIZE_MAX`.
     """
-    return read(_text(path), path, inline=inline)
+    return read(read_text(path), path, inline=inline, overrides=overrides_from(overrides))
 
 
-def read(text: str, path: Path, *, inline: bool = False) -> Topology:
-    """As `load`, for a text that stands or stood in that file."""
+def read(text: str, path: Path, *, inline: bool = False, overrides: Overrides | None = None) -> Topology:
+    """As `load`, for a text that stands or stood in that file; the environment changes nothing of it."""
     report = Report(str(path), text)
-    tree = source.parse(text, report)
+    tree = Composer(report).compose(text, path, overrides or {})
     if tree is None:
         report.raise_if_any()
     assert tree is not None, "a text without a tree was complained of"
@@ -96,25 +98,8 @@ def read(text: str, path: Path, *, inline: bool = False) -> Topology:
         peer_timeout_ns=written.peer_timeout_ns,
         sim=trial,
         nemesis=nemesis,
+        text=as_one(text, tree, overrides or {}),
     )
-
-
-def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(FILE_SIZE_MAX + 1)
-    except (OSError, ValueError) as error:
-        # ValueError: a name with a zero byte.
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UserError(f"{path}: cannot be read: {reason}") from error
-    if len(content) > FILE_SIZE_MAX:
-        raise UserError(f"{path}: a topology has at most {format_size(FILE_SIZE_MAX)}, this file has more")
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        found = content[error.start]
-        raise UserError(f"{path}:{line}: a topology is UTF-8, found the byte {found:#04x}") from error
 
 
 class _Written(msgspec.Struct, frozen=True):
@@ -181,17 +166,13 @@ class _Reader:
 
     def _node(self, name: str, tree: Tree, key_at: Position) -> Node | None:
         path = join("nodes", name)
-        known = ["kind", "replicas", "links", "settings", "restart", "record"]
-        entries = self._mapping(tree, path, known, ["kind"], key_at)
+        entries = self._mapping(tree, path, NODE_KEYS, ["kind"], key_at)
         kind = self._string(entries["kind"], join(path, "kind")) if "kind" in entries else None
-        replicas: Any = None
+        replicas = None
         if "replicas" in entries:
-            replicas = entries["replicas"].value
-            if type(replicas) is not int or not 1 <= replicas <= REPLICA_COUNT_MAX:
-                text = f"expected a number from 1 to {REPLICA_COUNT_MAX}, found {word(replicas)}"
-                self._report.add(entries["replicas"].at, join(path, "replicas"), text)
+            replicas = self._count(entries["replicas"], join(path, "replicas"), REPLICA_COUNT_MAX)
+            if replicas is None:
                 self._uncounted.add(name)
-                replicas = None
         settings: dict[str, Any] = {}
         if "settings" in entries and self._mapping(entries["settings"], join(path, "settings")):
             settings = entries["settings"].plain()
@@ -199,10 +180,15 @@ class _Reader:
         if "links" in entries:
             links = self._links(entries["links"], join(path, "links"))
         restart = self._restart(entries["restart"], join(path, "restart")) if "restart" in entries else None
-        record = RECORDS[0]
+        record, overflow = RECORDS[0], None
         if "record" in entries:
             record = self._one_of(entries["record"], join(path, "record"), RECORDS)
-        return None if kind is None else Node(name, kind, replicas, settings, links, restart, record)
+        if "overflow" in entries:
+            overflow = self._one_of(entries["overflow"], join(path, "overflow"), OVERFLOWS)
+        mailbox = self._count(entries["mailbox"], join(path, "mailbox"), MAILBOX_MAX) if "mailbox" in entries else None
+        if kind is None:
+            return None
+        return Node(name, kind, replicas, settings, links, restart, record, mailbox, overflow)
 
     def _links(self, tree: Tree, path: str) -> dict[str, tuple[str, ...]]:
         links: dict[str, tuple[str, ...]] = {}
@@ -332,6 +318,13 @@ class _Reader:
         found = [self._string(item, join(path, index)) for index, item in enumerate(tree.value)]
         # One that is no string keeps its place: those after it are complained of by their index.
         return tuple(text or "" for text in found)
+
+    def _count(self, tree: Tree, path: str, most: int) -> int | None:
+        number: Any = tree.value
+        if type(number) is int and 1 <= number <= most:
+            return number
+        self._report.add(tree.at, path, f"expected a number from 1 to {most}, found {word(number)}")
+        return None
 
     def _one_of(self, tree: Tree, path: str, choices: tuple[W, ...]) -> W:
         for choice in choices:

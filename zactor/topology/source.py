@@ -88,15 +88,24 @@ class Tree(msgspec.Struct, eq=False):
         return self.value
 
 
-def parse(text: str, report: Report) -> Tree | None:
-    """The tree of a text, or None when it is no YAML; everything wrong goes to the report."""
-    builder = _Builder(report)
-    for event in _events(text, report, lambda: builder.at):
+def parse(text: str, report: Report, file: str = "", start: Position | None = None) -> Tree | None:
+    """The tree of a text, or None when it is no YAML; everything wrong goes to the report.
+
+    `file` is what a `Position` in it has; `start` is where the text begins there, if not at the beginning.
+    """
+    start = start or Position(1, 1, file)
+    builder = _Builder(report, start)
+    for event in _events(text, report, start, lambda: builder.at):
         if not builder.take(event):
             return None
     if builder.root is None and not report.count:
         report.add(builder.at, "", "the file is empty; expected a mapping with name and nodes")
     return builder.root
+
+
+def scalar(text: str, report: Report, at: Position) -> Tree:
+    """A value that is one plain word or text, with the meaning that it has in a file."""
+    return Tree(_Builder(report, at).meaning(text), at)
 
 
 class _Open:
@@ -120,17 +129,18 @@ class _Open:
 class _Builder:
     """Makes a tree from events, without recursion."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, start: Position) -> None:
         self.root: Tree | None = None
-        self.at = Position(1, 1)
+        self.at = start
         self._report = report
+        self._start_at = start
         self._open: list[_Open] = []
         self._anchors: dict[str, Tree] = {}
         self._documents = 0
 
     def take(self, event: Any) -> bool:
         """Whether to go on."""
-        self.at = Position(event.start_mark.line + 1, event.start_mark.column + 1)
+        self.at = _at(event.start_mark, self._start_at)
         if isinstance(event, DocumentStartEvent):
             return self._document(event)
         if isinstance(event, ScalarEvent | SequenceStartEvent | MappingStartEvent) and event.tag is not None:
@@ -177,7 +187,7 @@ class _Builder:
         if is_plain and not text and self._open:
             # What is left out has no place of its own: the scanner's is wherever the next word stands.
             self.at = self._open[-1].key_at
-        return self._add(Tree(self._meaning(text) if is_plain else text, self.at), event.anchor)
+        return self._add(Tree(self.meaning(text) if is_plain else text, self.at), event.anchor)
 
     def _key(self, text: str, is_plain: bool) -> None:
         mapping = self._open[-1]
@@ -190,7 +200,7 @@ class _Builder:
             mapping.kept = False
             self._complain(f"the key {word(text)} stands in line {first.line} already")
 
-    def _meaning(self, text: str) -> bool | float | str | None:
+    def meaning(self, text: str) -> bool | float | str | None:
         """What a plain word means in the core schema; one that cannot be sent is complained of."""
         if text in _NULLS:
             return None
@@ -257,15 +267,15 @@ class _Builder:
         return True
 
 
-def _events(text: str, report: Report, here: Callable[[], Position]) -> Iterator[Any]:
+def _events(text: str, report: Report, start: Position, here: Callable[[], Position]) -> Iterator[Any]:
     """The events of a text; ends early, with a complaint, where it stops being YAML."""
     try:
         yield from YAML(typ="safe", pure=True).parse(text)
     except ReaderError as error:
-        report.add(_position(text, error.position), "", f"the character {error.character:#04x} is not allowed")
+        report.add(_position(text, error.position, start), "", f"the character {error.character:#04x} is not allowed")
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        at = here() if mark is None else Position(mark.line + 1, mark.column + 1)
+        at = here() if mark is None else _at(mark, start)
         context = f"{error.context}: " if error.context else ""
         report.add(at, "", f"this is not YAML: {context}{error.problem}")
     except (YAMLError, ValueError, OverflowError) as error:
@@ -273,7 +283,13 @@ def _events(text: str, report: Report, here: Callable[[], Position]) -> Iterator
         report.add(here(), "", f"this is not YAML: {error}")
 
 
-def _position(text: str, index: int) -> Position:
-    start = max(text.rfind("\n", 0, index), text.rfind("\r", 0, index)) + 1
-    line = len(re.findall(r"\r\n|\r|\n", text[:start])) + 1
-    return Position(line, index - start + 1)
+def _at(mark: Any, start: Position) -> Position:
+    """The place of the scanner's mark in a text that begins at `start`."""
+    first_column = start.column if mark.line == 0 else 1
+    return Position(start.line + mark.line, first_column + mark.column, start.file)
+
+
+def _position(text: str, index: int, start: Position) -> Position:
+    begin = max(text.rfind("\n", 0, index), text.rfind("\r", 0, index)) + 1
+    line = len(re.findall(r"\r\n|\r|\n", text[:begin]))
+    return Position(start.line + line, (1 if line else start.column) + index - begin, start.file)
