@@ -106,7 +106,7 @@ class Traces:
         return None if found is None else found.id
 
     def tree(self, root: int) -> dict[int, Hop]:
-        """All messages of one root by their ids, with their effects, in the order in which they were handled."""
+        """All messages of one root by their ids, with their effects, in the order in which they were sent."""
         hops: dict[int, Hop] = {}
         for file in self._files:
             places: list[tuple[int, int]] = []
@@ -337,4 +337,4 @@ def _attach(hops: dict[int, Hop], root: int) -> None:
         if hop is not top:
             hops.get(hop.cause, top).effects.append(hop)
     for hop in hops.values():
-        hop.effects.sort(key=lambda each: (each.handled_ns or each.sent_ns or 0, each.id))
+        hop.effects.sort(key=lambda each: each.id)
