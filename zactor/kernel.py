@@ -38,7 +38,7 @@ from zactor.errors import (
     Unhandled,
 )
 from zactor.heartbeat import Heartbeat
-from zactor.inspection import inspect
+from zactor.inspection import SLOW_NS, Slow, inspect
 from zactor.life import Life
 from zactor.mailroom import PROCESS_BYTES, Mailroom
 from zactor.message import Envelope, Message, Opaque, Ref, answer_decoder, encode, first_id, format_id
@@ -132,6 +132,8 @@ class Kernel:
         self.pending: dict[int, Wait] = {}
         self.serving: dict[int, Task] = {}  # suspended handlers that somebody waits for, by the id of the ask
         self.received = self.handled = self.shipped = 0
+        self.busy_ns = 0  # in passes
+        self.bytes_sent = self.bytes_received = 0  # of frames with letters
         self.held_bytes = 0  # of mail from other processes, in all mailboxes
         self.dead: Counter[str] = Counter()
         self.fatal: str | None = None
@@ -141,6 +143,7 @@ class Kernel:
         self.heartbeat = Heartbeat(self, peer_timeout_ns)
         self.neighbours = Neighbours(self, run, key)
         self.mailroom = Mailroom(self)
+        self.slow = Slow(self)
         # What a world calls; with `run` it is `zactor.world.Driven`.
         self.receive = self.mailroom.receive
         self.writable = self.neighbours.writable
@@ -344,17 +347,17 @@ class Kernel:
         if waits.alarm_ns and waits.alarm_ns <= now_ns:
             waits.fire()
         queue = self.queue
-        end_ns = now_ns + TURN_NS
+        began_ns, end_ns = now_ns, now_ns + TURN_NS
         turns = RUN_TURNS
         cell: Cell | None = None
         try:
             while queue and turns:
                 turns -= 1
                 cell = queue.popleft()
-                self._turn(cell)
+                now_ns = self._turn(cell)
                 if not queue:
                     break
-                self.now_ns = now_ns = world.now_ns()
+                self.now_ns = now_ns
                 if now_ns > end_ns:
                     break
         except BaseException:  # a mistake of ours or a Ctrl-C: nobody may stay armed without a turn to come
@@ -372,17 +375,21 @@ class Kernel:
                 waits.sync(cell)
         if self.tap is not None:
             self.tap.flush()
+        self.busy_ns += now_ns - began_ns
         self.armed = more = bool(queue or mailroom.dirty or waits.commits)
         return more
 
     def ship(self, process: str, lane: int, frame: bytes, blobs: list[bytes]) -> bool:
         """`World.send` for frames with letters."""
         sent = self.world.send(process, lane, frame, blobs)
-        if sent and self.tap is not None:
-            self.tap.sent(process, frame, blobs)
+        if sent:
+            self.bytes_sent += len(frame) + sum(map(len, blobs))
+            if self.tap is not None:
+                self.tap.sent(process, frame, blobs)
         return sent
 
-    def _turn(self, cell: Cell) -> None:
+    def _turn(self, cell: Cell) -> int:
+        """Feed an actor what it has, for a while. Returns the time after that."""
         self.hlc += 1
         if self.tap is not None:
             self.tap.turn(cell)
@@ -397,6 +404,11 @@ class Kernel:
         actor = cell.actor
         if actor is not None and cell.handled != handled and cell.kind._has_turn_end:
             self._turn_end(cell, actor)
+        now_ns = self.world.now_ns()
+        busy_ns = now_ns - self.now_ns  # which was read when the turn before had ended
+        cell.busy_ns += busy_ns
+        if busy_ns > SLOW_NS:
+            self.slow.add(cell, self._last, busy_ns, cell.handled - handled)
         self._last = NOTHING
         if (cell.waiters or cell.paused) and len(cell.mailbox) <= cell.capacity >> 1:
             self.mailroom.resume(cell)
@@ -404,6 +416,7 @@ class Kernel:
             self.queue.append(cell)
         else:
             cell.queued = False
+        return now_ns
 
     def _take_mail(self, cell: Cell, budget: int) -> None:
         mailbox, actor, handlers = cell.mailbox, cell.actor, cell.handlers
@@ -415,7 +428,7 @@ class Kernel:
             self.tap.mail(cell, budget)
         popleft = mailbox.popleft
         kind: type | None = None
-        freed = 0
+        freed, stride = 0, cell.stride
         is_sized = cell.bytes > 0  # else all of it is from within
         for left in range(budget - 1, -1, -1):
             self.current = mail = popleft()
@@ -441,7 +454,7 @@ class Kernel:
                 self._handler_raised(cell, mail, error)
             if cell.held:
                 break
-            if not left & 7 and left and self.world.now_ns() > end_ns:
+            if not left & stride and left and self.world.now_ns() > end_ns:
                 break
         self._last, self.current = self.current, NOTHING
         if self.tap is not None:
