@@ -39,6 +39,7 @@ def inspect(kernel: Kernel) -> dict[str, Any]:
         "strangers": dict(kernel.mailroom.strangers),
         "stamps_ahead": dict(kernel.mailroom.stamps_ahead),
         "lost": dict(kernel.neighbours.lost_messages),
+        "now_ns": kernel.world.now_ns(),
         "busy_ns": kernel.busy_ns,
         "bytes_sent": kernel.bytes_sent,
         "bytes_received": kernel.bytes_received,

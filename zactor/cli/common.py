@@ -113,13 +113,16 @@ def say(problem: str) -> None:
     sys.stderr.write(f"zactor: {problem}\n")
 
 
-def print_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Columns as wide as they need to be."""
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """The lines of a table whose columns are as wide as they need to be."""
     lines = [list(map(str, row)) for row in [head, *rows]]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    for line in lines:
-        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        sys.stdout.write(text.rstrip() + "\n")
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+
+
+def print_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """The same, on standard output."""
+    sys.stdout.writelines(f"{line}\n" for line in table(head, rows))
 
 
 def shown(path: Path) -> str:

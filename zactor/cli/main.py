@@ -20,6 +20,7 @@ _VERBS = {
     "check": "topology",
     "graph": "topology",
     "ps": "ps",
+    "top": "top",
     "start": "operate",
     "stop": "operate",
     "restart": "operate",
