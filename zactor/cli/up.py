@@ -16,9 +16,11 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import TextIO
 
 from zactor.cli.common import FAILED, INTERRUPTED, OK, USAGE, shown, what_to_do
+from zactor.cli.metrics import LOOPBACK, PATH, while_serving
 from zactor.errors import UserError
 from zactor.launchers.control import Control
 from zactor.launchers.folders import AlreadyRunning, Home, command_name, file_of, write_json
@@ -61,8 +63,11 @@ def _attached(topology: Topology, home: Home, startup_s: float, say: Say, ready:
         say(f"{topology.name}: run {run}")
         say(f"  state  {shown(home.state)}")
         say(f"  logs   {shown(home.run_folder(run))}")
+        if topology.metrics is not None:
+            say(f"  metrics  http://{LOOPBACK}:{topology.metrics}{PATH}")
         serve = _serve_inline if is_inline(topology) else _serve
-        return asyncio.run(serve(topology, home, run, startup_s, say, ready))
+        work = partial(serve, topology, home, run, startup_s, say, ready)
+        return asyncio.run(while_serving(topology.metrics, home, work))
     finally:
         home.release()
 
