@@ -30,6 +30,7 @@ _VERBS = {
     "kinds": "know",
     "schema": "know",
     "new": "new",
+    "doctor": "doctor",
     "logs": "logs",
     "runs": "runs",
     "lost": "lost",
