@@ -31,6 +31,7 @@ _VERBS = {
     "schema": "know",
     "new": "new",
     "doctor": "doctor",
+    "completion": "completion",
     "logs": "logs",
     "runs": "runs",
     "lost": "lost",
@@ -40,6 +41,9 @@ _VERBS = {
     "chaos": "chaos",
     "judge": "judge",
 }
+
+COMPLETE = "ZACTOR_COMPLETE"
+"""In the environment when a shell's completion calls; see `zactor.cli.completion`."""
 
 
 class _Lazy(TyperGroup):
@@ -113,7 +117,7 @@ def main() -> None:
     """The entry point. Ends the process with one of the exit codes of `zactor.cli.common`."""
     code = 1
     try:
-        code = run(sys.argv[1:])
+        code = complete(sys.argv[1:]) if COMPLETE in os.environ else run(sys.argv[1:])
         sys.stdout.flush()
     except KeyboardInterrupt:
         code = 130  # it came while modules were being imported
@@ -121,6 +125,14 @@ def main() -> None:
         # The reader has gone, as in `zactor logs | head -1`. What is still buffered would complain at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
+
+
+def complete(words: list[str]) -> int:
+    """Answer a shell that asks what the last of the words may become."""
+    from zactor.cli.completion import print_candidates
+
+    print_candidates(typer.main.get_command(app), words)
+    return 0
 
 
 def run(arguments: list[str]) -> int:
