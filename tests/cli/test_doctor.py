@@ -223,14 +223,18 @@ def test_sockets_of_a_launcher_that_was_killed(place: Place) -> None:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells")
 def test_a_process_that_has_outlived_its_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "ORPHAN_S", 0.0)
-    words = ["-c", "input()", "zactor.live.main", "store/0"]
+    words = ["-c", "print(flush=True); input()", "zactor.live.main", "store/0"]
 
     def found(parent: int) -> list[Finding]:
-        process = subprocess.Popen([sys.executable, *words, str(parent)], stdin=subprocess.PIPE)
+        process = subprocess.Popen(
+            [sys.executable, *words, str(parent)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        )
         try:
+            assert process.stdout is not None
+            process.stdout.readline()  # now it is a Python, and no longer a copy of this one
             return [each for each in doctor._left_behind(tmp_path) if f"pid {process.pid}" in each.found]
         finally:
-            process.communicate()
+            process.communicate(b"\n")
 
     assert found(os.getpid()) == []
     (finding,) = found(1 << 30)

@@ -15,7 +15,6 @@ from zactor.errors import UserError
 from zactor.launchers import folders
 from zactor.launchers.folders import AlreadyRunning, Home, Lock, command_name, home_of
 from zactor.topology.model import RECORDS, Topology
-from zactor.topology.read import load
 from zactor.units import parse_duration
 
 OK, FAILED, USAGE, VIOLATION, DIFFERS, NOT_RUNNING, DEADLINE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 124, 130
@@ -68,6 +67,8 @@ def home_for(topology: Topology, folder: Path | None) -> Home:
 
 def load_file(file: Path, *, inline: bool = False, overrides: Sequence[str] = ()) -> Topology:
     """The topology of a file. Raises `UserError` with all its mistakes."""
+    from zactor.topology.read import load  # reading YAML takes a while to import, and most verbs do not
+
     if file == DEFAULT_FILE and not file.exists():
         raise UserError(f"there is no {DEFAULT_FILE} in this folder; say which file is meant")
     return load(file, inline=inline, overrides=overrides)
