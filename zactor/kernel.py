@@ -722,6 +722,8 @@ class Kernel:
                 "reason": reason,
                 "message": type(mail.message).__name__,
                 "id": format_id(mail.id),
+                "cause": format_id(mail.cause) if mail.cause else None,
+                "root": format_id(mail.root or mail.id),
                 "sender": sender_name(mail),
                 "target": target,
                 "count": count,

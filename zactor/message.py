@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections.abc
 import functools
+import re
 import types
 import typing
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
-from zactor.errors import plugin_name
+from zactor.errors import UserError, plugin_name
 
 A_co = TypeVar("A_co", covariant=True)
 M_contra = TypeVar("M_contra", contravariant=True)
@@ -45,6 +46,18 @@ def format_id(number: int) -> str:
     return (
         f"{origin >> INCARNATION_BITS}.{origin & ((1 << INCARNATION_BITS) - 1)}.{number & ((1 << SEQUENCE_BITS) - 1)}"
     )
+
+
+_ID = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})\.([0-9]{1,13})")
+
+
+def parse_id(text: str) -> int:
+    """The id that is written so. Raises `UserError`."""
+    matched = _ID.fullmatch(text)
+    if matched is None:
+        raise UserError(f"{text!r} is no message id; it is written process.incarnation.sequence, such as 4.1.17")
+    process, incarnation, sequence = map(int, matched.groups())
+    return (process << INCARNATION_BITS | incarnation) << SEQUENCE_BITS | sequence
 
 
 class Ref(Generic[M_contra]):

@@ -38,6 +38,7 @@ _VERBS = {
     "logs": "logs",
     "runs": "runs",
     "lost": "lost",
+    "trace": "trace",
     "why": "why",
     "replay": "replay",
     "sim": "sim",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pdb
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,15 +29,13 @@ from zactor.cli.runs import run_folder
 from zactor.debug.recording import NothingRecorded, Recording, read
 from zactor.debug.replay import OnLog, Outcome, Replay
 from zactor.errors import UserError
-from zactor.message import INCARNATION_BITS, SEQUENCE_BITS
+from zactor.message import parse_id
 from zactor.supervision import Supervision
 from zactor.topology.model import Instance
 
 app = typer.Typer()
 
 LEVELS = ("debug", "info", "warning", "error")
-
-_ID = re.compile(r"([0-9]+)\.([0-9]+)\.([0-9]+)")
 
 
 @app.command()
@@ -59,7 +56,7 @@ def replay(
     """Execute an actor again, alone, from its recording: all that it did is the same, or the first that differs."""
     if log is not None and log not in LEVELS:
         raise UserError(f"--log takes {', '.join(LEVELS)}, not {log!r}")
-    stop = 0 if stop_at is None else _parse_id(stop_at)
+    stop = 0 if stop_at is None else parse_id(stop_at)
     if debugger and not stop:
         raise UserError(
             "--pdb needs to know where: name a message with --stop-at; `zactor logs --json` shows their ids"
@@ -86,14 +83,6 @@ def replay(
             f"{node} was not fed a message {stop_at}; `zactor logs --json` shows the ids of those it logged"
         )
     return FAILED if code is None else code
-
-
-def _parse_id(text: str) -> int:
-    matched = _ID.fullmatch(text)
-    if matched is None:
-        raise UserError(f"{text!r} is no message id; it is written process.incarnation.sequence, such as 4.1.17")
-    process, incarnation, sequence = map(int, matched.groups())
-    return (process << INCARNATION_BITS | incarnation) << SEQUENCE_BITS | sequence
 
 
 def _recordings(where: Path, node: str) -> Iterator[Recording]:

@@ -422,8 +422,8 @@ class Recorder:
         return rows
 
     def _timer(self, _cell: Cell, mail: Mail) -> list[Any]:
-        """Cause, root, sender, wire name and body of a timer or notice."""
-        return [mail.cause, mail.root, sender_name(mail), mail.message.wire, mail.message]
+        """Cause, root, sender, wire name, body and id of a timer or notice."""
+        return [mail.cause, mail.root, sender_name(mail), mail.message.wire, mail.message, mail.id]
 
     def _safe_settle(self, cell: Cell, limit: int, wait: Wait | None, value: Any, error: BaseException | None) -> Any:
         """The same, where each may have so many bytes, or cannot be written at all."""

@@ -11,6 +11,7 @@ Who writes what is in `zactor.debug.recorder`; `read` gives back all that is rea
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import importlib
 import mmap
@@ -323,6 +324,80 @@ def _records(content: bytes, ordinal: int, at: int, end: int, damage: list[str])
             for entry in record:
                 yield at, entry
         at += 8 + size
+
+
+class Search:
+    """Finds entries of a file by some bytes in them, and reads no others: for recordings of any length.
+
+    Raises what `read` does for a file that is no recording.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.head = read(path, head_only=True).head
+        self._content = path.read_bytes()
+        self._segments = _segments(self._content)
+        self._starts: dict[int, list[int]] = {}
+
+    def find(self, needle: bytes) -> Iterator[tuple[tuple[int, int], Payload]]:
+        """The entries of all records with these bytes in them, in their order, each with the place of its record."""
+        for number, (_, start, end) in enumerate(self._segments):
+            at = self._content.find(needle, start, end)
+            while at >= 0:
+                index, at_end = self._record_at(number, at)
+                if index >= 0:
+                    yield from self._read(number, index)
+                at = self._content.find(needle, at_end, end)
+
+    def find_last(self, needle: bytes) -> Iterator[tuple[tuple[int, int], Payload]]:
+        """The entries of the last such record."""
+        for number, (_, start, end) in reversed(list(enumerate(self._segments))):
+            at = self._content.rfind(needle, start, end)
+            while at >= 0:
+                index, _ = self._record_at(number, at)
+                if index >= 0:
+                    yield from self._read(number, index)
+                    return
+                at = self._content.rfind(needle, start, at)
+
+    def _record_at(self, number: int, at: int) -> tuple[int, int]:
+        """Which record of a segment has that byte, -1 for none, and where to look on behind it."""
+        index = bisect.bisect_right(self._records_of(number), at) - 1
+        if index < 0 or at >= self._end_of(number, index):
+            return -1, at + 1
+        return index, self._end_of(number, index)
+
+    def after(self, place: tuple[int, int]) -> Iterator[tuple[tuple[int, int], Payload]]:
+        """All entries from a record on, each with the place of its record."""
+        number, index = place
+        for following in range(number, len(self._segments)):
+            for each in range(index if following == number else 0, len(self._records_of(following))):
+                yield from self._read(following, each)
+
+    def _records_of(self, number: int) -> list[int]:
+        """Where the records of a segment begin."""
+        found = self._starts.get(number)
+        if found is None:
+            _, start, end = self._segments[number]
+            found = self._starts[number] = []
+            at = start + _START.size
+            while at + _HEADER.size <= end:
+                size = _HEADER.unpack_from(self._content, at)[1]
+                if not size or at + _HEADER.size + size > end:
+                    break
+                found.append(at)
+                at += _HEADER.size + size
+        return found
+
+    def _end_of(self, number: int, index: int) -> int:
+        at = self._records_of(number)[index]
+        return at + _HEADER.size + int(_HEADER.unpack_from(self._content, at)[1])
+
+    def _read(self, number: int, index: int) -> Iterator[tuple[tuple[int, int], Payload]]:
+        start = self._records_of(number)[index]
+        payload = self._content[start + _HEADER.size : self._end_of(number, index)]
+        with contextlib.suppress(msgspec.MsgspecError):  # damaged: `replay` says so
+            for entry in _decode(payload):
+                yield (number, index), entry
 
 
 # --- values

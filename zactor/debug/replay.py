@@ -349,7 +349,7 @@ class Replay:
                 self._unkept = self._unkept or f"what a {what} brought could not be written down: {value.because}"
                 raise Differs("an input", what, "nothing")
         if what == "timer":
-            cause, root, sender, wire, body = values
+            cause, root, sender, wire, body, _ = values
             message = self._message(Fed(0, cause, root, sender, wire, encode(body)))
             if cell.due is None:
                 cell.due = deque()

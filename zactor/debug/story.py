@@ -188,7 +188,7 @@ class Story:
                 self._box.append(self._from_frames(first))
                 self._box.extend(self._next_from_frames() for _ in range(count - 1))
             return
-        self._box.extend(self._from_frames(row) if row.__class__ is int else _fed(row) for row in _each(rows))
+        self._box.extend(self._from_frames(row) if row.__class__ is int else _fed(row) for row in each_row(rows))
 
     def _from_frames(self, number: int) -> Fed:
         if number not in self._frames:
@@ -207,7 +207,7 @@ class Story:
 
     def _theirs(self, name: str, rows: Any) -> None:
         """Mail of another actor: some of it may be what this one sent."""
-        for row in _each(rows or (), self.name):  # or a number of what stands in frames
+        for row in each_row(rows or (), self.name):  # or a number of what stands in frames
             if row.__class__ is list and row[3] == self.name:
                 fed = _fed(row)
                 wire, body = fed.wire, fed.body
@@ -305,8 +305,8 @@ def _body(value: Any) -> Any:
     return value if isinstance(value, Lost) else encode(value)
 
 
-def _each(rows: Iterable[Any], sender: str | None = None) -> Iterator[Any]:
-    """The rows of mail; what was told in one go has one in the recording. Of that perhaps only what that sender told."""
+def each_row(rows: Iterable[Any], sender: str | None = None) -> Iterator[Any]:
+    """The rows of mail; what was told in one go has one in the recording. Of that, perhaps, only what `sender` told."""
     for row in rows:
         if row.__class__ is not list or len(row) != RUN_FIELDS:
             yield row
