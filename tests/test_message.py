@@ -127,12 +127,14 @@ def test_a_frame_is_what_msgpack_reads_as_six_fields(kind: str, target: str, bod
     names = list(dict.fromkeys([kind, target, "s"]))
     indices = [names.index(kind), names.index(target), names.index("s")]
 
+    blobs = batch.blobs
+
     whole = frame(3, 4, (5, 6, 7), batch.close())
 
     plain = [*indices, number, 1, 2, 3, body]
     letters = [[*plain, None], [*plain, [9, [["a", 4]]]], [*plain, None, 2]]  # a 0 at the end is left out
     assert msgpack.unpackb(whole) == [PROTOCOL_VERSION, 3, 4, [5, 6, 7], names, letters]
-    assert batch.blobs == [b"bulk", b"more"]
+    assert blobs == [b"bulk", b"more"]
     decoded = decode_frame(whole)
     assert decoded.letters[1].ask == Asked(9, (("a", 4),))
     assert [letter.blobs for letter in decoded.letters] == [0, 0, 2]

@@ -8,8 +8,18 @@ import pytest
 
 from zactor.errors import TooLarge
 from zactor.message import MESSAGE_SIZE_MAX, Message
-from zactor.peer import LETTERS_FIRST, OUTBOX_BYTES, OUTBOX_MESSAGES, WINDOW_BYTES, WINDOW_FRAMES, Peer
-from zactor.wire import BULK, CONTROL, FRAME_BYTES, FRAME_LETTERS, MAIL, Frame, decode_frame
+from zactor.peer import LETTERS_FIRST, OUTBOX_BYTES, OUTBOX_MESSAGES, OWED_MAX, WINDOW_BYTES, WINDOW_FRAMES, Peer
+from zactor.wire import (
+    BULK,
+    CONTROL,
+    FRAME_BYTES,
+    FRAME_LETTERS,
+    MAIL,
+    NAMES_KEPT,
+    NAMES_MAX,
+    Frame,
+    decode_frame,
+)
 
 
 class Note(Message[None]):
@@ -67,6 +77,33 @@ def test_letters_of_one_pass_leave_as_one_frame_and_names_are_written_once() -> 
     assert len(wire.frames) == 1
     assert wire.frames[0].names == ["k", "t", "s"]
     assert [letter.id for letter in wire.frames[0].letters] == [1, 2, 3]
+
+
+def test_a_lane_keeps_few_names_for_its_next_frame_and_begins_anew_when_they_are_many() -> None:
+    peer, wire = greeted(), Wire()
+
+    for sender in "abcdefgh":
+        peer.post(peer.mail, "k", "t", sender, (1, 0, 0, 0), b"")
+        peer.flush(wire.send)
+
+    kept = [len(frame.names) for frame in wire.frames]
+    assert kept == [3, 4, 5, 6, 7, NAMES_KEPT, NAMES_KEPT + 1, 3]
+    assert [frame.names[frame.letters[0].sender] for frame in wire.frames] == [*"abcdefgh"]
+
+
+def test_a_frame_of_letters_that_share_no_name_is_taken_after_one_that_left_names() -> None:
+    peer, wire = greeted(), Wire()
+    for number in range(NAMES_KEPT - 2):
+        peer.post(peer.mail, "k", "t", f"{number}", (1, 0, 0, 0), b"")
+    peer.flush(wire.send)
+    peer.mail.letters_max = FRAME_LETTERS
+
+    for number in range(FRAME_LETTERS):
+        peer.post(peer.mail, f"k{number}", f"t{number}", f"s{number}", (1, 0, 0, 0), b"")
+    peer.flush(wire.send)
+
+    assert len(wire.frames[1].letters) == FRAME_LETTERS
+    assert len(wire.frames[1].names) == NAMES_MAX
 
 
 def test_a_frame_is_closed_when_it_is_full_and_the_first_of_a_pass_are_smaller() -> None:
@@ -186,13 +223,13 @@ def test_an_acknowledgement_leaves_by_itself_after_a_quarter_of_the_window() -> 
     peer, wire = greeted(), Wire()
 
     for sequence in range(1, WINDOW_FRAMES // 4 + 1):
-        assert not peer.owed_enough()
+        assert peer.owed < OWED_MAX
         take(peer, MAIL, sequence)
     peer.flush(wire.send)
 
     assert [(frame.sequence, frame.acknowledged) for frame in wire.frames] == [(0, (0, WINDOW_FRAMES // 4, 0))]
     assert wire.lanes == [CONTROL]
-    assert not peer.owed_enough()
+    assert peer.owed < OWED_MAX
 
 
 def test_an_acknowledgement_leaves_by_itself_after_a_quarter_of_the_windows_bytes() -> None:
@@ -202,7 +239,7 @@ def test_an_acknowledgement_leaves_by_itself_after_a_quarter_of_the_windows_byte
     peer.flush(wire.send)
 
     assert [(frame.sequence, frame.acknowledged) for frame in wire.frames] == [(0, (0, 0, 1))]
-    assert not peer.owed_enough()
+    assert peer.owed < OWED_MAX
 
 
 def test_an_acknowledgement_that_finds_no_room_is_still_owed() -> None:
@@ -213,7 +250,7 @@ def test_an_acknowledgement_that_finds_no_room_is_still_owed() -> None:
     peer.flush(wire.send)
 
     assert wire.frames == []
-    assert peer.owed_enough()
+    assert peer.owed >= OWED_MAX
 
 
 def test_what_was_taken_but_not_granted_is_not_acknowledged() -> None:
@@ -254,7 +291,7 @@ def test_a_reset_forgets_the_connection_and_says_how_many_messages_waited_and_we
     assert all(lane.empty() for lane in peer.lanes)
     assert [(lane.received, lane.granted, lane.sequence, lane.under_way) for lane in peer.lanes] == [(0, 0, 0, 0)] * 3
     assert peer.parted() is False
-    assert [peer.bye_due, *peer.sources, peer.owed, peer.owed_bytes] == [None, 0, 0]
+    assert [peer.bye_due, *peer.sources, peer.owed] == [None, 0]
 
 
 def test_what_was_acknowledged_is_not_under_way() -> None:
@@ -265,6 +302,18 @@ def test_what_was_acknowledged_is_not_under_way() -> None:
     peer.take_acknowledgements((0, 1, 0))
 
     assert peer.reset() == (0, 0)
+
+
+def test_of_two_acknowledgements_the_later_one_holds_whichever_lane_came_first() -> None:
+    peer, wire = greeted(), Wire()
+    for _ in range(3):
+        post(peer)
+        peer.flush(wire.send)
+
+    peer.take_acknowledgements((0, 2, 0))
+    peer.take_acknowledgements((0, 1, 0))
+
+    assert peer.reset() == (0, 1)
 
 
 def test_each_lane_is_numbered_and_held_by_a_window_of_its_own() -> None:

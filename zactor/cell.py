@@ -33,7 +33,7 @@ class Mail(msgspec.Struct, gc=False):
 
 
 STRIDE = 7
-"""A turn looks at the clock where the number of messages left has none of these bits: after each eighth."""
+"""A turn looks at the clock where the number of messages taken has none of these bits: after each eighth."""
 
 NOTHING = Mail(None, 0, 0, 0, 0, None)
 """What is being handled when nothing is."""
@@ -139,6 +139,7 @@ class Cell:
         "given",
         "handled",
         "handlers",
+        "has_turn_end",
         "held",
         "inputs",
         "kernel",
@@ -164,9 +165,11 @@ class Cell:
         "tasks",
         "timers",
         "track",
+        "turn_messages",
         "unlinked",
         "waiters",
         "watching",
+        "wires",
     )
 
     def __init__(self, kernel: Any, name: str, kind: type[Actor], given: dict[str, Any]) -> None:
@@ -176,7 +179,11 @@ class Cell:
         self.given = given
         self.folder = name
         self.actor: Actor | None = None
+        # Looked up for each message, and a class takes its time to answer.
         self.handlers: dict[type, Handler] = kind._handlers
+        self.wires: dict[str, Handler] = kind._wires
+        self.turn_messages = kind.turn_messages
+        self.has_turn_end = kind._has_turn_end
         self.policy: Supervision = kind.supervision
         self.state = "created"
         self.generation = 0

@@ -41,7 +41,6 @@ def inspect(kernel: Kernel) -> dict[str, Any]:
         "lost": dict(kernel.neighbours.lost_messages),
         "now_ns": kernel.world.now_ns(),
         "busy_ns": kernel.busy_ns,
-        "bytes_sent": kernel.bytes_sent,
         "bytes_received": kernel.bytes_received,
         "late_ms": kernel.heartbeat.late_ns() / 1e6,
         "peers": [peer.about(kernel.world.now_ns()) for peer in kernel.neighbours.peers.values()],

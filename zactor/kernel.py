@@ -101,6 +101,49 @@ class Tap(Protocol):
 class Kernel:
     """One process's actors. `observer(node, state, because)` hears of each change in a node's life."""
 
+    # More than thirty attributes without slots are slower to find. A replay puts doors of its own over methods.
+    __slots__ = (
+        "__dict__",
+        "_first_sequence",
+        "_last",
+        "armed",
+        "busy_ns",
+        "bytes_received",
+        "cells",
+        "complete",
+        "current",
+        "cycles",
+        "dead",
+        "disconnected",
+        "fatal",
+        "handled",
+        "heartbeat",
+        "held_bytes",
+        "hlc",
+        "incarnation",
+        "life",
+        "log_debug",
+        "mail",
+        "mailroom",
+        "neighbours",
+        "now_ns",
+        "observer",
+        "pending",
+        "process",
+        "queue",
+        "receive",
+        "received",
+        "sequence",
+        "serving",
+        "shipped",
+        "slow",
+        "tap",
+        "unsent",
+        "waits",
+        "world",
+        "writable",
+    )
+
     def __init__(
         self,
         world: World,
@@ -133,7 +176,7 @@ class Kernel:
         self.serving: dict[int, Task] = {}  # suspended handlers that somebody waits for, by the id of the ask
         self.received = self.handled = self.shipped = 0
         self.busy_ns = 0  # in passes
-        self.bytes_sent = self.bytes_received = 0  # of frames with letters
+        self.bytes_received = 0  # of frames with letters
         self.held_bytes = 0  # of mail from other processes, in all mailboxes
         self.dead: Counter[str] = Counter()
         self.fatal: str | None = None
@@ -338,16 +381,15 @@ class Kernel:
     def run(self) -> bool:
         """One pass: due timers, then turns, then what they sent leaves, then syncs begin. True: call again."""
         world = self.world
-        self.now_ns = now_ns = world.now_ns()
+        self.now_ns = began_ns = now_ns = world.now_ns()
         self.armed = True
         stamp = world.wall_ns() & hlc.WALL_MASK
         if stamp > self.hlc:
             self.hlc = stamp
         waits = self.waits
-        if waits.alarm_ns and waits.alarm_ns <= now_ns:
+        if waits.alarm_ns and waits.alarm_ns <= began_ns:
             waits.fire()
         queue = self.queue
-        began_ns, end_ns = now_ns, now_ns + TURN_NS
         turns = RUN_TURNS
         cell: Cell | None = None
         try:
@@ -358,7 +400,7 @@ class Kernel:
                 if not queue:
                     break
                 self.now_ns = now_ns
-                if now_ns > end_ns:
+                if now_ns > began_ns + TURN_NS:
                     break
         except BaseException:  # a mistake of ours or a Ctrl-C: nobody may stay armed without a turn to come
             self.current = NOTHING
@@ -373,6 +415,8 @@ class Kernel:
             cells, waits.commits = waits.commits, []
             for cell in cells:
                 waits.sync(cell)
+        if waits.alarm_ns < 0:
+            waits.set_alarm()
         if self.tap is not None:
             self.tap.flush()
         self.busy_ns += now_ns - began_ns
@@ -382,10 +426,8 @@ class Kernel:
     def ship(self, process: str, lane: int, frame: bytes, blobs: list[bytes]) -> bool:
         """`World.send` for frames with letters."""
         sent = self.world.send(process, lane, frame, blobs)
-        if sent:
-            self.bytes_sent += len(frame) + sum(map(len, blobs))
-            if self.tap is not None:
-                self.tap.sent(process, frame, blobs)
+        if sent and self.tap is not None:
+            self.tap.sent(process, frame, blobs)
         return sent
 
     def _turn(self, cell: Cell) -> int:
@@ -396,14 +438,16 @@ class Kernel:
         if cell.lane:
             self._drain_lane(cell)
         handled = cell.handled
-        budget = cell.kind.turn_messages
+        budget = cell.turn_messages
         if cell.inputs or cell.due:
             budget = self._urgent(cell, budget)
-        if cell.mailbox and not cell.held:
-            self._take_mail(cell, budget)
-        actor = cell.actor
-        if actor is not None and cell.handled != handled and cell.kind._has_turn_end:
-            self._turn_end(cell, actor)
+        if cell.mailbox and not cell.held and budget:
+            if len(cell.mailbox) == 1:
+                self._take_one(cell)
+            else:
+                self._take_mail(cell, budget)
+        if cell.has_turn_end and cell.handled != handled and cell.actor is not None:
+            self._turn_end(cell, cell.actor)
         now_ns = self.world.now_ns()
         busy_ns = now_ns - self.now_ns  # which was read when the turn before had ended
         cell.busy_ns += busy_ns
@@ -418,51 +462,74 @@ class Kernel:
             cell.queued = False
         return now_ns
 
+    def _take_one(self, cell: Cell) -> None:
+        """Take the only mail that there is, as most turns do where little happens: `_take_mail` without its loop."""
+        if self.tap is not None:
+            self.tap.mail(cell, 1)
+        self.current = mail = cell.mailbox.popleft()
+        ask = mail.ask
+        try:
+            handler = cell.handlers[mail.message.__class__]
+            if ask is None and handler.mode == SYNC:
+                handler.function(cell.actor, mail.message)
+            elif ask is not None and ask.deadline_ns <= self.now_ns:
+                self._expired(cell, mail)
+            else:
+                self._call(cell, handler, mail)
+        except Exception as error:
+            self._handler_raised(cell, mail, error)
+        self._last, self.current = self.current, NOTHING
+        if self.tap is not None:
+            self.tap.taken(cell, 1)
+        if mail.size:
+            self.free(cell, mail.size)
+        self.handled += 1
+        cell.handled += 1
+
     def _take_mail(self, cell: Cell, budget: int) -> None:
-        mailbox, actor, handlers = cell.mailbox, cell.actor, cell.handlers
-        end_ns = self.now_ns + TURN_NS
+        mailbox, actor = cell.mailbox, cell.actor
         # What is told to oneself meanwhile waits for the next turn, like everybody else's.
         waiting = len(mailbox)
-        budget = left = waiting if waiting < budget else budget
+        if waiting < budget:
+            budget = waiting
         if self.tap is not None:
             self.tap.mail(cell, budget)
-        popleft = mailbox.popleft
         kind: type | None = None
-        freed, stride = 0, cell.stride
+        taken = freed = 0
+        stride = cell.stride
         is_sized = cell.bytes > 0  # else all of it is from within
-        for left in range(budget - 1, -1, -1):
-            self.current = mail = popleft()
+        for taken in range(1, budget + 1):
+            self.current = mail = mailbox.popleft()
             if is_sized:
                 freed += mail.size
-            message = mail.message
+            message, ask = mail.message, mail.ask
             try:
                 if message.__class__ is not kind:  # most mail of a turn is of one kind
-                    handler = handlers[message.__class__]
+                    handler = cell.handlers[message.__class__]
                     kind, is_sync, function = message.__class__, handler.mode == SYNC, handler.function
-                ask = mail.ask
                 if ask is None and is_sync:
                     function(actor, message)
                 elif ask is not None and ask.deadline_ns <= self.now_ns:
                     self._expired(cell, mail)
-                elif not is_sync:
-                    self._call(cell, handler, mail)
-                else:
+                elif is_sync:
                     result = function(actor, message)
                     if result.__class__ is not Later:
                         self.answer(cell, ask, result, None)
+                else:
+                    self._call(cell, handler, mail)
             except Exception as error:
                 self._handler_raised(cell, mail, error)
             if cell.held:
                 break
-            if not left & stride and left and self.world.now_ns() > end_ns:
+            if not taken & stride and self.world.now_ns() > self.now_ns + TURN_NS:
                 break
         self._last, self.current = self.current, NOTHING
         if self.tap is not None:
-            self.tap.taken(cell, budget - left)
+            self.tap.taken(cell, taken)
         if freed:
             self.free(cell, freed)
-        self.handled += budget - left
-        cell.handled += budget - left
+        self.handled += taken
+        cell.handled += taken
 
     def free(self, cell: Cell, size: int) -> None:
         """A mailbox holds so many bytes less."""

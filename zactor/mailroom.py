@@ -24,7 +24,7 @@ from zactor.errors import (
     Unhandled,
 )
 from zactor.message import NAME_LENGTH_MAX, UNDECODABLE, Opaque, Ref, answer_decoder, bulk_fields, decoder
-from zactor.peer import ACKNOWLEDGE_EVERY, OUTBOX_BYTES, Lane, Peer
+from zactor.peer import OUTBOX_BYTES, OWED_MAX, Lane, Peer
 from zactor.wire import (
     BULK,
     CHAIN_LENGTH_MAX,
@@ -226,16 +226,22 @@ class Mailroom:
     def flush(self) -> None:
         """What this pass sent leaves."""
         kernel = self._kernel
+        send = kernel.world.send if kernel.tap is None else kernel.ship
+        leaving = kernel.neighbours.leaving
         dirty, self.dirty = self.dirty, []
         for peer in dirty:
             peer.dirty = False
-            kernel.shipped += peer.flush(kernel.ship)
-            for lane in peer.lanes:
-                if lane.waiters and not lane.full():
-                    waiters, lane.waiters = lane.waiters, deque()
-                    self._release(waiters)
-            if peer.bye_due is not None or kernel.neighbours.leaving:
-                kernel.neighbours.part(peer)
+            kernel.shipped += peer.flush(send)
+            if leaving or not peer.mail.room:  # else nobody waits for room or parts
+                self._flushed(peer)
+
+    def _flushed(self, peer: Peer) -> None:
+        for lane in peer.lanes:
+            if lane.waiters and not lane.full():
+                waiters, lane.waiters = lane.waiters, deque()
+                self._release(waiters)
+        if peer.bye_due is not None or self._kernel.neighbours.leaving:
+            self._kernel.neighbours.part(peer)
 
     # --- room
     def queue_up(self, target: Ref[Any], mail: Mail, wait: Wait) -> None:
@@ -347,8 +353,15 @@ class Mailroom:
             lane.granted = lane.received
         if self._kernel.tap is not None:
             self._kernel.tap.received(peer.process, peer.heard_ns, data, blobs)
-        self._take(peer, frame, size, blobs)
-        if peer.owed_enough():
+        letters = frame.letters
+        if len(letters) == 1 and not blobs:
+            letter = letters[0]
+            if letter.hlc > self._kernel.hlc:
+                self._merge_stamp(peer, letter.hlc)
+            self._take_letter(peer, frame.names, letter, size, ())
+        else:
+            self._take(peer, frame, size, blobs)
+        if peer.owed >= OWED_MAX:
             self.touch(peer)
 
     def relieved(self) -> None:
@@ -357,51 +370,42 @@ class Mailroom:
             if any(lane.granted != lane.received for lane in peer.lanes):
                 for lane in peer.lanes:
                     lane.granted = lane.received
-                peer.owed = max(peer.owed, ACKNOWLEDGE_EVERY)
+                peer.owed = max(peer.owed, OWED_MAX)
                 self.touch(peer)
 
     def _take(self, peer: Peer, frame: Frame, size: int, blobs: Sequence[bytes]) -> None:
         names, letters = frame.names, frame.letters
-        if len(letters) == 1:
-            stamp = letters[0].hlc
-        else:
-            size //= len(letters) or 1
-            stamp = max([letter.hlc for letter in letters], default=0)
+        count = len(letters)
+        size //= count or 1
+        stamp = max([letter.hlc for letter in letters], default=0)
         if stamp > self._kernel.hlc:
             self._merge_stamp(peer, stamp)
         taken = pieces = 0
-        while taken < len(letters):
+        while taken < count:
             letter = letters[taken]
             taken += 1
-            bulk: tuple[bytes, ...] = ()
-            try:
-                kind, target, sender = names[letter.kind], names[letter.target], names[letter.sender]
-                if letter.blobs:
-                    bulk = tuple(blobs[pieces : pieces + letter.blobs])
-                    pieces += letter.blobs
-                    if len(bulk) != letter.blobs:
-                        raise IndexError
-            except IndexError:
-                self.stranger(_name_of(peer), "bad letter", "an index beyond the names or pieces of its frame")
-                continue
-            if kind == "$reply":
-                self._on_reply(peer, letter, bulk)
-                continue
-            if kind[:1] != "$":
-                self._take_message(peer, kind, target, sender, letter, size, bulk)
-                if taken < len(letters) and letters[taken].kind == letter.kind:
-                    taken = self._take_alike(peer, letters, taken, names, size)
-                continue
-            control = self._controls.get(kind)
-            if control is None:
-                self.stranger(_name_of(peer), "unknown control", kind)
-                continue
-            try:
-                control(peer, target, sender, letter)
-            except UNDECODABLE as problem:
-                self.stranger(_name_of(peer), "bad control", f"{kind}: {problem}")
+            bulk = tuple(blobs[pieces : pieces + letter.blobs]) if letter.blobs else ()
+            pieces += letter.blobs
+            is_mail = self._take_letter(peer, names, letter, size, bulk)
+            if is_mail and taken < count and letters[taken].kind == letter.kind:
+                taken = self._take_alike(peer, letters, taken, names, size)
         if pieces < len(blobs):
             self.stranger(_name_of(peer), "wrong parts", f"{len(blobs) - pieces} beside its frame are no letter's")
+
+    def _take_control(
+        self, peer: Peer, kind: str, target: str, sender: str, letter: Letter, bulk: tuple[bytes, ...]
+    ) -> None:
+        if kind == "$reply":
+            self._on_reply(peer, letter, bulk)
+            return
+        control = self._controls.get(kind)
+        if control is None:
+            self.stranger(_name_of(peer), "unknown control", kind)
+            return
+        try:
+            control(peer, target, sender, letter)
+        except UNDECODABLE as problem:
+            self.stranger(_name_of(peer), "bad control", f"{kind}: {problem}")
 
     def _take_alike(self, peer: Peer, letters: list[Letter], taken: int, names: list[str], size: int) -> int:
         """Take the letters that bring messages of one kind to one actor, as the one before: most of a full frame.
@@ -413,7 +417,7 @@ class Mailroom:
         before = letters[taken - 1]
         kind, target, sender = before.kind, before.target, before.sender
         cell = kernel.cells.get(names[target])
-        handler = None if cell is None else cell.kind._wires.get(names[kind])
+        handler = None if cell is None else cell.wires.get(names[kind])
         if cell is None or handler is None or letters[taken].blobs or not (cell.queued and cell.mailbox):
             return taken
         if cell.bytes + size * len(letters) >= MAILBOX_BYTES:
@@ -448,42 +452,54 @@ class Mailroom:
             self.stamps_ahead[peer.process] += 1
         kernel.hlc = merged
 
-    def _take_message(
-        self, peer: Peer, kind: str, target: str, sender: str, letter: Letter, size: int, bulk: tuple[bytes, ...]
-    ) -> None:
+    def _take_letter(self, peer: Peer, names: list[str], letter: Letter, size: int, bulk: tuple[bytes, ...]) -> bool:
+        """Take one letter. Returns whether it brought mail for an actor."""
         kernel = self._kernel
+        try:
+            kind, target, sender = names[letter.kind], names[letter.target], names[letter.sender]
+            if letter.blobs != len(bulk):
+                raise IndexError
+        except IndexError:
+            self.stranger(_name_of(peer), "bad letter", "an index beyond the names or pieces of its frame")
+            return False
+        if kind[:1] == "$":
+            self._take_control(peer, kind, target, sender, letter, bulk)
+            return False
         kernel.received += 1
         ask = None if letter.ask is None else self._asked(peer, sender, letter, letter.ask)
         mail = Mail(None, letter.id, letter.cause, letter.root, letter.hlc, sender, ask, size)
         cell = kernel.cells.get(target)
         if cell is None:
             kernel.dead_letter("unknown", mail, target, ActorStopped(f"there is no actor {target}"))
-            return
-        handler = cell.kind._wires.get(kind)
-        if handler is None and Opaque in cell.handlers:
-            mail.message = Opaque(name=kind, body=letter.body, blobs=bulk)
-        elif handler is None:
-            known = ", ".join(sorted(cell.kind._wires)) or "nothing"
-            kernel.dead_letter("unhandled", mail, target, Unhandled(f"{target} handles {known}, not {kind}"))
-            return
-        else:
+            return False
+        handler = cell.wires.get(kind)
+        if handler is not None:
             try:
-                message = handler.decode(letter.body)
-                mail.message = unsplit(message, bulk) if bulk or handler.is_bulk else message
+                mail.message = message = handler.decode(letter.body)
+                if bulk or handler.is_bulk:
+                    mail.message = unsplit(message, bulk)
             except Exception as problem:  # a message may check itself, with code and errors of its own
+                mail.message = None
                 kernel.dead_letter("undecodable", mail, target, Unhandled(f"{target}: {kind}: {problem}"))
-                return
+                return False
+        elif Opaque in cell.handlers:
+            mail.message = Opaque(name=kind, body=letter.body, blobs=bulk)
+        else:
+            known = ", ".join(sorted(cell.wires)) or "nothing"
+            kernel.dead_letter("unhandled", mail, target, Unhandled(f"{target} handles {known}, not {kind}"))
+            return False
         if ask is not None and cell.held:
             ring = kernel.cycles.closes(cell, ask)
             if ring is not None:
                 kernel.dead_letter("cycle", mail, target, AskCycle(ring))
-                return
+                return False
         if len(cell.mailbox) >= cell.capacity or cell.bytes >= MAILBOX_BYTES:
             self._pause(cell, peer)
         cell.came += 1
         cell.bytes += size
         kernel.held_bytes += size
         kernel.push(cell, mail)
+        return True
 
     def _asked(self, peer: Peer, sender: str, letter: Letter, asked: Asked) -> RemoteAsk:
         left_ns = asked.left_ns

@@ -32,7 +32,11 @@ LETTERS_FIRST = 32
 """Letters of the first frame that a pass closes; each later one holds twice as many, up to `FRAME_LETTERS`. So the
 other side begins early, and a flood still travels in full frames."""
 
-ACKNOWLEDGE_EVERY = WINDOW_FRAMES // 4
+OWED_MAX = WINDOW_BYTES // 4
+"""Bytes that were taken since the last acknowledgement, when one leaves by itself."""
+
+OWED_FRAME = OWED_MAX // (WINDOW_FRAMES // 4)
+"""A frame counts for as many at least: so one leaves after a quarter of the window's frames, too."""
 
 OUTBOX_MESSAGES = 10_000
 OUTBOX_BYTES = 16 << 20
@@ -67,12 +71,14 @@ class Lane:
         "unacknowledged",
         "unacknowledged_bytes",
         "waiters",
+        "weight",
         "window_bytes",
     )
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.window_bytes = WINDOW_BULK_BYTES if number == BULK else WINDOW_BYTES
+        self.weight = WINDOW_BYTES // self.window_bytes  # of its bytes, as a share of its window
         self.letters_max = LETTERS_FIRST
         self.waiters: deque[Any] = deque()  # those who wait for room
         self.batch = Batch()
@@ -102,7 +108,7 @@ class Lane:
 
     @property
     def under_way(self) -> int:
-        """Messages that have left and are not acknowledged."""
+        """Messages that have left and are not acknowledged, as far as the window was looked at."""
         return sum(entry[2] for entry in self.unacknowledged)
 
     def empty(self) -> bool:
@@ -152,15 +158,15 @@ class Lane:
     def close(self) -> None:
         """Close the open batch: it is a whole frame."""
         self.keep(self._sealed(), is_last=True)
+        self.room = 0
+        if self.letters_max < FRAME_LETTERS:
+            self.letters_max *= 2
 
     def _sealed(self) -> Closed:
         batch = self.batch
-        messages = len(batch.letters) - self.controls
-        self.batch = Batch()
-        self.controls = self.room = 0
-        if self.letters_max < FRAME_LETTERS:
-            self.letters_max *= 2
-        return batch.close(), batch.blobs, messages, batch.size, self.last_ask
+        messages, blobs, size = len(batch.letters) - self.controls, batch.blobs, batch.size
+        self.controls = 0
+        return batch.close(), blobs, messages, size, self.last_ask
 
     def keep(self, closed: Closed, *, is_last: bool = False) -> None:
         """A closed frame waits here: it is the first to leave, or the last."""
@@ -171,39 +177,38 @@ class Lane:
         self._closed_messages += closed[2]
         self._closed_bytes += closed[3]
 
-    def next(self, whole_frames: bool) -> Closed | None:
-        """The frame that can leave now. It is `left` then, or comes back by `keep`."""
+    def next(self, acknowledged: int, whole_frames: bool) -> Closed | None:
+        """The frame that can leave now; it comes back by `keep` if it does not."""
         if len(self.unacknowledged) >= WINDOW_FRAMES or self.unacknowledged_bytes >= self.window_bytes:
-            return None
+            self.acknowledge(acknowledged)
+            if len(self.unacknowledged) >= WINDOW_FRAMES or self.unacknowledged_bytes >= self.window_bytes:
+                return None
+        if not whole_frames:
+            self.letters_max = LETTERS_FIRST
         if self._frames:
             closed = self._frames.popleft()
             self._closed_messages -= closed[2]
             self._closed_bytes -= closed[3]
             return closed
+        if whole_frames or not self.batch.letters:
+            return None
+        if self.room:
+            self.room = LETTERS_FIRST - 1
         # Closed no earlier than it can leave: while the window is shut, letters gather in one frame.
-        return None if whole_frames or not self.batch.letters else self._sealed()
+        return self._sealed()
 
-    def left(self, closed: Closed) -> int:
-        """That frame has left. Returns how many messages were in it."""
-        _, _, messages, size, self.asked = closed
-        self.sequence = sequence = self.sequence + 1
-        self.unacknowledged.append((sequence, size, messages))
-        self.unacknowledged_bytes += size
-        return messages
-
-    def acknowledge(self, sequence: int) -> bool:
-        """The other side has taken frames up to `sequence`. Returns whether that opened a closed window."""
+    def acknowledge(self, sequence: int) -> None:
+        """The other side has taken frames up to `sequence`."""
         unacknowledged = self.unacknowledged
-        closed = len(unacknowledged) >= WINDOW_FRAMES or self.unacknowledged_bytes >= self.window_bytes
         while unacknowledged and unacknowledged[0][0] <= sequence:
             self.unacknowledged_bytes -= unacknowledged.popleft()[1]
-        return closed and len(unacknowledged) < WINDOW_FRAMES and self.unacknowledged_bytes < self.window_bytes
 
 
 class Peer:
     """Another process, from here."""
 
     __slots__ = (
+        "acknowledged",
         "bye",
         "bye_due",
         "dirty",
@@ -217,10 +222,10 @@ class Peer:
         "life",
         "mail",
         "owed",
-        "owed_bytes",
         "paused",
         "process",
         "session",
+        "shut",
         "sources",
         "state",
         "welcomed",
@@ -244,14 +249,15 @@ class Peer:
 
     def reset(self) -> tuple[int, int]:
         """Forget the connection. Returns how many messages were in the outboxes, and how many were under way."""
-        lanes = self.lanes
+        lanes = self._counted()
         waiting, under_way = sum(lane.messages for lane in lanes), sum(lane.under_way for lane in lanes)
         self.lanes = (Lane(CONTROL), Lane(MAIL), Lane(BULK))
         self.mail = self.lanes[MAIL]
+        self.acknowledged = (0, 0, 0)  # the last frame of each lane that it has taken
+        self.shut = False  # whether something waits for it to take more
         self.sources: set[str] = set()  # the connections by which it reaches us, one a lane
         self.welcomed = False  # whether its frames of this session may come
-        self.owed = 0
-        self.owed_bytes = 0
+        self.owed = 0  # bytes that were taken and not acknowledged: see OWED_FRAME
         self.bye = False  # we have said goodbye: nothing but acknowledgements follows
         self.bye_due: tuple[int, int] | None = None  # it has; what it sent by then on mail and bulk
         return waiting, under_way
@@ -275,7 +281,13 @@ class Peer:
 
     def _held(self) -> bool:
         """Whether `tell` has to look before it adds."""
-        return bool(self.gone is not None or self.bye_due is not None or self.left or self.paused or self.mail.waiters)
+        return bool(
+            self.gone is not None
+            or self.bye_due is not None
+            or self.left
+            or self.paused
+            or any(lane.waiters for lane in self.lanes)
+        )
 
     def tell(
         self,
@@ -297,7 +309,8 @@ class Peer:
         lane = self.mail
         batch = lane.batch
         letters = batch.letters
-        if len(letters) >= lane.room:
+        count = len(letters)
+        if count >= lane.room:
             return 0
         names, wire = batch.names, message.wire
         known = len(names)
@@ -320,59 +333,70 @@ class Peer:
             lane.last_ask = id
         if size >= FRAME_BYTES:
             lane.close()
-        return len(letters)
+        return count + 1
 
     def flush(self, send: Send, *, whole_frames: bool = False) -> int:
         """Send what the windows let out; with `whole_frames` only what is closed. Returns how many messages left."""
         if self.state != "open":
             return 0
         shipped = 0
-        for lane in self.lanes:
-            while (lane._frames or lane.batch.letters) and (leaving := lane.next(whole_frames)):
-                whole = frame(self.session, lane.sequence + 1, self._acknowledged(), leaving[0])
-                if not send(self.process, lane.number, whole, leaving[1]):
+        lanes = control, mail, bulk = self.lanes
+        granted = (control.granted, mail.granted, bulk.granted)
+        for lane in lanes:
+            while lane.batch.letters or lane._frames:
+                leaving = lane.next(self.acknowledged[lane.number], whole_frames)
+                if leaving is None:
+                    self.shut = True
+                    break
+                rest, blobs, messages, size, last_ask = leaving
+                sequence = lane.sequence + 1
+                if not send(self.process, lane.number, frame(self.session, sequence, granted, rest), blobs):
                     lane.keep(leaving)
                     break
-                shipped += lane.left(leaving)
-                self.owed = self.owed_bytes = 0
-            if not whole_frames:
-                lane.letters_max = LETTERS_FIRST
-        if not whole_frames:
+                lane.sequence, lane.asked = sequence, last_ask
+                lane.unacknowledged.append((sequence, size, messages))
+                lane.unacknowledged_bytes += size
+                shipped += messages
+                self.owed = 0
+        if not (mail.room or whole_frames):
             self._reopen()
-        if self.owed_enough() or (self.owed and (self.bye or self.bye_due is not None)):
+        if self.owed and (self.owed >= OWED_MAX or self.bye or self.bye_due is not None):
             self.acknowledge(send)
         return shipped
 
     def acknowledge(self, send: Send, lane: int = CONTROL) -> None:
         """Say what was taken, in a frame of its own."""
-        if self.state == "open" and send(self.process, lane, frame(self.session, 0, self._acknowledged(), EMPTY), []):
-            self.owed = self.owed_bytes = 0
-
-    def _acknowledged(self) -> tuple[int, int, int]:
         control, mail, bulk = self.lanes
-        return control.granted, mail.granted, bulk.granted
+        granted = (control.granted, mail.granted, bulk.granted)
+        if self.state == "open" and send(self.process, lane, frame(self.session, 0, granted, EMPTY), []):
+            self.owed = 0
 
     def took(self, lane: Lane, sequence: int, size: int) -> bool:
         """A frame of that number and size in bytes came. False: it does not follow, and is not to be delivered."""
         if sequence != lane.received + 1:
             return False
         lane.received = sequence
-        self.owed += 1
-        self.owed_bytes += size * (WINDOW_BYTES // lane.window_bytes)  # of each lane as a share of its window
+        size *= lane.weight
+        self.owed += size if size > OWED_FRAME else OWED_FRAME
         return True
 
     def take_acknowledgements(self, sequences: tuple[int, int, int]) -> bool:
-        """The other side has taken frames up to these. Returns whether that opened a closed window."""
-        opened = False
-        for lane in self.lanes:
-            unacknowledged = lane.unacknowledged
-            if unacknowledged and unacknowledged[0][0] <= (sequence := sequences[lane.number]):
-                opened = lane.acknowledge(sequence) or opened
-        return opened
+        """The other side has taken frames up to these. Returns whether something waited for that.
 
-    def owed_enough(self) -> bool:
-        """Whether an acknowledgement should leave even if no letter does."""
-        return self.owed >= ACKNOWLEDGE_EVERY or self.owed_bytes >= WINDOW_BYTES // 4
+        What stands beside each frame grows with the time at which it was sent, so the greater one is the later one.
+        Windows are looked at when they seem full.
+        """
+        if sequences <= self.acknowledged:
+            return False
+        self.acknowledged = sequences
+        shut, self.shut = self.shut, False
+        return shut
+
+    def _counted(self) -> tuple[Lane, ...]:
+        """The lanes, when their windows hold only what is not acknowledged."""
+        for lane in self.lanes:
+            lane.acknowledge(self.acknowledged[lane.number])
+        return self.lanes
 
     def silent(self) -> None:
         """From now on `tell` has to look before it adds."""
@@ -382,7 +406,7 @@ class Peer:
     def parted(self) -> bool:
         """Whether both sides have said goodbye, and what was on its way has come, here and there."""
         # A client's goodbye is answered, and nothing more is owed to it.
-        if not self.is_client and any(lane.unacknowledged or not lane.empty() for lane in self.lanes):
+        if not self.is_client and any(lane.unacknowledged or not lane.empty() for lane in self._counted()):
             return False
         _, mail, bulk = self.lanes
         due = self.bye_due
@@ -396,7 +420,7 @@ class Peer:
             "session": self.session,
             "lanes": {
                 name: {"outbox": lane.messages, "under_way": len(lane.unacknowledged), "received": lane.received}
-                for name, lane in zip(LANES, self.lanes, strict=True)
+                for name, lane in zip(LANES, self._counted(), strict=True)
             },
             "paused": sorted(self.paused),
             "silent_ms": (now_ns - self.heard_ns) // 1_000_000 if self.welcomed else None,

@@ -29,7 +29,7 @@ class Waits:
         self.timers: dict[int, tuple[Cell, Mail | None]] = {}
         self.first_deadline_ns = 0
         self._looks: set[int] = set()  # when the heap has a look at deadlines
-        self.alarm_ns = 0
+        self.alarm_ns = 0  # 0: there is none; below: see `fire`
         self.commits: list[Cell] = []
         self.syncs: dict[int, tuple[Cell, int, int | None, list[Wait]]] = {}
 
@@ -49,7 +49,7 @@ class Waits:
         """Call a function, or fire the timer of a token, at that time or a little later."""
         self.order += 1
         heapq.heappush(self.heap, (when_ns, self.order, what))
-        if not self.alarm_ns or when_ns < self.alarm_ns:
+        if when_ns < self.alarm_ns or not self.alarm_ns:
             self.alarm_ns = when_ns
             self._kernel.world.alarm(when_ns)
 
@@ -143,7 +143,7 @@ class Waits:
             self.watch_deadline(max(earliest, now_ns + 1_000_000))
 
     def fire(self) -> None:
-        """Do what is due, and set the next alarm."""
+        """Do what is due. The next alarm is set at the end of the pass, which may bring an earlier one."""
         heap = self.heap
         now_ns = self._kernel.now_ns
         while heap and heap[0][0] <= now_ns:
@@ -163,9 +163,13 @@ class Waits:
                     self._kernel.settle(wait, None, None)
             else:
                 self._kernel.push_due(cell, mail)
+        self.alarm_ns = -1
+
+    def set_alarm(self) -> None:
+        """Set the next alarm."""
         self.alarm_ns = 0
-        if heap:
-            self.alarm_ns = heap[0][0]
+        if self.heap:
+            self.alarm_ns = self.heap[0][0]
             self._kernel.world.alarm(self.alarm_ns)
 
     def operate(self, cell: Cell, operation: Operation, dirty: str | None) -> Wait:

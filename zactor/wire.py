@@ -31,6 +31,12 @@ PROTOCOL_VERSION = 1
 FRAME_LETTERS = 128
 """Letters after which a frame is closed: beyond this a larger frame brings nothing (see tests/bench)."""
 
+NAMES_KEPT = 8
+"""Names that a batch keeps for its next frame: who talks little mostly says the same, and need not look for them."""
+
+NAMES_MAX = 3 * FRAME_LETTERS + NAMES_KEPT
+"""Names in a frame: those of its letters, and those that it kept."""
+
 FRAME_BYTES = 256 << 10
 """Bytes after which a frame is closed: one more message may lie above it."""
 
@@ -177,7 +183,7 @@ class Frame(msgspec.Struct, array_like=True, gc=False):
     session: _Id
     sequence: _Id
     acknowledged: tuple[_Id, _Id, _Id]
-    names: typing.Annotated[list[_Name], msgspec.Meta(max_length=FRAME_LETTERS * 3)]
+    names: typing.Annotated[list[_Name], msgspec.Meta(max_length=NAMES_MAX)]
     letters: typing.Annotated[list[Letter], msgspec.Meta(max_length=FRAME_LETTERS)]
 
 
@@ -189,12 +195,14 @@ _COUNTS = tuple(b"\xdd" + count.to_bytes(4, "big") for count in range(FRAME_LETT
 
 
 class Batch:
-    """Letters on their way into one frame. Names that several of them use are written once."""
+    """Letters on their way into one frame, and then into the next. Names that several of them use are written once."""
 
-    __slots__ = ("blobs", "letters", "names", "size")
+    __slots__ = ("_head", "_head_names", "blobs", "letters", "names", "size")
 
     def __init__(self) -> None:
         self.names: dict[str, int] = {}
+        self._head = b""  # so many names, encoded
+        self._head_names = -1
         self.letters: list[bytes] = []
         self.blobs: list[bytes] = []
         self.size = 0
@@ -242,10 +250,19 @@ class Batch:
             del self.names[name]
 
     def close(self) -> bytes:
-        """The names and letters as they stand at the end of a frame; the blobs travel beside it."""
-        letters = self.letters
+        """The names and letters as they stand at the end of a frame; the blobs travel beside it. It is empty then."""
+        letters, known = self.letters, len(self.names)
+        if known != self._head_names:
+            self._head, self._head_names = encode(list(self.names)), known
         # Joined now and not when it leaves: a flood that waits is faster in large pieces than in many small ones.
-        return b"".join((encode(list(self.names)), _COUNTS[len(letters)], *letters))
+        whole = b"".join((self._head, _COUNTS[len(letters)], *letters))
+        letters.clear()
+        self.size = 0
+        if self.blobs:
+            self.blobs = []
+        if known > NAMES_KEPT:
+            self.names, self._head_names = {}, -1
+        return whole
 
 
 EMPTY = Batch().close()

@@ -27,7 +27,7 @@ def look(now_ns: int, *, incarnation: int = 1, node: str = "a", answers: bool = 
         "actors": [about],
         "books": books,
     }
-    process |= {"bytes_sent": 0, "busy_ns": about["busy_ns"]}
+    process |= {"bytes_received": 0, "busy_ns": about["busy_ns"]}
     row: dict[str, Any] = {
         "node": node,
         "process": "p",

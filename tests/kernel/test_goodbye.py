@@ -297,7 +297,8 @@ def test_nothing_but_acknowledgements_follows_a_goodbye() -> None:
         def noting(
             process: str, lane: int, data: bytes, blobs: list[bytes], frames: Any = frames, send: Any = send
         ) -> bool:
-            frames.append([name for name in decode_frame(data).names if name])
+            frame = decode_frame(data)
+            frames.append([frame.names[letter.kind] for letter in frame.letters])
             return bool(send(process, lane, data, blobs))
 
         kernel.world.send = noting  # type: ignore[assignment, method-assign]
@@ -309,8 +310,8 @@ def test_nothing_but_acknowledgements_follows_a_goodbye() -> None:
     virtual.run(seconds=10.0)
 
     for frames in said.values():
-        assert [names for names in frames if "$bye" in names] == [["$bye"]]
-        assert [names for names in frames[frames.index(["$bye"]) + 1 :] if names] == []
+        assert [kinds for kinds in frames if "$bye" in kinds] == [["$bye"]]
+        assert [kinds for kinds in frames[frames.index(["$bye"]) + 1 :] if kinds] == []
 
 
 # --- asks

@@ -211,16 +211,15 @@ def test_an_actor_that_is_not_ready_is_not_asked() -> None:
 
 
 # --- bytes
-def test_bytes_are_those_of_frames_with_letters_in_both_directions() -> None:
-    virtual, here, outside = started()
+def test_bytes_are_those_of_the_frames_that_came_with_letters() -> None:
+    virtual, _, outside = started()
     there = virtual.add("q")
     there.life.add("worker2", Worker, {"virtual": virtual})
     virtual.start()
     virtual.run(seconds=1.0)
-    before = here.inspect()["bytes_sent"]
+    before = there.inspect()["bytes_received"]
 
     outside.say("worker2", Load(content=b"x" * 10_000))
     virtual.run(seconds=1.0)
 
-    assert 10_000 < here.inspect()["bytes_sent"] - before < 10_500
-    assert there.inspect()["bytes_received"] == here.inspect()["bytes_sent"]
+    assert 10_000 < there.inspect()["bytes_received"] - before < 10_500

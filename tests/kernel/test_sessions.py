@@ -776,11 +776,12 @@ def test_greetings_out_of_place_are_counted_and_change_nothing(kind: str) -> Non
     virtual, front, back, outside = two()
     batch = Batch()
     batch.add(kind, "", "", 0, 0, 0, 0, None)
+    greeting = batch.close()
     sources = [stranger(), stranger("nobody"), stranger(lane=MAIL), str(Route("front", 2, CONTROL, "")), "rubbish"]
 
     for source in sources:
         for session in (0, 1, 2):
-            assert not back.receive(source, frame(session, 0, (0, 0, 0), batch.close()))
+            assert not back.receive(source, frame(session, 0, (0, 0, 0), greeting))
     virtual.run()
 
     assert back.mailroom.strangers == {"frame out of place": 3 * len(sources)}

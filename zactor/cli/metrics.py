@@ -120,12 +120,6 @@ def _metrics(rows: list[Mapping[str, Any]], answers: list[Mapping[str, Any]]) ->
         ],
     )
     yield Metric(
-        "zactor_sent_bytes_total",
-        "counter",
-        "Bytes of frames to other processes.",
-        each(lambda about: about["bytes_sent"]),
-    )
-    yield Metric(
         "zactor_received_bytes_total",
         "counter",
         "Bytes of frames from other processes.",

@@ -176,13 +176,13 @@ def _sums(before: Look, after: Look) -> str:
             was = before.processes[process]
             for count in ("sent", "handled", "dead"):
                 rates[count] += (now["books"][count] - was["books"][count]) * 1e9 / span_ns
-            for count in ("bytes_sent", "busy_ns"):
+            for count in ("bytes_received", "busy_ns"):
                 rates[count] += (now[count] - was[count]) * 1e9 / span_ns
     waiting = sum(now["books"]["queued"] + now["books"]["outbox"] for now in after.processes.values())
     dead = sum(now["books"]["dead"] for now in after.processes.values())
     return (
         f"in a second: {rates['sent']:.0f} messages sent, {rates['handled']:.0f} handled, "
-        f"{rates['bytes_sent'] / 1024:.0f} KiB between processes, {rates['busy_ns'] / 1e9:.2f} s busy; "
+        f"{rates['bytes_received'] / 1024:.0f} KiB between processes, {rates['busy_ns'] / 1e9:.2f} s busy; "
         f"{waiting} waiting, {dead} dead letters"
     )
 

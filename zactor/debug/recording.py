@@ -348,15 +348,15 @@ class Search:
                     yield from self._read(number, index)
                 at = self._content.find(needle, at_end, end)
 
-    def find_last(self, needle: bytes) -> Iterator[tuple[tuple[int, int], Payload]]:
-        """The entries of the last such record."""
+    def find_back(self, needle: bytes) -> Iterator[Iterator[tuple[tuple[int, int], Payload]]]:
+        """The entries of each such record, the last record first."""
         for number, (_, start, end) in reversed(list(enumerate(self._segments))):
             at = self._content.rfind(needle, start, end)
             while at >= 0:
                 index, _ = self._record_at(number, at)
                 if index >= 0:
-                    yield from self._read(number, index)
-                    return
+                    yield self._read(number, index)
+                    at = self._records_of(number)[index]
                 at = self._content.rfind(needle, start, at)
 
     def _record_at(self, number: int, at: int) -> tuple[int, int]:

@@ -100,11 +100,8 @@ class Traces:
     def last_of(self, name: str) -> int | None:
         """The id of the last message of a type, by its wire name or the end of it; None when there is none."""
         found: Hop | None = None
-        for hop in self._last_hops(name.encode()):
-            is_it = hop.wire == name or hop.wire.rpartition(".")[2] == name
-            if is_it and (
-                found is None or (hop.handled_ns or hop.sent_ns or 0) >= (found.handled_ns or found.sent_ns or 0)
-            ):
+        for hop in self._last_hops(name):
+            if found is None or (hop.handled_ns or hop.sent_ns or 0) >= (found.handled_ns or found.sent_ns or 0):
                 found = hop
         return None if found is None else found.id
 
@@ -144,13 +141,17 @@ class Traces:
             if hop.wire and not hop.came and is_recorded:
                 hop.lost = hop.lost or "it was not seen to arrive"
 
-    def _last_hops(self, needle: bytes) -> Iterator[Hop]:
-        """The messages in the last record with these bytes, of each file."""
+    def _last_hops(self, name: str) -> Iterator[Hop]:
+        """The messages of a type in the last record that has any, of each file. Others may hold its name, too."""
         for file in self._files:
-            hops: dict[int, Hop] = {}
-            for _, entry in file.find_last(needle):
-                _gather(hops, entry, None, file.head[2])
-            yield from hops.values()
+            for entries in file.find_back(name.encode()):
+                hops: dict[int, Hop] = {}
+                for _, entry in entries:
+                    _gather(hops, entry, None, file.head[2])
+                found = [hop for hop in hops.values() if name in (hop.wire, hop.wire.rpartition(".")[2])]
+                yield from found
+                if found:
+                    break
 
     def _settle(self, file: Search, hops: dict[int, Hop]) -> None:
         """When asks within a process were answered."""

@@ -8,6 +8,7 @@ changes nothing for the others.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 from collections.abc import Callable
 from heapq import heappop, heappush
@@ -31,17 +32,16 @@ class Heap:
         self.seed = seed
         self.now_ns = START_NS
         self.events = 0
-        self._order = 0
-        self._heap: list[Event] = []
+        self.order = itertools.count().__next__  # of events of one time
+        self.heap: list[Event] = []
 
     def push(self, at_ns: int, event: Callable[..., object], *values: Any) -> None:
         """Call `event(*values)` at that time."""
-        self._order = order = self._order + 1
-        heappush(self._heap, (at_ns, order, event, values))
+        heappush(self.heap, (at_ns, self.order(), event, values))
 
     def step(self) -> None:
         """Let the next event happen."""
-        at_ns, _, event, values = heappop(self._heap)
+        at_ns, _, event, values = heappop(self.heap)
         if at_ns > self.now_ns:
             self.now_ns = at_ns
         event(*values)
@@ -49,11 +49,11 @@ class Heap:
 
     def next_ns(self) -> int | None:
         """When the next event happens; None if there is none."""
-        return self._heap[0][0] if self._heap else None
+        return self.heap[0][0] if self.heap else None
 
     def every(self, is_meant: Callable[[Callable[..., object], tuple[Any, ...]], bool]) -> bool:
         """Whether all events that are to come are such."""
-        return all(is_meant(event, values) for _, _, event, values in self._heap)
+        return all(is_meant(event, values) for _, _, event, values in self.heap)
 
     def stream(self, purpose: str) -> random.Random:
         """A stream of chance of its own for each purpose, the same for the same seed."""

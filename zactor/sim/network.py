@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from heapq import heappush
 from typing import TYPE_CHECKING, Any
 
 from zactor.sim.heap import Chance
-from zactor.wire import CONTROL, LANES, Route
+from zactor.wire import CONTROL, LANES, Route, decode_frame
 
 if TYPE_CHECKING:
     from zactor.sim.world import ProcessWorld, Simulation
@@ -67,14 +68,15 @@ class Way:
 class Direction:
     """One direction of a connection: from a process to one incarnation of another. `sources` name it, by lane."""
 
-    __slots__ = ("connection", "heard", "sources", "target", "way")
+    __slots__ = ("connection", "lanes", "sources", "take", "target", "way")
 
     def __init__(self, target: ProcessWorld, way: Way, route: Route) -> None:
         self.target = target
+        self.take = target.take  # where its frames arrive
         self.way = way
         self.sources = [str(route._replace(lane=lane)) for lane in range(len(LANES))]
-        self.heard: set[int] = set()  # lanes by which something was sent
         self.connection: Connection
+        self.lanes: set[int]  # by which its connection's opener has sent
 
 
 class Connection:
@@ -88,6 +90,7 @@ class Connection:
         self.forth = forth
         self.back = back
         forth.connection = back.connection = self
+        forth.lanes = back.lanes = set()
 
 
 class Network:
@@ -113,18 +116,18 @@ class Network:
     # --- what kernels ask
     def send(self, world: ProcessWorld, to: str, lane: int, frame: bytes, blobs: list[bytes]) -> bool:
         """`World.send`."""
-        if not world.up:
-            return True
         direction = world.directions.get(to)
         if direction is None:
+            if not world.up:
+                return True
             direction = self._find(world, to)
             if direction is None:
                 return to[:1] != "@" or "#" in to  # nobody takes it; but a client may not have opened this lane yet
-        if direction.connection.opener is not world:
-            if "#" not in to and lane not in direction.connection.forth.heard:
+        if lane not in direction.lanes:
+            if direction.connection.opener is world:
+                direction.lanes.add(lane)
+            elif "#" not in to:
                 return False  # a client is answered on lanes that it has opened
-        elif lane not in direction.heard:
-            direction.heard.add(lane)
         way, sim = direction.way, self._sim
         if not way.plain:
             self._send_badly(direction, lane, frame, blobs)
@@ -134,7 +137,7 @@ class Network:
         if at_ns < last_ns[lane]:
             at_ns = last_ns[lane]
         last_ns[lane] = at_ns
-        sim.push(at_ns, direction.target.take, direction.sources[lane], frame, blobs)
+        heappush(sim.heap, (at_ns, sim.order(), direction.take, (direction.sources[lane], frame, blobs)))
         return True
 
     def _find(self, world: ProcessWorld, to: str) -> Direction | None:
@@ -183,7 +186,7 @@ class Network:
         back = target.directions.get(direction.connection.opener.process)
         if back is not None and back.connection is direction.connection and back is not direction:
             del target.directions[direction.connection.opener.process]
-        lanes = sorted(direction.heard) if direction is direction.connection.forth else [CONTROL]
+        lanes = sorted(direction.lanes) if direction is direction.connection.forth else [CONTROL]
         for lane in lanes:
             target.lost_source(direction.sources[lane])
 
@@ -214,12 +217,12 @@ class Network:
         return True
 
     def _lose(self, direction: Direction) -> None:
-        self._sim.forget(lambda event, values: event == direction.target.take and values[0] in direction.sources)
+        self._sim.forget(lambda event, values: event == direction.take and values[0] in direction.sources)
         direction.way.held = [entry for entry in direction.way.held if entry[0] is not direction]
         direction.way.judge()
 
     def _end_now(self, direction: Direction) -> None:
-        for lane in sorted(direction.heard):
+        for lane in sorted(direction.lanes) if direction is direction.connection.forth else ():
             self._sim.push(self._sim.now_ns, direction.target.lost_source, direction.sources[lane])
 
     def shut(self, source: str, target: str) -> None:
@@ -282,7 +285,7 @@ class Network:
 
     def _send_badly(self, direction: Direction, lane: int, frame: bytes, blobs: Sequence[bytes]) -> None:
         way, chance = direction.way, self._chance
-        if any(kind in frame for kind in way.refused):
+        if way.refused and not _kinds_in(frame).isdisjoint(way.refused):
             self._acted["refuse"] += 1
             self.cut(direction.connection.opener.process, direction.connection.forth.target.process)
             return
@@ -308,4 +311,10 @@ class Network:
         else:
             at_ns = max(at_ns, way.last_ns[lane])
             way.last_ns[lane] = at_ns
-        self._sim.push(at_ns, direction.target.take, direction.sources[lane], frame, blobs)
+        self._sim.push(at_ns, direction.take, direction.sources[lane], frame, blobs)
+
+
+def _kinds_in(frame: bytes) -> set[bytes]:
+    """The kinds of messages that a frame brings. It comes from a kernel: a bad one is a mistake of ours."""
+    decoded = decode_frame(frame)
+    return {decoded.names[letter.kind].encode() for letter in decoded.letters}

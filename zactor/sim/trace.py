@@ -7,39 +7,34 @@ something reached an actor that the simulator does not hold in its hands.
 from __future__ import annotations
 
 import hashlib
-import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-_HEAD = struct.Struct("<QHHQ").pack
 _encode = msgspec.msgpack.Encoder(enc_hook=repr, order="deterministic").encode
 
-FRAME, PASS, TIMER, DISK, LOG, FAULT, BOOK = range(7)
+PASS, TIMER, DISK, LOG, FAULT, BOOK = range(6)
 
 UNSTABLE = frozenset({"traceback"})
 """Fields of log events that differ between versions of Python."""
 
 
 class Trace:
-    """Add what happened, with the time and the number of the process that it happened to."""
+    """Add what happened, with the time and the number of the process that it happened to.
+
+    `add` takes integers and bytes: time, number, then a frame that arrived with its blobs; or time, number, kind and
+    a count, for a timer that rang and for a pass that ended after so many messages. So no two stories look the same.
+    """
 
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=16)
-        self._parts: list[bytes] = []  # not hashed yet: see `digest`
-
-    def frame(self, now_ns: int, number: int, lane: int, frame: bytes, blobs: Sequence[bytes]) -> None:
-        """A frame arrived."""
-        self._parts += (_HEAD(now_ns, number, FRAME, lane), frame, *blobs)
-
-    def mark(self, now_ns: int, number: int, kind: int, count: int) -> None:
-        """A timer rang, or a pass ended after so many messages."""
-        self._parts.append(_HEAD(now_ns, number, kind, count))
+        self._parts: list[int | bytes] = []  # not hashed yet: see `digest`
+        self.add = self._parts.extend
 
     def value(self, now_ns: int, number: int, kind: int, value: Any) -> None:
         """Anything else that can be encoded, such as an operation of the disk."""
-        self._parts += (_HEAD(now_ns, number, kind, 0), _encode(value))
+        self.add((now_ns, number, kind, 0, _encode(value)))
 
     def log(self, now_ns: int, number: int, event: str, node: str, fields: Mapping[str, Any]) -> None:
         """A log event."""
@@ -54,5 +49,5 @@ class Trace:
 
     def digest(self) -> None:
         """Hash what was added since the last time: many at once cost less. To be called now and then."""
-        self._hash.update(b"".join(self._parts))
+        self._hash.update(_encode(self._parts))
         self._parts.clear()

@@ -83,10 +83,14 @@ class Simulation(Heap):
 
     def run_until(self, end_ns: int, enough: Callable[[], bool] | None = None) -> None:
         """Let happen what happens until then, or until `enough` (looked at now and then) is true."""
-        heap, pop = self._heap, heapq.heappop
+        heap, pop = self.heap, heapq.heappop
         count = 0
-        while heap and heap[0][0] <= end_ns:
-            at_ns, _, event, values = pop(heap)
+        while heap:
+            entry = pop(heap)
+            at_ns, _, event, values = entry
+            if at_ns > end_ns:
+                heapq.heappush(heap, entry)
+                break
             if at_ns > self.now_ns:
                 self.now_ns = at_ns
             event(*values)
@@ -94,16 +98,15 @@ class Simulation(Heap):
             if not count & 63:
                 self.trace.digest()
                 if enough is not None and enough():
+                    end_ns = self.now_ns
                     break
-                heap = self._heap
-        else:
-            self.now_ns = max(self.now_ns, end_ns)
+        self.now_ns = max(self.now_ns, end_ns)
         self.events += count
 
     def forget(self, is_meant: Callable[[Callable[..., object], tuple[Any, ...]], bool]) -> None:
         """Take events back that were to come."""
-        self._heap[:] = [entry for entry in self._heap if not is_meant(entry[2], entry[3])]
-        heapq.heapify(self._heap)
+        self.heap[:] = [entry for entry in self.heap if not is_meant(entry[2], entry[3])]
+        heapq.heapify(self.heap)
 
     def inputs(self) -> int:
         """What actors were given: messages, timers, answers, and completions of operations."""
@@ -127,6 +130,7 @@ class ProcessWorld:
         self._machine = sim.machines[process]
         self._clock = sim.clocks[process]
         self._trace = sim.trace
+        self._add = sim.trace.add
         self._turn_ns = sim.knobs.turn_ns
         self._written_ns: dict[str, int] = {}  # when the last write that happened at once ends, by folder
         self.strike: Callable[[], None] | None = None  # to come during the next sync
@@ -179,17 +183,19 @@ class ProcessWorld:
         if self.missed is not None or not self.up:
             self._is_away(self.take, source, frame, blobs)
             return
-        sim, kernel = self.sim, self.kernel
-        self._trace.frame(sim.now_ns, self.number, len(blobs), frame, blobs)
+        kernel, now_ns = self.kernel, self.sim.now_ns
+        self._add((now_ns, self.number, frame))
+        if blobs:
+            self._add(blobs)
         if kernel.armed:
             kernel.receive(source, frame, blobs)
             return
         kernel.armed = True
         kernel.receive(source, frame, blobs)
-        if sim.now_ns >= self._busy_ns:
-            self.run()
+        if now_ns >= self._busy_ns:
+            self._pass(now_ns)
         else:
-            sim.push(self._busy_ns, self.run)
+            self.sim.push(self._busy_ns, self.run)
 
     def lost_source(self, source: str) -> None:
         """A connection by which frames came has ended."""
@@ -213,17 +219,21 @@ class ProcessWorld:
 
     def run(self) -> None:
         """A pass of the kernel."""
-        if self.missed is not None or not self.up:
+        if self.missed is None and self.up:
+            self._pass(self.sim.now_ns)
+        else:
             self._is_away(self.run)
-            return
-        sim, kernel = self.sim, self.kernel
+
+    def _pass(self, now_ns: int) -> None:
+        kernel = self.kernel
         more = kernel.run()
-        self._trace.mark(sim.now_ns, self.number, PASS, kernel.sequence & 0xFFFFFFFFFF)
-        self._busy_ns = busy_ns = sim.now_ns + self._turn_ns
+        self._add((now_ns, self.number, PASS, kernel.sequence))
+        self._busy_ns = now_ns + self._turn_ns
         if more and self.up:
-            sim.push(busy_ns, self.run)
-        if sim.after is not None:
-            sim.after(self)
+            self.sim.push(self._busy_ns, self.run)
+        after = self.sim.after
+        if after is not None:
+            after(self)
 
     # --- what its kernel asks
     def now_ns(self) -> int:
@@ -246,8 +256,9 @@ class ProcessWorld:
     def _ring(self, number: int) -> None:
         if number != self._alarm or self._is_away(self._ring, number) or self.kernel.armed:
             return
-        self._trace.mark(self.sim.now_ns, self.number, TIMER, number)
-        self.run()
+        now_ns = self.sim.now_ns
+        self._add((now_ns, self.number, TIMER, number))
+        self._pass(now_ns)
 
     def disconnect(self, process: str) -> None:
         self.sim.network.disconnect(self, process)
