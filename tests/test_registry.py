@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import nodes
-from zactor import registry
+from zactor import Actor, registry
 from zactor.errors import UserError
 
 KIND = """
@@ -17,6 +17,10 @@ from zactor.actor import Actor
 class {name}(Actor):
     greeting: str = "Hello"
 """
+
+
+class Lent(Actor):
+    """In a module that no other process has by this name."""
 
 
 @pytest.fixture(autouse=True)
@@ -299,3 +303,26 @@ def test_a_wrong_name_of_a_class_in_a_file_says_what_is_there(tmp_path: Path, ki
 def test_a_file_without_a_folder_to_start_from_is_refused() -> None:
     with pytest.raises(UserError, match="relative to a topology's folder"):
         registry.find("./baker.py:Baker", None)
+
+
+# --- classes that a program has
+def test_a_class_has_the_name_by_which_other_processes_find_it(tmp_path: Path, shelf: Path) -> None:
+    put_package(shelf, "bakery", KIND.format(name="Oven") + "KINDS = {'bakery.oven': Oven}")
+    nested = "class Box:\n    class Inner(Actor):\n        pass\n"
+    (tmp_path / "lonely.py").write_text(KIND.format(name="Lonely") + nested)
+    lonely = registry.find("./lonely.py:Lonely", tmp_path)
+
+    assert registry.name_of(registry.find("bakery.oven", None)) == "bakery.oven"
+    assert registry.name_of(lonely) == f"{tmp_path}/lonely.py:Lonely"
+    assert registry.name_of(sys.modules["lonely"].Box.Inner) is None
+    assert registry.name_of(Lent) is None
+
+
+def test_a_class_that_is_lent_is_found_here_and_nowhere_else() -> None:
+    name = f"{__name__}:Lent"
+    with pytest.raises(UserError, match=rf"no kind '{name}' outside of the program that made it; .*\./greeter\.py:Gr"):
+        registry.find(name, None)
+
+    assert registry.lend(Lent) == name
+    assert registry.find(name, None) is Lent
+    del registry._lent[name]

@@ -1,8 +1,8 @@
 """The vocabulary of an actor's author: `from zactor import Actor, Message, Ref, on`.
 
 Each name is loaded when it is asked for, so that who imports one part of zactor, such as the pytest plugin, pays for
-no other; no name but `Client` and `AsyncClient`, for programs outside of any topology, loads sockets or an event
-loop. Inside zactor a name is imported from where it is defined.
+no other; no name but `Client`, `AsyncClient` and `launch`, for programs outside of any topology, loads sockets or an
+event loop. Inside zactor a name is imported from where it is defined.
 """
 
 import importlib
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
         TooLarge,
         Unhandled,
     )
+    from zactor.launched import launch
     from zactor.message import Bulk, Envelope, Message, Opaque, Ref, Refs
     from zactor.supervision import Supervision
+    from zactor.topology.build import Node, Topology
     from zactor.units import ByteSize, Duration
 else:
     _NAMES = {
@@ -42,6 +44,8 @@ else:
         "supervision": "Supervision",
         "units": "ByteSize Duration",
         "client": "AsyncClient Client",
+        "topology.build": "Node Topology",
+        "launched": "launch",
     }
     _HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 
@@ -75,6 +79,7 @@ __all__ = [
     "Later",
     "Message",
     "NeverAnswered",
+    "Node",
     "Opaque",
     "Overloaded",
     "Ref",
@@ -82,8 +87,10 @@ __all__ = [
     "Refused",
     "Supervision",
     "TooLarge",
+    "Topology",
     "Unhandled",
     "Up",
+    "launch",
     "link",
     "on",
 ]

@@ -226,6 +226,11 @@ class Cell:
             self.reference = Ref(self.name, self)
         return self.reference
 
+    def empty(self) -> None:
+        """Let go of all that it holds for its actor."""
+        self.mailbox = ()
+        self.tasks = self.inputs = self.laters = self.lane = self.waiters = self.due = self.disk = None
+
     def busy(self) -> Task | None:
         """The suspended handler that keeps mail waiting."""
         if self.tasks is not None:

@@ -40,6 +40,8 @@ INVARIANTS_GROUP = "zactor.invariants"
 WORD_LENGTH_MAX = 64
 """Characters of a word for which a near one is looked for: a longer one is no slip of the fingers."""
 
+_lent: dict[str, type[Actor]] = {}
+
 _OWN_FOLDER = str(Path(__file__).parent) + os.sep
 _LIBRARY_FOLDER = str(Path(importlib.__file__).parent) + os.sep
 
@@ -50,12 +52,38 @@ def find(kind: str, base: Path | None) -> type[Actor]:
     Raises `UserError` for a kind that nobody brings (with the nearest name, or else the list of all), for a
     file that cannot be taken, and for code that fails, with its file and line.
     """
-    if is_file(kind):
+    if kind in _lent:
+        found, folder = _lent[kind], None
+    elif is_file(kind):
         found, folder = _from_file(kind, base)
     else:
         found, folder = _from_plugins(kind), None
     _guarded(f"the settings and links of kind {kind!r} cannot be read", folder, lambda: describe(found))
     return found
+
+
+def name_of(kind: type[Actor]) -> str | None:
+    """The name by which every process here finds a class: a plugin's, or that of a plain file. None if it has none.
+
+    The module of a plain file must be called as the file is, or its messages would have other names elsewhere.
+    """
+    for name, known in _collect()[0].items():
+        if known is kind:
+            return name
+    module = sys.modules.get(kind.__module__)
+    file = getattr(module, "__file__", None)
+    if file is None or Path(file).name != f"{kind.__module__}.py" or kind.__module__ == "__main__":
+        return None
+    if vars(module).get(kind.__name__) is not kind:  # it stands within another class, or a function
+        return None
+    return f"{os.path.abspath(file)}:{kind.__name__}"
+
+
+def lend(kind: type[Actor]) -> str:
+    """A name by which this process alone finds a class: one of a notebook, say. The last one of a name counts."""
+    name = f"{kind.__module__}:{kind.__qualname__}"
+    _lent[name] = kind
+    return name
 
 
 def names() -> list[str]:
@@ -161,6 +189,9 @@ def _from_plugins(kind: str) -> type[Actor]:
     found = _kinds_of(kind.partition(".")[0]).get(kind)
     if found is not None:
         return found
+    if ":" in kind:
+        mend = "name a class by its file, as in ./greeter.py:Greeter"
+        raise UserError(f"there is no kind {kind[:WORD_LENGTH_MAX]!r} outside of the program that made it; {mend}")
     known, unusable = _collect()
     hint = did_you_mean(kind, known)
     if not hint:

@@ -49,6 +49,17 @@ def test_ctrl_c_ends_logs_that_follow(stage: Place) -> None:
     assert (logs.returncode, out, err) == (130, b"", b"")
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_ctrl_c_ends_a_campaign(alone: Place, jobs: int) -> None:
+    sim = alone.start(f"zactor sim trial.yaml --seeds 1..999 -j {jobs}")
+    lines_until(sim, lambda lines: lines[-1].startswith("seed 1"))
+
+    sim.send_signal(signal.SIGINT)
+    _, err = sim.communicate(timeout=TIMEOUT_S)
+
+    assert (sim.returncode, err) == (130, b"")
+
+
 @pytest.mark.parametrize("words", ["kinds", "logs", "ps --json", "ls", "--help"])
 def test_a_reader_that_has_gone_ends_a_command_without_a_traceback(stage: Place, words: str) -> None:
     reader, writer = os.pipe()

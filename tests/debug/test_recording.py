@@ -132,6 +132,13 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
         read(tmp_path / "p.rec")
 
 
+def test_an_older_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "p.rec").write_bytes(b"zactrec\x01" + bytes(8) + SEGMENT.to_bytes(8, "little") + b"\x95" * SEGMENT)
+
+    with pytest.raises(UserError, match=f"has format 1, this zactor reads {FORMAT}"):
+        read(tmp_path / "p.rec")
+
+
 def test_on_a_nearly_full_disk_nothing_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "FREE_BYTES_MIN", 1 << 62)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -167,6 +168,49 @@ def test_a_flipped_byte_of_an_answer_is_named(tmp_path: Path) -> None:
     assert "does not match its checksum" in recording.damage[0]
 
 
+@pytest.mark.parametrize("ears", ["p", "q"])
+def test_a_flipped_byte_anywhere_is_told_with_the_first_output_that_may_be_due_to_it(tmp_path: Path, ears: str) -> None:
+    recorded = Recorded(tmp_path / "p.rec", ears=ears).add(12)
+    recorded.recorder.close()
+    content = recorded.path.read_bytes()
+    records = dict(recorded.read().records)
+    lot = random.Random(ears)
+    for at in lot.sample(range(len(content)), 240):
+        damaged = bytearray(content)
+        damaged[at] ^= lot.randrange(1, 256)
+        recorded.path.write_bytes(damaged)
+
+        recording = recorded.read()
+        outcome = replay(recording, Adder)
+
+        assert recording.damage, at
+        begins = max((offset for offset in records if offset <= at), default=None)
+        if begins is None or records[begins][1] == "ears":
+            continue  # what a segment begins with is no record, and this one is not about the adder
+        assert outcome.difference is not None, at
+        assert outcome.difference.output, at
+        assert outcome.unkept == "", at
+
+
+@pytest.mark.parametrize("size", [0, 1, 200, 1 << 30])
+def test_a_damaged_size_costs_one_record_in_a_ring_of_many_laps_too(tmp_path: Path, size: int) -> None:
+    recorded = Recorded(tmp_path / "p.rec", budget_bytes=4 * SEGMENT).add(1500)
+    content = bytearray(recorded.path.read_bytes())
+    whole = recorded.read()
+    offset = whole.records[-9][0]
+    content[offset + 4 : offset + 8] = size.to_bytes(4, "little")
+    recorded.path.write_bytes(content)
+
+    recording = recorded.read()
+
+    assert [record for _, record in recording.records] == [record for at, record in whole.records if at != offset]
+    assert len(recording.damage) == 1
+    assert recording.damage[0].startswith(f"offset {offset}: ")
+    outcome = replay(recording)
+    assert outcome.difference is not None
+    assert outcome.unkept == ""
+
+
 def test_after_its_start_was_overwritten_a_replay_begins_at_a_checkpoint(tmp_path: Path) -> None:
     recorded = Recorded(tmp_path / "p.rec", budget_bytes=4 * SEGMENT).add(1500)
     recording = recorded.read()
@@ -245,6 +289,21 @@ def test_it_stops_before_a_message_and_shows_the_state(tmp_path: Path) -> None:
 
     assert "_sum = " in outcome.stopped_at
     assert outcome.outputs == 4
+
+
+def test_an_actor_that_was_stopped_and_started_again_in_its_process_is_the_same_again(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path / "p.rec").add(3)
+    kernel = recorded.virtual.processes["p"].kernel
+    kernel.life.stop("adder")
+    recorded.virtual.run(seconds=0.01)
+    kernel.life.add("adder", Adder, links={"ears": "ears"})
+    kernel.life.start()
+    recorded.add(4)
+
+    outcome = replay(recorded.read())
+
+    assert outcome.difference is None
+    assert outcome.outputs == 2 * 7
 
 
 def test_an_actor_that_was_not_recorded_is_refused(tmp_path: Path) -> None:

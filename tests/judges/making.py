@@ -164,6 +164,15 @@ def _ask_queue(rng: random.Random, number: int) -> tuple[Any, ...]:
     return rng.choice([("enqueue", number), ("dequeue",)])
 
 
+def _ask_kv_alike(rng: random.Random, _number: int) -> tuple[Any, ...]:
+    piece = rng.choice(["a", "b", "ab", ""])
+    return rng.choice([*[("get",)] * 5, ("put", piece), ("append", piece), ("append", piece), ("delete",)])
+
+
+def _ask_queue_alike(rng: random.Random, _number: int) -> tuple[Any, ...]:
+    return rng.choice([("enqueue", rng.randrange(3)), ("dequeue",)])
+
+
 SERVICES = {
     "register": Service(ask_register, _apply_register, None),
     "cas": Service(_ask_cas, _apply_cas, None),
@@ -173,3 +182,9 @@ SERVICES = {
     "queue": Service(_ask_queue, _apply_queue, ()),
 }
 """One for each model, by its name."""
+
+ALIKE = {
+    "kv": Service(_ask_kv_alike, _apply_kv, None),
+    "queue": Service(_ask_queue_alike, _apply_queue, ()),
+}
+"""The same where many calls write the same, and values can be put together in several ways."""

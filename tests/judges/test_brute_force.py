@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 import pytest
 
 from tests.judges.brute import in_program, in_real_time, is_ordered, stale
-from tests.judges.making import SERVICES, TICK_NS, edited, simulate, width
+from tests.judges.making import ALIKE, SERVICES, TICK_NS, Service, edited, simulate, width
 from zactor.judges.history import Operation
 from zactor.judges.linearizability import LINEARIZABLE, SEQUENTIAL, Criterion, judge_order
 from zactor.judges.models import BUILT_IN
@@ -28,13 +28,15 @@ BOUND_NS = 6 * TICK_NS
 STALE = Criterion("stale by at most 6 ms", stale_ns=BOUND_NS)
 
 
-def histories(model: str, count: int, size: int = 8) -> Iterator[list[Operation]]:
+def histories(
+    model: str, count: int, size: int = 8, services: Mapping[str, Service] = SERVICES
+) -> Iterator[list[Operation]]:
     """Small ones with much at a time; three of five are valid ones with one edit, which may be valid still."""
     rng = random.Random(f"{model} in a share")
     number = 0
     while number < count:
         keys = rng.choice(["x", "x", "xy"])
-        operations = simulate(rng, SERVICES[model], clients=7, count=size, keys=keys, lost=0.08)
+        operations = simulate(rng, services[model], clients=7, count=size, keys=keys, lost=0.08)
         if number % 5 < 3:
             operations = edited(rng, operations)
         if width(operations) >= WIDTH:
@@ -55,6 +57,15 @@ def test_ten_thousand_histories_are_judged_as_brute_force_judges_them() -> None:
             said["pending"] += any(operation.completed is None for operation in operations)
     assert sum(said[word] for word in ("ok", "violation")) >= HISTORIES
     assert min(said.values()) >= HISTORIES // 4, said
+
+
+@pytest.mark.parametrize("model", ALIKE)
+def test_histories_whose_calls_write_the_same_are_judged_as_brute_force_judges_them(model: str) -> None:
+    specification = BUILT_IN[model]
+    for operations in histories(model, 1_000, services=ALIKE):
+        truth = is_ordered(operations, specification.initial, specification.step, in_real_time)
+
+        assert judge_order(operations, specification, LINEARIZABLE).word == ("ok" if truth else "violation"), operations
 
 
 @pytest.mark.parametrize("model", SERVICES)

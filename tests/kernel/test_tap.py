@@ -294,6 +294,17 @@ def test_an_actor_is_re_executed_alone_from_the_tap_to_the_last_output(seed: int
     assert outcome.unknown < outcome.outputs // 4
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_record_that_ends_anywhere_as_after_kill_9_differs_nowhere(seed: int) -> None:
+    whole = recorded(seed, steps=40)
+
+    for count in range(1, len(whole.records)):
+        beginning = Recording("cut", whole.records[:count], from_start=True)
+        if Story(beginning, "hub").given is not None:
+            outcome = replay(beginning, Hub)
+            assert outcome.difference is None, (count, outcome.difference)
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_it_is_re_executed_from_whatever_a_ring_still_holds(seed: int, tmp_path: Path) -> None:
     recording = recorded(seed, steps=400, ring=tmp_path / "hub.rec")

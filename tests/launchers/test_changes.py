@@ -110,3 +110,20 @@ def test_when_all_numbers_were_given_the_mend_is_said() -> None:
 
     with pytest.raises(UserError, match=r"this run has had 1022 processes.* bring it down and up"):
         renumbered(topology(instance("a")), given)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said_of_b"),
+    [
+        ("ring", "full", ["~ b: the recording of a ring -> full"]),
+        ("full", "ring", ["~ b: the recording of a full -> ring"]),
+        ("ring", "off", []),
+    ],
+)
+def test_what_changes_the_recording_of_a_process_restarts_all_of_it(
+    before: str, after: str, said_of_b: list[str]
+) -> None:
+    def together(record: str) -> Topology:
+        return topology((changed("a", record=record), instance("b")))
+
+    assert said(together(before), together(after)) == [f"~ a: record {before} -> {after}", *said_of_b]

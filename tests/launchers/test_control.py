@@ -16,7 +16,7 @@ from tests.launchers.story import Story, instance, topology
 from zactor.errors import UserError
 from zactor.launchers import control
 from zactor.launchers.changes import Change
-from zactor.launchers.control import Apply, Control, Nodes, Plan, ask_launcher, chosen
+from zactor.launchers.control import Apply, Control, Down, Nodes, Plan, Request, ask_launcher, chosen
 from zactor.launchers.folders import Late, Unreachable
 from zactor.launchers.run import LOG, Outcome
 
@@ -29,7 +29,7 @@ def controlled(folder: Path, scenario: Callable[[Story, Control], Awaitable[None
     async def main() -> None:
         story = Story(folder)
         story.home.acquire(story.run_id, "/t/t.yaml")
-        server = Control(story.run, story.home)
+        server = Control(story.run, story.home, lambda: None)
         await server.open()
         await story.up()
         try:
@@ -42,7 +42,7 @@ def controlled(folder: Path, scenario: Callable[[Story, Control], Awaitable[None
     asyncio.run(main())
 
 
-async def asked(story: Story, request: Nodes | Apply, plans: list[Change] | None = None) -> Outcome:
+async def asked(story: Story, request: Request, plans: list[Change] | None = None) -> Outcome:
     """What the launcher answers, while whatever it starts gets ready."""
 
     def on_plan(plan: Plan) -> None:
@@ -105,6 +105,17 @@ def test_another_topology_is_refused(tmp_path: Path) -> None:
 
         with pytest.raises(UserError, match="this launcher runs t, not other"):
             await asked(story, Apply(other, False, 20.0))
+
+    controlled(tmp_path, scenario)
+
+
+def test_an_end_is_asked_for_once_it_is_heard(tmp_path: Path) -> None:
+    async def scenario(story: Story, server: Control) -> None:
+        ends: list[str] = []
+        server._on_down = lambda: ends.append("down")
+
+        assert await asked(story, Down()) == Outcome()
+        assert ends == ["down"]
 
     controlled(tmp_path, scenario)
 

@@ -101,6 +101,32 @@ def test_a_second_one_is_told_who_runs_it(tmp_path: Path) -> None:
     again.release()
 
 
+def test_a_fork_that_goes_on_does_not_keep_it_from_running_again(tmp_path: Path) -> None:
+    made = home(tmp_path)
+    made.acquire("run1", "/t.yaml")
+    assert made._handle is not None
+    forked = os.dup(made._handle)  # what a fork has of it
+
+    made.release()
+
+    assert made.running() is None
+    made.acquire("run2", "/t.yaml")
+    made.release()
+    os.close(forked)
+
+
+def test_that_a_program_runs_it_is_said_and_kept(tmp_path: Path) -> None:
+    made = home(tmp_path)
+    made.acquire("run1", "/t.yaml", is_program=True)
+    made.note("run1", "/other.yaml")
+
+    lock = made.running()
+
+    assert lock is not None
+    assert (lock.file, lock.is_program) == ("/other.yaml", True)
+    made.release()
+
+
 def test_somebody_who_only_looks_does_not_keep_it_from_running(tmp_path: Path) -> None:
     made = home(tmp_path)
     looker = os.open(made.folder / "lock", os.O_RDONLY | os.O_CREAT)

@@ -65,8 +65,8 @@ def test_a_register_that_keeps_its_promises_is_ok_while_it_is_killed_and_paused(
 
 
 def test_one_that_forgets_is_found_and_its_history_can_be_judged_again(trial: Path) -> None:
-    # Twice: once in a while the first thing that it hears after its end is a write.
-    faults = f"{KILL}, {{at: 1500ms, do: kill, node: register}}"
+    # Four times: now and then the first thing that it hears after its end is a write.
+    faults = ", ".join([KILL, *(f"{{at: {at}ms, do: kill, node: register}}" for at in (1000, 1500, 1900))])
     done = zactor("chaos", str(topology(trial, faults, "forgets: true")), "--json", folder=trial, code=3)
 
     found = found_in(done.stdout)

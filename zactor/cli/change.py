@@ -59,13 +59,13 @@ def show_changes(topology: Topology, home: Home, lock: Lock | None, timeout_s: f
 def ask_launcher_of(
     home: Home, lock: Lock, request: Nodes | Apply, on_plan: Callable[[Plan], None] = lambda _plan: None
 ) -> Outcome:
-    """Ask the launcher of a running topology. Raises what `ask_launcher` does, also for one that has no launcher."""
+    """Ask the launcher of a running topology. Raises what `ask_launcher` does, also for a change to or from inline."""
     try:
         inline = is_inline(home.read_run(lock.run))
     except FileNotFoundError:  # it has just been started
         inline = False
     mend = f"bring it down first: {command_name()} down -t {home.name}"
-    if inline:
+    if inline and isinstance(request, Apply):
         raise Unreachable(f"{home.name} runs inline (pid {lock.pid}), which cannot be changed while it runs; {mend}")
     if isinstance(request, Apply) and is_inline(request.topology):
         raise Unreachable(f"{home.name} runs (pid {lock.pid}), and cannot become inline while it runs; {mend}")

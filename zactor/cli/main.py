@@ -189,6 +189,10 @@ def run(arguments: list[str]) -> int:
         return _say(str(problem), FAILED)
     except ZactorError as problem:
         return _say(f"{type(problem).__name__}: {problem}", FAILED)
+    except OSError as problem:
+        if problem.filename is None:
+            raise
+        return _say(f"{problem.filename}: {problem.strerror}", FAILED)
     return code if isinstance(code, int) else OK
 
 

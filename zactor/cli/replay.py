@@ -29,11 +29,15 @@ from zactor.cli.runs import run_folder
 from zactor.debug.recording import NothingRecorded, Recording, read
 from zactor.debug.replay import OnLog, Outcome, Replay
 from zactor.errors import UserError
+from zactor.launchers.folders import Home
 from zactor.message import parse_id
 from zactor.supervision import Supervision
 from zactor.topology.model import Instance
 
 app = typer.Typer()
+
+FED_SHOWN = 5
+"""Messages that are named to whoever asked for one that there is not."""
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -57,21 +61,22 @@ def replay(
     if log is not None and log not in LEVELS:
         raise UserError(f"--log takes {', '.join(LEVELS)}, not {log!r}")
     stop = 0 if stop_at is None else parse_id(stop_at)
-    if debugger and not stop:
-        raise UserError(
-            "--pdb needs to know where: name a message with --stop-at; `zactor logs --json` shows their ids"
-        )
     where = run_folder(topology, folder, run)
+    state = Home(where.parent.parent, where.name).state
     code: int | None = None
     stopped = False
+    fed: list[str] = []
     for recording in _recordings(where, node):
         kind, policy = _kind_of(recording, node)
         shown = _shower(log, as_json)
         try:
-            trial = Replay(recording, node, kind, policy, shown, stop, pdb.Pdb() if debugger else None)
+            prompt = pdb.Pdb() if debugger else None
+            trial = Replay(recording, node, kind, policy, shown, stop, prompt, state)
         except NothingRecorded as problem:  # its process ended before anything reached the node
-            say(str(problem))
+            for text in (*_damage(recording), str(problem)):
+                say(text)
             continue
+        fed += trial.fed()
         outcome = trial.run()
         sys.settrace(None)
         stopped = stopped or bool(outcome.stopped_at)
@@ -79,9 +84,8 @@ def replay(
         if code or stopped:
             break
     if stop and not stopped and not debugger and not code:
-        raise UserError(
-            f"{node} was not fed a message {stop_at}; `zactor logs --json` shows the ids of those it logged"
-        )
+        last = f"the last of its {len(fed)} are {', '.join(fed[-FED_SHOWN:])}" if fed else "it was fed none"
+        raise UserError(f"{node} was not fed a message {stop_at}; {last}")
     return FAILED if code is None else code
 
 
@@ -91,16 +95,24 @@ def _recordings(where: Path, node: str) -> Iterator[Recording]:
     if not paths:
         raise UserError(f"{where.name} has no recordings: all its nodes had `record: off`, or the disk was full")
     known: set[str] = set()
+    foreign: list[UserError] = []
     found = False
     for path in paths:
         try:
             nodes = _nodes_of(path)
         except NothingRecorded:
             continue
+        except UserError as problem:
+            foreign.append(problem)
+            continue
         known |= nodes
         if any(node == name or node.startswith(name + "/") for name in nodes):
             found = True
             yield read(path)
+    if not known and foreign:
+        raise foreign[0]
+    for each in foreign:
+        say(str(each))
     if not found:
         raise UserError(
             f"no recording has {node!r}.{registry.did_you_mean(node, known)} They have: {', '.join(sorted(known))}"
@@ -141,6 +153,10 @@ def _shower(level: str | None, as_json: bool) -> OnLog:
     return show
 
 
+def _damage(recording: Recording) -> list[str]:
+    return [f"{recording.name}: {damage}" for damage in recording.damage]
+
+
 def _show(recording: Recording, outcome: Outcome, as_json: bool) -> int:
     """Say what came of it. Returns the exit code."""
     sure = outcome.difference is not None and not outcome.unkept
@@ -148,8 +164,8 @@ def _show(recording: Recording, outcome: Outcome, as_json: bool) -> int:
     if as_json:
         print_json(msgspec.to_builtins(outcome) | {"recording": recording.name, "damage": recording.damage})
         return code
-    for damage in recording.damage:
-        say(f"{recording.name}: {damage}")
+    for damage in _damage(recording):
+        say(damage)
     known = f"{outcome.inputs} inputs, {outcome.outputs} outputs as recorded"
     not_known = f", {outcome.unknown} that nobody had taken" if outcome.unknown else ""
     sys.stdout.write(f"{outcome.node}  {recording.name}  {known}{not_known}\n")

@@ -31,7 +31,7 @@ from zactor.cli.common import (
     shown,
 )
 from zactor.errors import UserError
-from zactor.launchers.folders import command_name
+from zactor.launchers.folders import command_name, make_folder
 from zactor.launchers.trial_runs import run_recorded
 from zactor.sim import runner
 from zactor.sim.bundle import Bundle, is_bundle, read_bundle
@@ -97,7 +97,7 @@ def sim(
     campaign = Campaign(topology, folder, smaller=smaller, record=record, as_json=as_json)
     limit_s = seconds(budget) if budget else None
     kept = campaign.bundles if record == "full" else None
-    results = _stories(topology, numbers, kept) if story else _results(topology, numbers, kept, jobs, limit_s)
+    results = _stories(topology, numbers, kept, as_json) if story else _results(topology, numbers, kept, jobs, limit_s)
     for result in results:
         campaign.add(result)
     if not campaign.results:
@@ -144,9 +144,9 @@ def _one(file: str, number: int, kept: Path | None) -> Result:
     return _run(load(Path(file)), number, kept)
 
 
-def _stories(topology: Topology, numbers: range, kept: Path | None) -> Iterator[Result]:
+def _stories(topology: Topology, numbers: range, kept: Path | None, as_json: bool) -> Iterator[Result]:
     for number in numbers:
-        yield _run(topology, number, kept, _tell)
+        yield _run(topology, number, kept, _teller(as_json))
 
 
 def _run(topology: Topology, number: int, kept: Path | None, listen: Callable[[Log], None] | None = None) -> Result:
@@ -155,6 +155,15 @@ def _run(topology: Topology, number: int, kept: Path | None, listen: Callable[[L
     if kept is None:
         return runner.run(topology, plan, listen)
     return run_recorded(topology, plan, kept / name_of(number), listen)
+
+
+def _teller(as_json: bool) -> Callable[[Log], None]:
+    return _tell_json if as_json else _tell
+
+
+def _tell_json(log: Log) -> None:
+    at_ns, level, node, event, fields = log
+    print_json({"at_ns": at_ns, "level": level, "node": node, "event": event} | fields)
 
 
 def _tell(log: Log) -> None:
@@ -199,6 +208,7 @@ class Campaign:
         if self._smaller:
             plan, result = _shrunk(self._topology, plan, result, quiet=self._as_json)
             self._smaller = is_recorded = False
+        make_folder(self.bundles)
         path = keep(self._topology, plan, result, self.bundles)
         say(f"seed {result.seed}: run it again with: {command_name()} sim {shown(path)}")
         if not is_recorded and self._record is None and self._recorded < RECORDED_MAX:
@@ -311,7 +321,7 @@ def _again(path: Path, folder: Path | None, *, smaller: bool, story: bool, recor
     topology = bundle.topology(path.parent)
     runner.check(topology)
     kept = bundles_of(topology, folder) / path.stem
-    listen = _tell if story else None
+    listen = _teller(as_json) if story else None
     if record == "off":
         result = runner.run(topology, bundle.plan, listen)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shutil
@@ -35,7 +36,7 @@ from zactor.cli.common import (
     write_out,
 )
 from zactor.errors import UserError
-from zactor.launchers.folders import Home, NotRunning, command_name, running
+from zactor.launchers.folders import Home, Lock, NotRunning, Unreachable, command_name, running
 from zactor.topology.graph import FORMATS
 from zactor.topology.model import Topology
 
@@ -101,7 +102,10 @@ def down(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     folder: DirOption = None,
 ) -> None:
-    """Stop a running topology."""
+    """Stop a running topology.
+
+    A program that launched it goes on.
+    """
     try:
         home, lock = find_running(topology, folder)
     except NotRunning:
@@ -113,7 +117,7 @@ def down(
         return
     if delete_state:
         _confirm(home, yes=yes)
-    if not _stopped(home, lock.pid):
+    if not _stopped(home, lock):
         say(f"{home.name} (pid {lock.pid}) is still running after {DOWN_S:g} s")
         raise typer.Exit(FAILED)
     typer.echo(f"{home.name}: stopped")
@@ -121,13 +125,18 @@ def down(
         _delete_state(home)
 
 
-def _stopped(home: Home, pid: int) -> bool:
-    """Stop a launcher, and wait until it has let go of its topology and, where the system can tell, has ended."""
-    try:
-        process = os.pidfd_open(pid) if sys.platform == "linux" else -1
-        os.kill(pid, signal.SIGTERM)
-    except ProcessLookupError:  # it has ended by itself, a moment ago
-        process = -1
+def _stopped(home: Home, lock: Lock) -> bool:
+    """Stop a launcher, and wait until it has let go of its topology and, where the system can tell, has ended.
+
+    A program that launched it goes on: it is asked, and not waited for.
+    """
+    process = -1
+    if lock.is_program:
+        _ask_down(home, lock)
+    else:
+        with contextlib.suppress(ProcessLookupError):  # it has ended by itself, a moment ago
+            process = os.pidfd_open(lock.pid) if sys.platform == "linux" else -1
+            os.kill(lock.pid, signal.SIGTERM)
     deadline_s = time.monotonic() + DOWN_S
     while home.running() is not None:
         if time.monotonic() > deadline_s:
@@ -137,6 +146,16 @@ def _stopped(home: Home, pid: int) -> bool:
         select.select([process], [], [], max(0.0, deadline_s - time.monotonic()))
         os.close(process)
     return True
+
+
+def _ask_down(home: Home, lock: Lock) -> None:
+    from zactor.launchers.control import Down, ask_launcher
+
+    try:
+        ask_launcher(home, Down())
+    except Unreachable as problem:
+        if home.running() is not None:
+            raise Unreachable(f"{problem}; it is part of the program with pid {lock.pid}: end that") from None
 
 
 def _stopped_home(topology: str | None, folder: Path | None) -> Home | None:

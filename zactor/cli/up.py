@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
-import shutil
 import signal
 import sys
 import time
@@ -22,12 +20,10 @@ from typing import TextIO
 from zactor.cli.common import FAILED, INTERRUPTED, OK, USAGE, shown, what_to_do
 from zactor.cli.metrics import LOOPBACK, PATH, while_serving
 from zactor.errors import UserError
-from zactor.launchers.control import Control
-from zactor.launchers.folders import AlreadyRunning, Home, command_name, file_of, write_json
-from zactor.launchers.local import Local
-from zactor.launchers.run import Run, StartFailed, file_stem
-from zactor.live.host import Assignment, Host, Report, calm_allocator, calm_collector
-from zactor.live.world import Book, BookEntry
+from zactor.launchers.folders import AlreadyRunning, Home, command_name
+from zactor.launchers.launcher import Launcher, occupied
+from zactor.launchers.run import StartFailed
+from zactor.live.host import calm_allocator, calm_collector
 from zactor.topology.model import Topology
 from zactor.topology.placement import is_inline
 
@@ -36,8 +32,8 @@ Say = Callable[[str], None]
 
 def run_up(topology: Topology, home: Home, *, detach: bool, startup_s: float) -> int:
     """Bring a topology up. Returns an exit code: when it is down again or, detached, when it is ready."""
-    home.make()
     if detach:
+        home.make()
         return _detached(topology, home, startup_s)
     return _attached(topology, home, startup_s, _say, lambda _code: None)
 
@@ -53,23 +49,14 @@ def _say(line: str) -> None:
 
 
 def _attached(topology: Topology, home: Home, startup_s: float, say: Say, ready: Callable[[int], None]) -> int:
-    run = home.new_run()
-    try:
-        home.acquire(run, file_of(topology))
-    except AlreadyRunning:  # somebody was faster
-        shutil.rmtree(home.run_folder(run))
-        raise
-    try:
+    with occupied(home, topology) as run:
         say(f"{topology.name}: run {run}")
         say(f"  state  {shown(home.state)}")
         say(f"  logs   {shown(home.run_folder(run))}")
         if topology.metrics is not None:
             say(f"  metrics  http://{LOOPBACK}:{topology.metrics}{PATH}")
-        serve = _serve_inline if is_inline(topology) else _serve
-        work = partial(serve, topology, home, run, startup_s, say, ready)
+        work = partial(_serve, topology, home, run, startup_s, say, ready)
         return asyncio.run(while_serving(topology.metrics, home, work))
-    finally:
-        home.release()
 
 
 def _banner(topology: Topology, pids: dict[str, int | None], started_s: float, say: Say) -> None:
@@ -88,9 +75,8 @@ def _banner(topology: Topology, pids: dict[str, int | None], started_s: float, s
             say("  " + " ".join([command_name() if words[0] == "zactor" else words[0], *words[1:]]))
 
 
-def _signals(loop: asyncio.AbstractEventLoop, kill: Callable[[], None]) -> tuple[asyncio.Event, list[int]]:
-    """Set when Ctrl-C or SIGTERM comes; another Ctrl-C after that kills."""
-    asked = asyncio.Event()
+def _signals(asked: asyncio.Event, kill: Callable[[], None]) -> list[int]:
+    """Have Ctrl-C and SIGTERM ask for the end; another one after that kills. Returns those that come."""
     caught: list[int] = []
 
     def on_signal(number: int) -> None:
@@ -100,134 +86,42 @@ def _signals(loop: asyncio.AbstractEventLoop, kill: Callable[[], None]) -> tuple
         asked.set()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, on_signal, number)
-    return asked, caught
-
-
-async def _first(*events: asyncio.Task[object]) -> None:
-    await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
-    for event in events:
-        event.cancel()
+        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
+    return caught
 
 
 async def _serve(
     topology: Topology, home: Home, run: str, startup_s: float, say: Say, ready: Callable[[int], None]
 ) -> int:
     started_s = time.monotonic()
-    loop = asyncio.get_running_loop()
 
     def tell(event: str, name: str, state: str, because: str) -> None:
         say(f"{time.strftime('%H:%M:%S')} {event} {name} {state}: {because}")
 
-    processes = Run(topology, home, run, Local(), tell)
-    control = Control(processes, home)
-    asked, caught = _signals(loop, processes.kill)
+    asked = asyncio.Event()
+    launcher = Launcher(topology, home, run, tell, asked)
+    if is_inline(topology):
+        calm_allocator()
+        calm_collector()
+        caught = _signals(asked, lambda: os._exit(INTERRUPTED))  # what hangs here cannot be killed alone
+    else:
+        caught = _signals(asked, launcher.run.kill)
     code = OK
-    await control.open()
-    start = loop.create_task(processes.start(startup_s))
     try:
-        wait: asyncio.Task[object] = loop.create_task(asked.wait())
-        await asyncio.wait((start, wait), return_when=asyncio.FIRST_COMPLETED)
-        wait.cancel()
-        if start.done():
-            start.result()
-            _banner(topology, processes.pids(), started_s, say)
+        if await launcher.start(startup_s):
+            _banner(topology, launcher.run.pids(), started_s, say)
             ready(OK)
-            ended: asyncio.Task[object] = loop.create_task(processes.ended())
-            await _first(loop.create_task(asked.wait()), ended)
-            if not asked.is_set():
+            if await launcher.ended():
                 say(f"{topology.name}: nothing is left running")
                 code = FAILED
     except StartFailed as problem:
-        sys.stderr.write(f"zactor: {topology.name} did not come up\n")
-        for line in str(problem).splitlines():
-            sys.stderr.write(f"  {line}\n")
-        sys.stderr.write(f"  logs: {shown(home.run_folder(run))}\n")
+        sys.stderr.write(f"zactor: {problem.explained(topology.name, shown(home.run_folder(run)))}\n")
         code = FAILED
     finally:
-        start.cancel()
-        with contextlib.suppress(asyncio.CancelledError, StartFailed):
-            await start
         if caught:
             say(f"{topology.name}: stopping")
-        await control.close()
-        await processes.stop()
+        await launcher.stop()
     return INTERRUPTED if caught[:1] == [signal.SIGINT] else code
-
-
-async def _serve_inline(
-    topology: Topology, home: Home, run: str, startup_s: float, say: Say, ready: Callable[[int], None]
-) -> int:
-    started_s = time.monotonic()
-    process = topology.processes[0]
-    folder = home.run_folder(run)
-    last: dict[str, Report] = {}
-    changed = asyncio.Event()
-
-    def missing() -> list[str]:
-        return [each.name for each in process.instances if each.name not in last or last[each.name].state != "ready"]
-
-    def stopped() -> list[str]:
-        return [f"{news.node}: {news.because}" for news in last.values() if news.state == "stopped"]
-
-    def report(news: Report) -> None:
-        last[news.node] = news
-        if news.state not in ("ready", "stopped"):
-            say(f"{time.strftime('%H:%M:%S')} node {news.node} {news.state}: {news.because}")
-        changed.set()
-
-    assignment = Assignment(
-        topology=topology.name,
-        cluster=home.cluster(),
-        run=run,
-        process=process.name,
-        number=1,
-        incarnation=1,
-        transport=process.transport,
-        socket=str(home.sockets / "1.1"),
-        state=str(home.state),
-        log=str(folder / f"{file_stem(process.name)}.jsonl"),
-        recording=str(folder / f"{file_stem(process.name)}.1.rec"),
-        instances=process.instances,
-        peer_timeout_ns=topology.peer_timeout_ns,
-        key=secrets.token_hex(16),
-    )
-    host = Host(assignment, report)
-    calm_allocator()
-    calm_collector()
-    asked, caught = _signals(asyncio.get_running_loop(), lambda: os._exit(INTERRUPTED))
-    entry = BookEntry(1, 1, host.bind(), None, os.getpid())
-    nodes = {instance.name: process.name for instance in process.instances}
-    book = Book(1, run, nodes, {process.name: entry}, key=assignment.key, peer_timeout_ns=topology.peer_timeout_ns)
-    write_json(folder / "run.json", topology)
-    write_json(folder / "book.json", book)
-    loop = asyncio.get_running_loop()
-    failed: asyncio.Task[object] = loop.create_task(host.ended())
-    waiting: asyncio.Task[object] = loop.create_task(asked.wait())
-    try:
-        host.use_book(book)
-        async with asyncio.timeout(startup_s):
-            while missing() and not (failed.done() or waiting.done() or stopped()):
-                changed.clear()
-                change: asyncio.Task[object] = loop.create_task(changed.wait())
-                await asyncio.wait((change, failed, waiting), return_when=asyncio.FIRST_COMPLETED)
-                change.cancel()
-        if not missing():
-            _banner(topology, {process.name: os.getpid()}, started_s, say)
-            ready(OK)
-        elif stopped() and not waiting.done():
-            raise StartFailed("; ".join(stopped()))
-        await _first(failed, waiting)
-    except StartFailed as problem:
-        host.failure = host.failure or f"{topology.name} did not come up: {problem}"
-    except TimeoutError:
-        host.failure = f"not ready after {startup_s:g} s: {', '.join(missing())}"
-    finally:
-        await host.stop()
-    if host.failure is not None:
-        sys.stderr.write(f"zactor: {host.failure}\n")
-        return FAILED
-    return INTERRUPTED if caught[:1] == [signal.SIGINT] else OK
 
 
 def _detached(topology: Topology, home: Home, startup_s: float) -> int:

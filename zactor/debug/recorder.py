@@ -24,6 +24,7 @@ from zactor.debug.recording import (
     CHECKPOINT,
     DROPPED,
     FORMAT,
+    FUNCTIONS,
     HEAD,
     INPUT,
     MAIL,
@@ -97,7 +98,7 @@ class Recorder:
         self._about = about
         self._pending: list[Entry] = []
         self._pending_bytes = 0  # of frames in it
-        self._outputs: list[tuple[str, str, int]] = []
+        self._outputs: list[tuple[str, Any, Any]] = []  # name, kind and digest, or number and operation
         self._outputs_max = self._payload_max // PENDING_SHARE // OUTPUT_BYTES
         self._fresh = False  # whether the next entry is the first of its turn
         self._sequence = 0  # as the turn began
@@ -125,7 +126,7 @@ class Recorder:
     # --- what the kernel calls
     def turn(self, cell: Cell) -> None:
         """What an actor is fed from now on belongs to another turn."""
-        if self._wanted and cell in self._wanted:
+        if self._wanted and not cell.tasks and cell in self._wanted:
             self._checkpoint(cell)
         self._fresh = True
         self._sequence = self._kernel.sequence
@@ -227,7 +228,7 @@ class Recorder:
         if not cell.recorded:
             return count
         when = self._when() if self._fresh else None
-        inputs = cell.inputs or deque()
+        inputs: Any = cell.inputs
         if count == 1:
             wait, _, error = inputs[0]
             if error is None and wait is not None and wait.target is not None and wait.target.cell is None:
@@ -267,13 +268,15 @@ class Recorder:
         """OUTPUTS: name, kind, digest of each."""
         if cell.recorded:
             self._outputs.append((cell.name, kind, digest))
-            if len(self._outputs) >= self._outputs_max:
-                self._write_pending()
 
     def operation(self, cell: Cell, number: int, operation: Operation) -> None:
         """The same for an operation that an actor begins."""
-        if cell.recorded:
-            self.output(cell, "operation", operation_digest(number, operation))
+        if not cell.recorded:
+            return
+        if operation.__class__ in FUNCTIONS:  # their values may change meanwhile
+            self._outputs.append((cell.name, "operation", operation_digest(number, operation)))
+        else:
+            self._outputs.append((cell.name, number, operation))
 
     def received(self, process: str, heard_ns: int, frame: bytes, blobs: Sequence[bytes]) -> None:
         """RECEIVED, process, pieces of bulk, when, frame."""
@@ -310,13 +313,16 @@ class Recorder:
 
     def _write(self, entry: Entry) -> None:
         """Write an entry, after what waits for it. Raises `Unfrozen` or others when it cannot be, or is too long."""
-        pending = self._pending
         if self._outputs:
-            pending.append((OUTPUTS, self._outputs))
-            self._outputs = []
+            self._digest()
+        pending = self._pending
         payload = encode((*pending, entry) if pending else (entry,))
         if len(payload) > self._payload_max:
-            raise Unfrozen(f"{len(payload)} bytes")
+            if not pending:
+                raise Unfrozen(f"{len(payload)} bytes")
+            self._write_pending()
+            self._write(entry)
+            return
         if pending:
             self._pending = []
             self._pending_bytes = 0
@@ -326,15 +332,27 @@ class Recorder:
             self._stop(problem)
 
     def _write_pending(self) -> None:
+        if self._outputs:
+            self._digest()
         pending, self._pending = self._pending, []
         self._pending_bytes = 0
-        if self._outputs:
-            pending.append((OUTPUTS, self._outputs))
-            self._outputs = []
         try:
             self._keep(encode(pending))
         except DiskFull as problem:
             self._stop(problem)
+
+    def _digest(self) -> None:
+        """Outputs wait for the next record from now on; so many that it would be long are written at once."""
+        outputs, self._outputs = self._outputs, []
+        digests = [
+            (name, what, value) if what.__class__ is str else (name, "operation", operation_digest(what, value))
+            for name, what, value in outputs
+        ]
+        while len(digests) > self._outputs_max:
+            self._pending.append((OUTPUTS, digests[: self._outputs_max]))
+            del digests[: self._outputs_max]
+            self._write_pending()
+        self._pending.append((OUTPUTS, digests))
 
     def _stop(self, problem: DiskFull) -> None:
         if self._kernel.tap is None:
@@ -467,8 +485,10 @@ class Recorder:
 
     # --- segments
     def _begin_segment(self) -> None:
-        """HEAD, format, process, incarnation, and what `about` says."""
-        self._keep(encode(((HEAD, FORMAT, self._kernel.process, self._kernel.incarnation, self._about()),)))
+        """HEAD, format, process, incarnation, what `about` says. Twice: without it nobody knows whose the rest is."""
+        head = encode(((HEAD, FORMAT, self._kernel.process, self._kernel.incarnation, self._about()),))
+        self._keep(head)
+        self._keep(head)
         self._rolled = not self._sink.full and self._begun  # what the first segment begins with is the beginning
         self._begun = True
         self._wanted, self._untried = set(), []

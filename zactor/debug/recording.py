@@ -1,10 +1,10 @@
 """The file of a recording: mapped segments of records, each record with its size and checksum.
 
 What is written into a mapped file belongs to the system at once: `kill -9` of the process loses none of it. A
-record is its CRC32C, which begins with its segment's ordinal, its size (4 bytes each, little-endian), and a msgpack
-array of entries, each an array that begins with one of the numbers below. A segment begins with `MAGIC`, its ordinal and
-its size (8 bytes each), then a `HEAD`; behind its last record are 8 zeros. A **ring** overwrites its oldest segment
-when its budget is spent; a file without a budget grows.
+record is its CRC32C, which begins with its segment's ordinal, its size (4 bytes each, as they lie in memory), and a
+msgpack array of entries, each an array that begins with one of the numbers below. A segment begins with `MAGIC`, its
+ordinal and its size (8 bytes each) and the CRC32C of these, then a `HEAD`, twice; behind its last record are 8 zeros. A
+**ring** overwrites its oldest segment when its budget is spent; a file without a budget grows.
 
 Who writes what is in `zactor.debug.recorder`; `read` gives back all that is readable, and says where the damage is.
 """
@@ -16,12 +16,12 @@ import contextlib
 import importlib
 import mmap
 import os
+import re
 import struct
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import crc32c
 import msgspec
@@ -32,7 +32,7 @@ from zactor.message import Ref, encode
 from zactor.world import Call, InThread
 
 FORMAT = 2
-MAGIC = b"zactrec\x01"
+MAGIC = b"zactrec%c" % FORMAT
 
 HEAD, RECEIVED, SENT, MAIL, TAKEN, SETTLED, INPUT, OUTPUTS, DROPPED, CHECKPOINT = range(10)
 """Kinds of entries; what follows stands where the recorder writes them."""
@@ -50,15 +50,21 @@ PIECE_BYTES = 64 << 10
 FREE_BYTES_MIN = 256 << 20
 """Room on the disk below which nothing is recorded any more, so that logs and state have it."""
 
+PIECE_BYTES_MAX = 1 << 32
+"""A longer one was never kept: its length is damaged."""
+
 PREPARE_BYTES = 256 << 10
 """Of a segment that are made ready to be written at a time."""
 
 _MADV_POPULATE_WRITE = 23  # asm-generic/mman-common.h; Python has no name for it
 
-_START = struct.Struct("<8sQQ")
-_HEADER = struct.Struct("<II")
+_START = struct.Struct("<8sQQI")
+_HEADER = struct.Struct("@II")  # as the machine has it, so that each of the two is written at once
 _END = bytes(_HEADER.size)
-"""Written after each record. What stands beyond it is of an earlier lap: with another ordinal, so with other checksums."""
+"""Written after each record. What stands beyond it is of an earlier lap: its checksums began with another ordinal."""
+
+_RECORD = re.compile(rb"(?=.{8}[\x91-\x9f\xdc])", re.DOTALL)
+"""Where a record may begin: with a header, and an array."""
 
 _pack_header = _HEADER.pack_into
 _checksum = crc32c.crc32c
@@ -208,7 +214,8 @@ class Mapped:
         self._at, self._ready = _START.size, 0
         self._prepare(_START.size)
         self._map[_START.size : _START.size + 8] = _END
-        _START.pack_into(self._map, 0, MAGIC, ordinal, self.segment_bytes)
+        start = _START.pack(MAGIC, ordinal, self.segment_bytes, 0)[:-4]
+        self._map[: _START.size] = start + _checksum(start).to_bytes(4, "little")
         self.on_segment()
 
     def _grow(self, offset: int) -> None:
@@ -242,6 +249,14 @@ class NothingRecorded(UserError):
     """A recording that had not begun when its process ended."""
 
 
+class Doubtful(NamedTuple):
+    """A place at which something else was written than can be read: so many entries from the `first` on, or none."""
+
+    first: int
+    entries: int
+    offset: int
+
+
 class Recording:
     """What could be read: records with their offsets, oldest first, and what is wrong with the rest."""
 
@@ -251,11 +266,14 @@ class Recording:
         self.from_start = from_start
         self.damage: list[str] = []
         """Each with its offset. The records around it are still there."""
+        self.doubtful: list[Doubtful] = []
 
     @property
     def head(self) -> Payload:
-        """HEAD, format, process, incarnation, and what the host said of its run and nodes."""
-        return self.records[0][1]
+        """HEAD, format, process, incarnation, and what the host said of its run and nodes. The first that is whole."""
+        damaged = {place.first for place in self.doubtful if place.entries}
+        heads = [(index in damaged, record) for index, (_, record) in enumerate(self.records) if record[0] == HEAD]
+        return min(heads, key=lambda head: head[0])[1] if heads else [HEAD, FORMAT, "", 0, {}]
 
 
 def read(path: Path, *, head_only: bool = False) -> Recording:
@@ -267,63 +285,156 @@ def read(path: Path, *, head_only: bool = False) -> Recording:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    starts = _segments(content)
     if not content.strip(b"\0"):
         raise NothingRecorded(f"{path}: its process ended before anything was recorded")
+    starts = _segments(content)
+    if not starts and content[: len(MAGIC) - 1] == MAGIC[:-1]:
+        raise _other_format(path, content[len(MAGIC) - 1])
     if not starts:
         raise UserError(f"{path}: is no recording: it does not begin as one; name another run with -r RUN")
-    recording = Recording(path.name, [], starts[0][0] == 0)
-    previous = starts[0][0] - 1
-    for ordinal, start, end in starts:
-        if ordinal != previous + 1:
-            recording.damage.append(f"offset {start}: segment {ordinal} follows segment {previous}")
-        previous = ordinal
-        if head_only:
-            recording.records += islice(_records(content, ordinal, start + _START.size, end, recording.damage), 1)
+    recording = Recording(path.name, [], starts[0].ordinal == 0)
+    reader = _Reader(content, recording)
+    previous: int | None = None
+    for start in starts:
+        reader.segment(start, previous, head_only=head_only)
+        previous = start.ordinal
+        if head_only and reader.has_head():
             break
-        recording.records += _records(content, ordinal, start + _START.size, end, recording.damage)
-    if not recording.records or recording.records[0][1][0] != HEAD:
+    if not recording.records:
         raise UserError(f"{path}: nothing in it can be read: {'; '.join(recording.damage) or 'it is empty'}")
-    if recording.head[1] != FORMAT:
-        raise UserError(
-            f"{path}: has format {recording.head[1]}, this zactor reads {FORMAT}; use the one that wrote it"
-        )
+    found = recording.head[1]
+    if found != FORMAT and not any(place.first == 0 for place in recording.doubtful):
+        raise _other_format(path, found)
     return recording
 
 
-def _segments(content: bytes) -> list[tuple[int, int, int]]:
-    """Ordinal, start and end of each segment, in the order in which they were written."""
-    first = content.find(MAGIC)  # not always at 0: that segment may be the one which was about to be overwritten
-    if first < 0 or first + _START.size > len(content):
-        return []
-    size = _START.unpack_from(content, first)[2] or len(content)
-    found = []
-    for start in range(first % size, len(content) - _START.size, size):
-        magic, ordinal, _ = _START.unpack_from(content, start)
-        if magic == MAGIC:
-            found.append((ordinal, start, min(start + size, len(content))))
+def _other_format(path: Path, found: int) -> UserError:
+    return UserError(f"{path}: has format {found}, this zactor reads {FORMAT}; use the one that wrote it")
+
+
+class _Start(NamedTuple):
+    """Where a segment begins and ends. `is_whole`: its start could be read."""
+
+    ordinal: int
+    offset: int
+    end: int
+    size: int
+    is_whole: bool = True
+
+
+def _segments(content: bytes) -> list[_Start]:
+    """The segments in the order in which they were written.
+
+    One whose start is damaged has the ordinal by which its first record has the checksum that stands there, or it is
+    left out. One without magic is no segment: it was about to be overwritten.
+    """
+    first = content.find(MAGIC)
+    while first >= 0 and _start_at(content, first) is None:
+        first = content.find(MAGIC, first + 1)
+    known = _start_at(content, first) if first >= 0 else None
+    size = len(content) if known is None else known.size
+    starts = (_start_at(content, at) for at in range(first % size, len(content) - _START.size, size))
+    whole = [start for start in starts if start is not None]
+    near = {0, *(start.ordinal + step for start in whole for step in (-1, 1))}
+    found = list(whole)
+    for at in range(0, len(content) - _START.size, size):
+        if content[at : at + len(MAGIC)].strip(b"\0") and not any(start.offset == at for start in whole):
+            end = min(at + size, len(content))
+            found += [
+                _Start(ordinal, at, end, size, is_whole=False)
+                for ordinal in sorted(near)
+                if _is_record(content, ordinal, at + _START.size, end)
+            ]
     return sorted(found)
 
 
-def _records(content: bytes, ordinal: int, at: int, end: int, damage: list[str]) -> Iterator[tuple[int, Payload]]:
-    while at + _HEADER.size <= end:
-        checksum, size = _HEADER.unpack_from(content, at)
-        if size == 0:
-            return
-        payload = content[at + 8 : at + 8 + size]
-        if at + 8 + size > end:
-            damage.append(f"offset {at}: a record of {size} bytes is cut off")
-            return
-        if _checksum(payload, ordinal) != checksum:
-            damage.append(f"offset {at}: a record does not match its checksum")
+def _start_at(content: bytes, at: int) -> _Start | None:
+    if len(content) < at + _START.size:
+        return None
+    magic, ordinal, size, checksum = _START.unpack_from(content, at)
+    if magic != MAGIC or checksum != _checksum(content[at : at + _START.size - 4]):
+        return None
+    return _Start(ordinal, at, min(at + size, len(content)), size)
+
+
+def _is_record(content: bytes, ordinal: int, at: int, end: int) -> bool:
+    if at + _HEADER.size > end:
+        return False
+    checksum, size = _header(content, at)
+    at += _HEADER.size
+    return 0 < size <= end - at and _checksum(content[at : at + size], ordinal) == checksum
+
+
+def _header(content: bytes, at: int) -> tuple[int, int]:
+    """Checksum and size of the record there."""
+    checksum, size = _HEADER.unpack_from(content, at)
+    return checksum, size
+
+
+class _Reader:
+    """Takes apart what may be damaged, and notes where it is."""
+
+    def __init__(self, content: bytes, recording: Recording) -> None:
+        self._content = content
+        self._recording = recording
+
+    def has_head(self) -> bool:
+        """Whether something whole has been read: a segment begins with heads."""
+        recording = self._recording
+        return len(recording.records) > sum(place.entries for place in recording.doubtful)
+
+    def _damaged(self, offset: int, text: str, entries: int | None = 0) -> None:
+        recording = self._recording
+        recording.damage.append(f"offset {offset}: {text}")
+        if entries is not None:
+            recording.doubtful.append(Doubtful(len(recording.records) - entries, entries, offset))
+
+    def segment(self, start: _Start, previous: int | None, *, head_only: bool) -> None:
+        """Read one, or what it begins with; `previous` is the ordinal of the one before."""
+        content, (ordinal, at, end, _, is_whole) = self._content, start
+        if previous is not None and ordinal != previous + 1:
+            self._damaged(at, f"segment {ordinal} follows segment {previous}")
+        if not is_whole:
+            self._damaged(at, "the start of a segment is not as it was written", None)
+        at += _START.size
+        while at + _HEADER.size <= end and content[at : at + _HEADER.size] != _END:
+            if _is_record(content, ordinal, at, end):
+                _, size = _header(content, at)
+                self._record(at, size, is_whole=True)
+                at += _HEADER.size + size
+            else:
+                at = self._skip(ordinal, at, end)
+            if head_only and self.has_head():
+                return
+
+    def _skip(self, ordinal: int, at: int, end: int) -> int:
+        """A record is damaged; if its size can be trusted it is read all the same. Returns where the next begins."""
+        content = self._content
+        _, size = _header(content, at)
+        after = at + _HEADER.size + size
+        is_last = after <= end and (after + _HEADER.size > end or content[after : after + _HEADER.size] == _END)
+        if size and (is_last or _is_record(content, ordinal, after, end)):
+            self._record(at, size, is_whole=False)
+            return after
+        for found in _RECORD.finditer(content, at + 1, end):
+            if _is_record(content, ordinal, found.start(), end):
+                self._damaged(at, f"{found.start() - at} bytes are no record")
+                return found.start()
+        self._damaged(at, f"a record of {size} bytes is cut off" if after > end else "what follows is no record")
+        return end
+
+    def _record(self, at: int, size: int, *, is_whole: bool) -> None:
+        payload = self._content[at + _HEADER.size : at + _HEADER.size + size]
         try:
-            record = _decode(payload)
-        except msgspec.MsgspecError as problem:
-            damage.append(f"offset {at}: a record cannot be read: {problem}")
-        else:
-            for entry in record:
-                yield at, entry
-        at += 8 + size
+            entries = _decode(payload)
+            if not all(entry.__class__ is list and entry for entry in entries):
+                raise ValueError("it is no list of entries")
+        except Exception as problem:  # our own extensions may hold anything then
+            self._damaged(at, f"a record cannot be read: {problem}")
+            return
+        self._recording.records += [(at, entry) for entry in entries]
+        if not is_whole:
+            self._damaged(at, "a record does not match its checksum", len(entries))
 
 
 class Search:
@@ -340,8 +451,9 @@ class Search:
 
     def find(self, needle: bytes) -> Iterator[tuple[tuple[int, int], Payload]]:
         """The entries of all records with these bytes in them, in their order, each with the place of its record."""
-        for number, (_, start, end) in enumerate(self._segments):
-            at = self._content.find(needle, start, end)
+        for number, segment in enumerate(self._segments):
+            end = segment.end
+            at = self._content.find(needle, segment.offset, end)
             while at >= 0:
                 index, at_end = self._record_at(number, at)
                 if index >= 0:
@@ -350,8 +462,9 @@ class Search:
 
     def find_back(self, needle: bytes) -> Iterator[Iterator[tuple[tuple[int, int], Payload]]]:
         """The entries of each such record, the last record first."""
-        for number, (_, start, end) in reversed(list(enumerate(self._segments))):
-            at = self._content.rfind(needle, start, end)
+        for number, segment in reversed(list(enumerate(self._segments))):
+            start = segment.offset
+            at = self._content.rfind(needle, start, segment.end)
             while at >= 0:
                 index, _ = self._record_at(number, at)
                 if index >= 0:
@@ -377,11 +490,12 @@ class Search:
         """Where the records of a segment begin."""
         found = self._starts.get(number)
         if found is None:
-            _, start, end = self._segments[number]
-            found = self._starts[number] = []
-            at = start + _START.size
+            segment = self._segments[number]
+            found, end = [], segment.end
+            self._starts[number] = found
+            at = segment.offset + _START.size
             while at + _HEADER.size <= end:
-                size = _HEADER.unpack_from(self._content, at)[1]
+                _, size = _header(self._content, at)
                 if not size or at + _HEADER.size + size > end:
                     break
                 found.append(at)
@@ -390,7 +504,7 @@ class Search:
 
     def _end_of(self, number: int, index: int) -> int:
         at = self._records_of(number)[index]
-        return at + _HEADER.size + int(_HEADER.unpack_from(self._content, at)[1])
+        return at + _HEADER.size + _header(self._content, at)[1]
 
     def _read(self, number: int, index: int) -> Iterator[tuple[tuple[int, int], Payload]]:
         start = self._records_of(number)[index]
@@ -442,13 +556,14 @@ class Lost(msgspec.Struct, frozen=True):
     because: str
 
 
-_FUNCTIONS = (Call, InThread)
+FUNCTIONS = (Call, InThread)
+"""Operations that have any values, not only bytes and names."""
 
 
 def operation_digest(number: int, operation: Any) -> int:
     """What is recorded of an operation: many bytes stand there as their checksum, and functions as their names."""
     kind = operation.__class__
-    if kind in _FUNCTIONS:
+    if kind in FUNCTIONS:
         return digest_of((number, kind.__name__, operation.function.__qualname__, operation.values))
     data = getattr(operation, "data", b"")
     if len(data) > PIECE_BYTES:
@@ -551,7 +666,10 @@ def _tagged(*parts: Any) -> msgspec.msgpack.Ext:
 def extension(code: int, content: Any) -> Any:
     """What msgpack makes of our extension types; `thaw` makes the rest."""
     if code == PIECE:
-        return Unkept.of(*PIECE_FORMAT.unpack(content))
+        length, checksum = PIECE_FORMAT.unpack(content)
+        if length > PIECE_BYTES_MAX:
+            raise ValueError(f"a piece of {length} bytes")
+        return Unkept.of(length, checksum)
     if code == UNKEPT:
         return Lost(bytes(content).decode(errors="replace"))
     if code != VALUE:

@@ -6,6 +6,7 @@ hears comes from the recording, at the times of the recording. It runs in a real
 
 from __future__ import annotations
 
+import contextlib
 import pdb
 import random
 import sys
@@ -32,13 +33,13 @@ from zactor.debug.recording import (
     operation_digest,
     thaw,
 )
-from zactor.debug.story import ANSWERS, Fed, Known, Story, Turn
+from zactor.debug.story import ANSWERS, Doubt, Fed, Known, Story, Turn
 from zactor.errors import ActorFailed, Failure, UserError
 from zactor.kernel import Kernel, digest_of
 from zactor.message import UNDECODABLE, Opaque, Ref, answer_decoder, decoder, encode, format_id
 from zactor.supervision import Supervision
 from zactor.wire import split, unsplit, unwrap
-from zactor.world import List, Operation
+from zactor.world import List, Operation, Read
 
 TEXT_LENGTH_MAX = 300
 """Characters of a value in a report."""
@@ -84,6 +85,10 @@ class Differs(BaseException):
         super().__init__(output)
         self.parts = (output, recorded, replayed)
         self.cause = cause  # the id of the message that should have led to it, when it is not the one being handled
+
+
+class _Cut(BaseException):
+    """The recording ends within a handler, where its process was killed."""
 
 
 class _Stopped(BaseException):
@@ -149,6 +154,7 @@ class Replay:
     """One actor in a kernel of its own, which takes everything and answers what was recorded.
 
     `kind` is its class, or None for the one that the recording names; `policy` what the topology says of restarts.
+    `state` is the folder of what the nodes keep: there is what was read, if it is still the same.
     Raises `NothingRecorded`, or a plain `UserError` for a recording that it cannot be replayed from.
     """
 
@@ -161,15 +167,18 @@ class Replay:
         on_log: OnLog = lambda *_values: None,
         stop_at: int = 0,
         debugger: pdb.Pdb | None = None,
+        state: Path | None = None,
     ) -> None:
         self._story = story = Story(recording, name)
         if not story.seen:
             raise NothingRecorded(f"{recording.name}: nothing of {name} was recorded")
-        if story.overwritten or (story.given is None and story.start is None):
+        self._unread = "" if story.given or story.start else "its start"
+        if story.overwritten or (self._unread and not story.doubts):
             mend = "give its kind a `checkpoint` that can be written down, or record it with `record: full`"
             raise UserError(f"{recording.name}: the start of {name} was overwritten, and it has no checkpoint; {mend}")
         self._stop_at = stop_at
         self._debugger = debugger
+        self._state_folder = state
         self._outputs = 0
         self._inputs = 0
         self._unknown = 0
@@ -185,8 +194,6 @@ class Replay:
         kind = kind or self._recorded_kind()
         kernel.life.add(name, kind, policy=policy)
         self._cell = cell = kernel.cells[name]
-        if story.given is not None:
-            cell.given = self._given(story.given[3])
         self._shut_the_doors(kernel)
         self._watch_handlers(cell)
 
@@ -194,12 +201,16 @@ class Replay:
         story = self._story
         if story.given is not None:
             module, name = story.given[:2]
-        else:
-            assert story.start is not None
+        elif story.start is not None:
             module, name = story.start.module, story.start.kind
+        else:
+            return Actor
         try:
             kind: type[Actor] = find_class(module, name)
         except Unfrozen as problem:
+            if story.doubts:
+                self._unread = f"its class: {problem}"
+                return Actor
             raise UserError(f"{self._story.name}: {problem}") from None
         return kind
 
@@ -228,7 +239,8 @@ class Replay:
         kernel.output = self._output
         kernel.life._spawn = lambda cell: Ref(cell.name)
         kernel.waits.cancel_timer = lambda _cell, _token: self._told("timer_cancelled")[0]
-        create, dropped = kernel.life._create, kernel.dropped
+        self._create = create = kernel.life._create
+        dropped = kernel.dropped
 
         def create_child(name: str, *values: Any) -> Cell:
             problem = thaw(self._told("spawned")[0])
@@ -261,6 +273,11 @@ class Replay:
     def settled(self, _cell: Cell, count: int) -> int:
         return count
 
+    def fed(self) -> list[str]:
+        """The messages that it was fed, by name and id."""
+        mail = (each for turn in self._story.turns for each in turn.mail)
+        return [f"{each.wire} {format_id(each.id)}" for each in mail]
+
     # --- running
     def run(self) -> Outcome:
         """Feed it all that was recorded, until something differs."""
@@ -270,6 +287,8 @@ class Replay:
         while self._due and turns and self._due[0] <= turns[0].when[0]:
             self._due.popleft()  # it was sent before what we begin with
         try:
+            if self._unread:
+                raise self._missed(f"{self._unread} cannot be read")
             self._restore_chance(self._story.chance)
             if self._story.start is not None:
                 self._begin_at_checkpoint()
@@ -279,15 +298,56 @@ class Replay:
                 following = turns[index + 1].when[0] if index + 1 < len(turns) else None
                 self._look_for_missing(following if turn.ends is None else turn.ends)
             self._look_for_unanswered()
+            if self._story.doubts:
+                raise self._doubted(self._story.doubts[0])
         except Differs as problem:
             difference = self._difference(problem)
         except _Stopped:
             stopped_at = self._state()
+        except _Cut:
+            if self._story.doubts:
+                difference = self._difference(self._doubted(self._story.doubts[0]))
+        except Exception as problem:
+            if not self._is_in_doubt():
+                raise
+            difference = self._difference(self._missed(f"it cannot be fed: {problem!r}"))
+        if difference is not None and self._is_in_doubt():
+            self._unkept = ""  # what is missing is damaged, and was kept
         if self._debugger is not None and self._debugger.quitting:
             difference, stopped_at = None, "the debugger was left"
         return Outcome(
             self._story.name, self._inputs, self._compared, self._unknown, difference, self._unkept, stopped_at
         )
+
+    # --- where the recording is damaged
+    def _is_in_doubt(self) -> bool:
+        """Whether something that led to the turn which is replayed now may have been damaged."""
+        doubts, turn = self._story.doubts, self._turn
+        return bool(doubts) and (turn is None or not any(turn is each for each in self._story.turns[: doubts[0].turn]))
+
+    def _missed(self, replayed: str) -> Differs:
+        """An input is damaged: so the next output that was recorded cannot be as it was."""
+        recorded = f"the record at offset {self._story.doubts[0].offset} is damaged"
+        return Differs(self._output_after(self._turn), recorded, replayed)
+
+    def _doubted(self, doubt: Doubt) -> Differs:
+        """Nothing differs, as far as can be seen: then it is the first output after the damage that is in doubt."""
+        turns = self._story.turns
+        self._turn = turns[min(doubt.next, len(turns) - 1)] if turns else None
+        text = "the same, as far as the recording can be read"
+        return Differs(self._output_after(self._turn), f"the record at offset {doubt.offset} is damaged", text)
+
+    def _output_after(self, turn: Turn | None) -> str:
+        """The first output that is known from a turn on; the last one when there is none."""
+        story, since = self._story, 0 if turn is None else turn.when[0]
+        sent = sorted(story.sent)
+        number = next((each for each in sent if each > since), None)
+        if number is not None:
+            known = story.sent[number]
+            return f"{known.wire} {format_id(number)} to {known.to}"
+        if turn is not None and turn.mail and turn.mail[0].ask is not None:
+            return f"the answer to {format_id(turn.mail[0].id)}"
+        return f"output {self._outputs}" if self._outputs else "all that it does"
 
     def _begin_at_checkpoint(self) -> None:
         start, cell = self._story.start, self._cell
@@ -313,10 +373,10 @@ class Replay:
         inputs = [entry for entry in turn.inputs if entry[0] not in ANSWERS]
         what, values = inputs[0] if inputs else ("", [])
         self._inputs += len(inputs) + len(turn.mail)
-        if cell.state == "stopped":
+        if cell.state == "stopped" and what != "boot":
             return  # by its own failure, in the turn before
         if what == "boot":
-            kernel.life._begin(cell)
+            self._boot(values[3])
         elif what == "stop":
             kernel.life.stop_now(cell, values[0])
         elif what == "child":
@@ -327,6 +387,15 @@ class Replay:
         if self._caught is not None:
             raise self._caught
 
+    def _boot(self, given: Any) -> None:
+        if self._cell.state == "stopped":  # somebody started it again while its process went on
+            before = self._cell
+            self._cell = cell = self._create(before.name, before.kind, {})
+            cell.policy = before.policy
+            self._watch_handlers(cell)
+        self._cell.given = self._given(given)
+        self._kernel.life._begin(self._cell)
+
     def _feed(self, turn: Turn, inputs: list[tuple[str, list[Any]]]) -> None:
         kernel, cell = self._kernel, self._cell
         for what, values in inputs:
@@ -336,6 +405,7 @@ class Replay:
         kernel.hlc -= 1  # which the turn adds
         kernel._turn(cell)
         if cell.mailbox:
+            self._end_if_cut()
             left = len(cell.mailbox)
             text = f"{len(turn.mail)} messages handled in this turn"
             raise Differs(
@@ -346,6 +416,8 @@ class Replay:
         cell = self._cell
         for value in values:
             if isinstance(value, Lost):
+                if self._is_in_doubt():
+                    raise self._missed(f"a {what} is not there: {value.because}")
                 self._unkept = self._unkept or f"what a {what} brought could not be written down: {value.because}"
                 raise Differs("an input", what, "nothing")
         if what == "timer":
@@ -375,6 +447,8 @@ class Replay:
     def _message(self, fed: Fed) -> Any:
         """What it was fed. Raises `Differs` when its class does not take it any more."""
         if isinstance(fed.body, Lost):
+            if self._is_in_doubt():
+                raise self._missed("a message is not there")
             self._unkept = self._unkept or f"a message is not there: {fed.body.because}"
             raise Differs("an input", "a message", "nothing")
         handlers = self._cell.kind._wires
@@ -402,7 +476,7 @@ class Replay:
         if how == "value":
             found = thaw(value)
             if isinstance(found, Unkept):
-                self._note_unkept(f"a read of {len(found)} bytes")
+                found = self._read_again(wait.operation, found)
             return tuple(found) if isinstance(wait.operation, List) else found, None
         kind: Any = wait.message.__class__
         if how == "reply":
@@ -421,6 +495,20 @@ class Replay:
     def _unsplit(self, value: Any, blobs: tuple[bytes, ...]) -> Any:
         return unsplit(value, blobs) if blobs else value
 
+    def _read_again(self, operation: Any, unkept: Unkept) -> bytes:
+        """What a read gave of which only length and checksum were kept: the file may still have it."""
+        if self._state_folder is not None and isinstance(operation, Read):
+            with (
+                contextlib.suppress(OSError),
+                (self._state_folder / operation.folder / operation.file).open("rb") as file,
+            ):
+                file.seek(operation.offset)
+                content = file.read(len(unkept))
+                if (len(content), checksum_of(content)) == (len(unkept), unkept.checksum):
+                    return content
+        self._note_unkept(f"a read of {len(unkept)} bytes")
+        return unkept
+
     def _note_unkept(self, text: str) -> None:
         mend = "keep all of it with `record: full`"
         self._unkept = self._unkept or f"{text}, of which only length and checksum were kept; {mend}"
@@ -430,9 +518,15 @@ class Replay:
         """What answered, at once, what the actor does now."""
         entries = self._answers.get(kind)
         if not entries:
+            self._end_if_cut()
             raise Differs(f"what it does: {kind}", "nothing of the kind", "it does so here")
         values: list[Any] = entries.popleft()
         return values
+
+    def _end_if_cut(self) -> None:
+        """In the last turn, what the recording does not have may have been about to be written."""
+        if self._story.is_cut and self._turn is self._story.turns[-1]:
+            raise _Cut
 
     def _deliver(self, target: Ref[Any], mail: Mail, wait: Wait | None) -> str | None:
         self._compare_message(target, mail)
@@ -567,15 +661,17 @@ class Replay:
         return "\n".join(f"{name} = {_text(value)}" for name, value in fields.items())
 
     def _watch_handlers(self, cell: Cell) -> None:
-        """Look at the id of each message before its handler runs."""
-        if not self._stop_at:
+        """Look at the id of each message before its handler runs. A debugger without one stops at the first."""
+        if not self._stop_at and self._debugger is None:
             return
 
         def watched(handler: Handler) -> Handler:
             def before(actor: Actor, *values: Any) -> Any:
-                if self._kernel.current.id == self._stop_at:
+                number = self._kernel.current.id
+                if self._stop_at in (0, number):
                     if self._debugger is None:
                         raise _Stopped
+                    self._stop_at = self._stop_at or -1
                     _break(self._debugger, handler.function)
                 return handler.function(actor, *values)
 

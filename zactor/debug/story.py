@@ -7,7 +7,7 @@ message that had not been taken when the recording ends is not known, and is not
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,6 +15,7 @@ import msgspec
 from zactor.debug.recording import (
     CHECKPOINT,
     DROPPED,
+    HEAD,
     INPUT,
     MAIL,
     OUTPUTS,
@@ -27,7 +28,7 @@ from zactor.debug.recording import (
     thaw,
 )
 from zactor.errors import ActorFailed, Refused
-from zactor.message import UNDECODABLE, Opaque, encode
+from zactor.message import Opaque, encode
 from zactor.wire import Frame, Letter, decode_frame
 
 ANSWERS = ("full", "unsent", "timer_cancelled", "spawned", "chance")
@@ -39,6 +40,10 @@ NESTED = ("boot", "stop", "child")
 
 RUN_FIELDS = 7
 """Of a row that holds what a handler told in one go; others have fewer or more."""
+
+
+OF_ONE = (MAIL, TAKEN, SETTLED, INPUT, CHECKPOINT)
+"""Entries that name the actor that they are of."""
 
 
 class Fed(msgspec.Struct):
@@ -76,6 +81,14 @@ class Turn(msgspec.Struct):
     ends: int | None = None
 
 
+class Doubt(NamedTuple):
+    """A damaged record at an offset. What was done in `turn` may have been due to it, what in `next` is for sure."""
+
+    turn: int
+    next: int
+    offset: int
+
+
 class Start(msgspec.Struct):
     """A checkpoint: an object of a class, and how it stood."""
 
@@ -105,17 +118,45 @@ class Story:
         self.overwritten = not recording.from_start
         """Whether what came before its first turn here is gone, and no checkpoint stands for it."""
         self.seen = False
+        self.is_cut = False
+        """Whether the recording ends before anything shows that its last turn did."""
         self._frames: OrderedDict[int, Fed] = OrderedDict()
         self._box: deque[Fed] = deque()
         self._dropped: set[int] = set()
         self._offered: Turn | None = None
         self._open: Turn | None = None
-        for offset, record in recording.records:
+        self.doubts: list[Doubt] = []
+        """Where something else was written than can be read, that may have been of this actor."""
+        self._read(recording)
+        self._deal()
+
+    def _read(self, recording: Recording) -> None:
+        damaged = {place.first + step: place for place in recording.doubtful for step in range(max(1, place.entries))}
+        others: set[str] | None = None
+        for index, (offset, record) in enumerate(recording.records):
+            place = damaged.get(index)
+            makes_sense = True
             try:
                 self._take(record)
-            except (*UNDECODABLE, TypeError, IndexError, KeyError) as problem:
+            except Exception as problem:  # it may hold anything
                 recording.damage.append(f"offset {offset}: a record makes no sense: {problem!r}")
-        self._deal()
+                makes_sense = False
+            if place is not None and place.entries and makes_sense:
+                if others is None:
+                    others = _names(recording, damaged) - {self.name}
+                if _is_of_others(record, others):
+                    continue
+            if place is not None or not makes_sense:
+                self._doubt(
+                    offset if place is None else place.offset, makes_sense and place is not None and place.entries
+                )
+        if len(recording.records) in damaged:
+            self._doubt(damaged[len(recording.records)].offset, False)
+
+    def _doubt(self, offset: int, is_known: Any) -> None:
+        """The record at that offset may be of the last turn; one that could not be read may have begun another."""
+        turn = max(0, len(self.turns) - 1)
+        self.doubts.append(Doubt(turn, turn if is_known else turn + 1, offset))
 
     def _take(self, record: list[Any]) -> None:
         kind = record[0]
@@ -137,6 +178,8 @@ class Story:
             self._dropped.add(record[1])
         elif kind == CHECKPOINT and record[1] == self.name:
             self._checkpoint(*record[2:])
+        elif kind not in (HEAD, TAKEN, CHECKPOINT):
+            raise ValueError(f"of kind {kind}")
 
     def _checkpoint(
         self, module: str, kind: str, generation: int, spawned: int, state: Any, chance: Any, rows: list[Any]
@@ -150,7 +193,7 @@ class Story:
 
     def _begin_here(self) -> None:
         self.overwritten = False
-        self.turns, self.outputs = [], []
+        self.turns, self.outputs, self.doubts = [], [], []
         self._offered = self._open = None
 
     def _turn(self, name: str, when: list[int] | None, nested: bool) -> Turn | None:
@@ -158,6 +201,7 @@ class Story:
         if when is not None and self._open is not None and not nested:
             self._open.ends = when[0]
             self._open = None
+            self.is_cut = False
         if name != self.name:
             return None
         self.seen = True
@@ -165,6 +209,7 @@ class Story:
             self._deal()
             self.turns.append(Turn((when[0], when[1], when[2], when[3])))
             self._open = self.turns[-1]
+            self.is_cut = True
         return self.turns[-1] if self.turns else None
 
     def _deal(self) -> None:
@@ -186,7 +231,7 @@ class Story:
         if rows.__class__ is dict:
             for first, count in rows.items():
                 self._box.append(self._from_frames(first))
-                self._box.extend(self._next_from_frames() for _ in range(count - 1))
+                self._box.extend(self._next_from_frames() for _ in range(min(count - 1, len(self._frames) + 1)))
             return
         self._box.extend(self._from_frames(row) if row.__class__ is int else _fed(row) for row in each_row(rows))
 
@@ -303,6 +348,27 @@ class Story:
 
 def _body(value: Any) -> Any:
     return value if isinstance(value, Lost) else encode(value)
+
+
+def _names(recording: Recording, damaged: Container[int]) -> set[str]:
+    """The actors of which something whole was recorded."""
+    return {
+        record[1]
+        for index, (_, record) in enumerate(recording.records)
+        if record[0] in OF_ONE and index not in damaged and len(record) > 1 and record[1].__class__ is str
+    }
+
+
+def _is_of_others(record: list[Any], others: Container[str]) -> bool:
+    """Whether a record that is damaged, but makes sense, can only be about other actors."""
+    kind = record[0]
+    if kind == OUTPUTS:
+        names = [name for name, _, _ in record[1]]
+    else:
+        names = [record[1]] if kind in OF_ONE else [None]
+        if kind == MAIL and record[4].__class__ is list:
+            names += [row[3] for row in record[4] if row.__class__ is list]
+    return all(name.__class__ is str and name in others for name in names)
 
 
 def each_row(rows: Iterable[Any], sender: str | None = None) -> Iterator[Any]:

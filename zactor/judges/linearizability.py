@@ -24,8 +24,8 @@ import msgspec
 from zactor.errors import UserError
 from zactor.judges.counterexample import GaveUp, smallest
 from zactor.judges.history import Call, Operation
-from zactor.judges.models import Model, Overwriting
-from zactor.judges.search import NEVER, Item, Search, blame, chains, take_turns
+from zactor.judges.models import Model, Overwriting, Showing
+from zactor.judges.search import NEVER, NOTHING_SHOWN, Item, Search, Shown, blame, chains, take_turns
 from zactor.judges.verdict import Verdict
 
 STEPS_MAX = 1_000_000
@@ -118,14 +118,16 @@ class _Case:
 
     def search(self, operations: Sequence[Operation], demanded: Collection[int] | None = None) -> Search:
         """A search for an order. Of all but the `demanded` nothing is: they may happen at any time, or never."""
-        found = chains(self._items(operations, demanded))
+        items = self._items(operations, demanded)
         ordered = self._criterion.real_time
         names = dict.fromkeys(self._model.partition(operation.call) for operation in operations)
         if len(names) == 1:
             states = self._model.states if isinstance(self._model, Overwriting) else None
-            return Search(found, self._model.initial, self._model.step, ordered=ordered, states=states)
+            shown = _shown(self._model, [item for _, item in items], ordered)
+            found = chains(each for each in items if each[1].id not in shown.absent)
+            return Search(found, self._model.initial, self._model.step, ordered=ordered, states=states, shown=shown)
         together = _Together(self._model, list(names))
-        return Search(found, together.initial, together.step, ordered=ordered)
+        return Search(chains(items), together.initial, together.step, ordered=ordered)
 
     def evidence(
         self, operations: Sequence[Operation], blocked: Sequence[int], steps_max: int
@@ -169,6 +171,15 @@ class _Case:
             # Before everything at that time: the bound is still kept.
             return operation.invoked_ns - self._criterion.stale_ns, -1, operation.id
         return operation.invoked_ns, operation.invoked, operation.id
+
+
+def _shown(model: Model, items: Sequence[Item], ordered: bool) -> Shown:
+    if not isinstance(model, Showing):
+        return NOTHING_SHOWN
+    try:
+        return model.shown(items, ordered)
+    except Exception as error:
+        raise blame(error, items[0].call) from error
 
 
 class _Together:

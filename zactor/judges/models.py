@@ -7,10 +7,12 @@ and remembers where it has been. A plugin brings its own (`MODELS` in its packag
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from zactor.judges.history import Call
+from zactor.judges.search import NEVER, NOTHING_SHOWN, Item, Shown
+from zactor.judges.shown import shown_of_appends, shown_of_queue, shown_of_writes
 
 
 class Model(Protocol):
@@ -50,6 +52,19 @@ class Overwriting(Protocol):
         ...
 
 
+@runtime_checkable
+class Showing(Protocol):
+    """A model may know what the answers of a whole history show of single calls; see `zactor.judges.shown`."""
+
+    def shown(self, items: Sequence[Item], ordered: bool) -> Shown:
+        """What is certain of calls. `ordered`: what ends before another starts is done before it."""
+        ...
+
+
+def _optional(items: Sequence[Item]) -> list[int]:
+    return [item.id for item in items if item.end == NEVER]
+
+
 class Keyed:
     """What models of independent keys have in common."""
 
@@ -73,6 +88,11 @@ class Register(Keyed):
     def states(self, call: Call) -> tuple[Any, ...] | None:
         return (call.result if call.function == "read" else call.arguments[-1],)
 
+    def shown(self, items: Sequence[Item], ordered: bool) -> Shown:  # noqa: ARG002 - in any order
+        writes = {item.id: item.call.arguments[0] for item in items if item.call.function == "write"}
+        values = [item.call.result for item in items if item.call.function == "read"]
+        return shown_of_writes(writes, values, _optional(items))
+
 
 class CompareAndSet(Register):
     """A register with `cas expected value`, which answers whether it was as expected, and was set."""
@@ -84,6 +104,9 @@ class CompareAndSet(Register):
             return super().step(state, call)
         expected, value = call.arguments
         return call.answered(state == expected), value if state == expected else state
+
+    def shown(self, items: Sequence[Item], ordered: bool) -> Shown:  # noqa: ARG002
+        return NOTHING_SHOWN  # a value that nobody read may be why another was not as expected
 
 
 class KeyValue(Keyed):
@@ -112,6 +135,13 @@ class KeyValue(Keyed):
             case "delete":
                 return (None,)
         return None
+
+    def shown(self, items: Sequence[Item], ordered: bool) -> Shown:  # noqa: ARG002 - in any order
+        calls = [(item.id, item.call) for item in items]
+        appends = {number: call.arguments[0] for number, call in calls if call.function == "append"}
+        puts = {number: call.arguments[0] for number, call in calls if call.function == "put"}
+        values = [call.result for _, call in calls if call.function == "get" and call.known]
+        return shown_of_appends(appends, puts, values, _optional(items))
 
 
 class Counter(Keyed):
@@ -159,6 +189,9 @@ class Queue(Keyed):
         if not state:
             return call.answered(None), state
         return call.answered(state[0]), state[1:]
+
+    def shown(self, items: Sequence[Item], ordered: bool) -> Shown:
+        return shown_of_queue(items, ordered)
 
 
 BUILT_IN: dict[str, Model] = {

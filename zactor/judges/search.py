@@ -2,7 +2,7 @@
 
 The search of Wing and Gong (1993), remembering which calls were done in which state (Lowe 2017), without
 recursion, and in slices, so that several searches can take turns. Calls stand in chains, each in its order; a
-configuration is how far every chain has come, and the state. Four rules keep their number small:
+configuration is how far every chain has come, and the state. Five rules keep their number small:
 
 - A call that only reads is done as soon as it can be: in any order that begins here it can be moved to the front.
 - An optional call is left out where it changes nothing, and where the next call would be answered alike and lead to
@@ -11,12 +11,14 @@ configuration is how far every chain has come, and the state. Four rules keep th
 - A state that a call still has to read, and that no call can bring back, is not left before. (Where the model knows
   which states a call leads to; it makes clusters of a write and its reads, as in Gibbons and Korach 1997.)
 - Optional calls that do the same are one chain: of two, the one that may start first is used first.
+- What the answers of all calls together show of single ones is kept to: see `zactor.judges.shown`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 from zactor import registry
@@ -34,6 +36,28 @@ _NOTHING = object()
 States = Callable[[Call], tuple[Any, ...] | None]
 """Of a call that reads, the one state that it can have read; of another, all states that it can lead to from a
 different one. None when nobody knows."""
+
+
+Guard = Callable[[Any, AbstractSet[int]], bool]
+"""Whether a call may be done in a state, after the calls with these ids: what the answers of others demand of it."""
+
+
+class Shown(NamedTuple):
+    """What the answers of all calls together show of single ones, by their ids.
+
+    `needs`: the one state in which a call that changes it was done. `makes`: the states that it can lead to and
+    somebody sees, instead of what `States` says. `absent`: optional ones without which there is an order, too, if
+    there is one with them. `contrary`: some that cannot all be true.
+    """
+
+    contrary: Sequence[int] = ()
+    absent: Collection[int] = ()
+    guards: Mapping[int, Guard] = {}
+    needs: Mapping[int, Any] = {}
+    makes: Mapping[int, tuple[Any, ...]] = {}
+
+
+NOTHING_SHOWN = Shown()
 
 
 class Item(NamedTuple):
@@ -89,10 +113,14 @@ class Search:
         *,
         ordered: bool,
         states: States | None = None,
+        shown: Shown = NOTHING_SHOWN,
     ) -> None:
         self._chains = [(*chain, _AFTER_THE_LAST) for chain in chains]
         self._step = step
         self._ordered = ordered
+        self._contrary = shown.contrary
+        self._guards, self._needs = shown.guards, shown.needs
+        self._done: set[int] = set()
         self._state = initial
         self._left = sum(item.end != NEVER for chain in chains for item in chain)
         # How far each chain has come, and all of that as one number.
@@ -105,10 +133,9 @@ class Search:
         # By state, the calls left that have to read it, and those that can lead to it.
         self._readers: Counter[Any] = Counter()
         self._makers: Counter[Any] = Counter()
-        self._states = states
-        if states is None or not self._count(states):
-            self._states = None
-            self._readers.clear()
+        self._read: dict[int, Any] = dict(shown.needs)
+        self._made: dict[int, tuple[Any, ...]] = dict(shown.makes)
+        self._counts = states is not None and self._count(states)
         # The state before the last call, if that was an optional one.
         self._before: Any = _NOTHING
         # The call with the earliest end when the search had come furthest, and the state if that had to stay.
@@ -118,15 +145,21 @@ class Search:
 
     def _count(self, states: States) -> bool:
         """Count who reads and makes each state. Returns whether that is known of all calls."""
-        for chain in self._chains:
-            for item in chain[:-1]:
-                try:
-                    found = states(item.call)
-                except Exception as error:
-                    raise blame(error, item.call) from error
-                if found is None:
-                    return False
-                (self._readers if item.only_reads else self._makers).update(found)
+        for item in (item for chain in self._chains for item in chain[:-1]):
+            try:
+                found = self._made[item.id] if item.id in self._made else states(item.call)
+            except Exception as error:
+                raise blame(error, item.call) from error
+            if found is None:
+                self._readers.clear()
+                return False
+            if item.only_reads:
+                (self._read[item.id],) = found
+            else:
+                self._made[item.id] = found
+                self._makers.update(found)
+            if item.id in self._read:
+                self._readers[self._read[item.id]] += 1
         return True
 
     def order(self) -> list[int]:
@@ -140,14 +173,18 @@ class Search:
 
     def blocked(self) -> list[int]:
         """Operations at which a search failed, or stood longest: good ones to look at first."""
+        if self._contrary:
+            return [*self._contrary]
         head, state = self._blocked
-        if state is _NOTHING or self._states is None:
+        if state is _NOTHING:
             return [head]
-        reads = [item for chain in self._chains for item in chain[:-1] if item.only_reads]
-        return [max((item.end, item.id) for item in reads if self._states(item.call) == (state,))[1], head]
+        items = (item for chain in self._chains for item in chain[:-1])
+        return [max((item.end, item.id) for item in items if self._read.get(item.id, _NOTHING) == state)[1], head]
 
     def run(self) -> Generator[None, None, bool]:
         """Search, with pauses; returns whether there is an order. Raises `UserError` when the model raises."""
+        if self._contrary:
+            return False
         seen: set[tuple[int, Any]] = set()
         path = self._path
         moves = self._moves() if self._left else []
@@ -183,12 +220,15 @@ class Search:
         done, head = chain[min(place, place - by)], chain[place]
         self._places[lane] = place
         self._code += by * self._weights[lane]
+        if self._guards:
+            (self._done.add if by > 0 else self._done.discard)(done.id)
         if done.end != NEVER:
             self._left -= by
-        if self._states is not None:
-            counts = self._readers if done.only_reads else self._makers
-            for state in self._states(done.call) or ():
-                counts[state] -= by
+        if self._counts:
+            if done.id in self._read:
+                self._readers[self._read[done.id]] -= by
+            for state in self._made.get(done.id, ()):
+                self._makers[state] -= by
         self._heads[lane], self._starts[lane], self._ends[lane] = head, head.start, head.end
 
     def _moves(self) -> list[tuple[int, Any]]:
@@ -208,6 +248,12 @@ class Search:
         moves = []
         for lane in lanes:
             call = heads[lane].call
+            number = heads[lane].id
+            if number in self._guards and not self._guards[number](state, self._done):
+                continue
+            needs = self._needs.get(number, _NOTHING)
+            if needs is not _NOTHING and needs != state:
+                continue
             try:
                 fits, after = step(state, call)
                 if not fits or (before is not _NOTHING and _leads_to(step(before, call), after)):
@@ -216,7 +262,8 @@ class Search:
                 raise blame(error, call, state) from error
             if heads[lane].only_reads:
                 return [(lane, state)]
-            if not stays if after != state else ends[lane] != NEVER:
+            leaves = not stays or (needs is not _NOTHING and self._readers[state] == 1)
+            if leaves if after != state else ends[lane] != NEVER:
                 moves.append((lane, after))
         moves.reverse()
         return moves

@@ -41,6 +41,7 @@ def differences(running: Topology, wanted: Topology, idle: Mapping[str, str]) ->
             changes.append(Change("+", name))
             continue
         texts = [*_of_process(before[name][0], process), *_of_instance(before[name][1], instance)]
+        texts = texts or [*_of_recording(before[name][0], process)]
         if running.peer_timeout_ns != wanted.peer_timeout_ns:
             ends = (format_duration(each.peer_timeout_ns) for each in (running, wanted))
             texts.append(f"peer_timeout {' -> '.join(ends)}")
@@ -72,6 +73,19 @@ def _of_process(before: Process, after: Process) -> Iterator[str]:
         yield f"process {before.name} -> {after.name}"
     if before.transport != after.transport:
         yield f"transport {before.transport} -> {after.transport}"
+
+
+def _of_recording(before: Process, after: Process) -> Iterator[str]:
+    """A process has one recording, of one kind from its start to its end: so all of its nodes are restarted."""
+    old, new = _recording(before), _recording(after)
+    if old != new:
+        yield f"the recording of {after.name} {old} -> {new}"
+
+
+def _recording(process: Process) -> str:
+    """How a process is recorded: by the node that wants the most."""
+    wanted = {instance.record for instance in process.instances}
+    return next((record for record in ("full", "ring") if record in wanted), "off")
 
 
 def _of_instance(before: Instance, after: Instance) -> Iterator[str]:

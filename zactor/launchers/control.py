@@ -63,6 +63,13 @@ class Apply(msgspec.Struct, frozen=True, tag="apply", forbid_unknown_fields=True
     timeout_s: Seconds
 
 
+class Down(msgspec.Struct, frozen=True, tag="down", forbid_unknown_fields=True):
+    """Stop everything. It is answered when it begins, and done when the lock is free."""
+
+
+Request = Nodes | Apply | Down
+
+
 class Plan(msgspec.Struct, frozen=True, tag="plan"):
     """What applying a topology changes; it comes before that is done."""
 
@@ -82,16 +89,17 @@ class Refusal(msgspec.Struct, frozen=True, tag="refusal"):
     late: bool = False
 
 
-_decode_request = msgspec.json.Decoder(Nodes | Apply).decode
+_decode_request = msgspec.json.Decoder(Request).decode
 _decode_reply = msgspec.json.Decoder(Plan | Done | Refusal).decode
 
 
 class Control:
     """Serves the requests for one run while it lasts."""
 
-    def __init__(self, run: Run, home: Home) -> None:
+    def __init__(self, run: Run, home: Home, on_down: Callable[[], None]) -> None:
         self._run = run
         self._home = home
+        self._on_down = on_down
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.refused = 0
@@ -133,6 +141,9 @@ class Control:
             return self._refuse("the connection ended within the request")
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
             return self._refuse(f"this is no request: {problem}")
+        if isinstance(request, Down):
+            self._on_down()
+            return Done(Outcome())
         try:
             return await (self._operate(request) if isinstance(request, Nodes) else self._apply(request, writer))
         except Busy as problem:
@@ -197,7 +208,7 @@ async def _send(writer: asyncio.StreamWriter, reply: Done | Refusal) -> None:
         await writer.drain()
 
 
-def ask_launcher(home: Home, request: Nodes | Apply, on_plan: Callable[[Plan], None] = lambda _plan: None) -> Outcome:
+def ask_launcher(home: Home, request: Request, on_plan: Callable[[Plan], None] = lambda _plan: None) -> Outcome:
     """Ask the launcher of a running topology, and wait until it has done it.
 
     Raises `UserError` for a request that is wrong, `Late` when its turn did not come in time, and `Unreachable`.
@@ -206,7 +217,7 @@ def ask_launcher(home: Home, request: Nodes | Apply, on_plan: Callable[[Plan], N
     if len(line) > REQUEST_SIZE_MAX:
         raise UserError(f"this topology is too large to be changed while it runs; bring {home.name} down and up")
     with _connected(home) as connection:
-        connection.settimeout(request.timeout_s + GRACE_S)
+        connection.settimeout(GRACE_S + (0.0 if isinstance(request, Down) else request.timeout_s))
         try:
             with contextlib.suppress(BrokenPipeError):  # refused before it was read: why, is there to be read
                 connection.sendall(line)

@@ -31,21 +31,26 @@ ATTEMPTS, ATTEMPT_S = 10, 0.01
 
 
 class Lock(msgspec.Struct, frozen=True):
-    """What the lock of a running topology says."""
+    """What the lock of a running topology says.
+
+    `is_program`: it was launched by a program, which is there for other things and goes on when it is stopped.
+    """
 
     pid: int
     run: str
     name: str
     file: str
+    is_program: bool = False
 
 
 class AlreadyRunning(UserError):
-    """Somebody runs this topology; `lock` says who, unless that cannot be read yet."""
+    """Somebody runs this topology; `lock` says who, unless that cannot be read yet. `mend` ends the sentence."""
 
-    def __init__(self, name: str, lock: Lock | None) -> None:
+    def __init__(self, name: str, lock: Lock | None, mend: str = "") -> None:
         who = "" if lock is None else f" (pid {lock.pid}, run {lock.run})"
-        super().__init__(f"{name} is running already{who}")
+        super().__init__(f"{name} is running already{who}{mend}")
         self.name = name
+        self.lock = lock
 
 
 class Unreachable(ZactorError):
@@ -67,6 +72,7 @@ class Home:
         self.folder = folder.resolve()
         self.name = name
         self._handle: int | None = None
+        self._is_program = False
 
     @property
     def state(self) -> Path:
@@ -83,9 +89,9 @@ class Home:
         return self.folder / "runs" / run
 
     def make(self) -> None:
-        """Make the folder, private to the user."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.state.mkdir(mode=0o700, exist_ok=True)
+        """Make the folder, private to the user. Raises `UserError` when that cannot be."""
+        make_folder(self.folder)
+        make_folder(self.state)
 
     def running(self) -> Lock | None:
         """Who runs it, or None."""
@@ -101,7 +107,7 @@ class Home:
             os.close(handle)
         return None
 
-    def acquire(self, run: str, file: str) -> None:
+    def acquire(self, run: str, file: str, *, is_program: bool = False) -> None:
         """Become the one that runs it. Raises `AlreadyRunning`."""
         handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if not _lock(handle):
@@ -110,6 +116,7 @@ class Home:
             raise AlreadyRunning(self.name, other)
         os.ftruncate(handle, 0)
         self._handle = handle
+        self._is_program = is_program
         self.note(run, file)
         self.sockets.mkdir(mode=0o700, exist_ok=True)
         (self.sockets / "home").write_text(str(self.folder))
@@ -117,7 +124,7 @@ class Home:
     def note(self, run: str, file: str) -> None:
         """Say in the lock, which must be ours, what is run."""
         assert self._handle is not None, "only who has acquired it says so"
-        line = msgspec.json.encode(Lock(os.getpid(), run, self.name, file))
+        line = msgspec.json.encode(Lock(os.getpid(), run, self.name, file, self._is_program))
         # One write, and blanks over what was longer: whoever reads meanwhile finds the old or the new.
         os.pwrite(self._handle, line.ljust(os.fstat(self._handle).st_size), 0)
 
@@ -126,6 +133,8 @@ class Home:
         if self._handle is not None:
             shutil.rmtree(self.sockets, ignore_errors=True)
             os.ftruncate(self._handle, 0)
+            # Not by closing alone: a fork of ours that goes on has the handle, too.
+            fcntl.flock(self._handle, fcntl.LOCK_UN)
             os.close(self._handle)
             self._handle = None
 
@@ -234,6 +243,14 @@ def runtime_folder() -> Path:
     if status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise UserError(f"{path} must be a folder of yours alone (mode 0700); remove it, or set XDG_RUNTIME_DIR")
     return path
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder of a topology, private to the user. Raises `UserError` when that cannot be."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; name another folder with --dir, or by ZACTOR_DIR") from None
 
 
 def write_whole(path: Path, data: bytes) -> None:

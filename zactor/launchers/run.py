@@ -49,6 +49,10 @@ CHANGED = "changed in the topology"
 class StartFailed(ZactorError):
     """A process or node did not come up. The text names it and says why."""
 
+    def explained(self, topology: str, logs: str) -> str:
+        """The same for whoever launched the topology, in several lines."""
+        return "\n  ".join([f"{topology} did not come up", *str(self).splitlines(), f"logs: {logs}"])
+
 
 class Busy(ZactorError):
     """Somebody else's change of this run is not done yet."""

@@ -6,7 +6,9 @@ memory until the end, because an actor of a simulation must not see files come a
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from zactor.debug.recorder import Recorder
 from zactor.debug.recording import Memory
 from zactor.hlc import from_wall
 from zactor.kernel import Kernel
+from zactor.launchers.folders import make_folder
 from zactor.launchers.run import file_stem
 from zactor.live.logs import Lines
 from zactor.sim import runner
@@ -30,8 +33,17 @@ def run_recorded(topology: Topology, plan: Plan, folder: Path, listen: Callable[
 
     What was in the folder goes. Raises `DiskFull` when it finds no room.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700, parents=True)
+    make_folder(folder.parent)
+    with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", dir=folder.parent) as part:
+        result = _run_into(Path(part) / folder.name, topology, plan, listen)
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # somebody ran the same and was faster
+            (Path(part) / folder.name).rename(folder)
+    return result
+
+
+def _run_into(folder: Path, topology: Topology, plan: Plan, listen: Callable[[Log], None] | None) -> Result:
+    folder.mkdir(mode=0o700)
     recordings: dict[str, Memory] = {}
 
     def begin(kernel: Kernel, instances: Sequence[Instance]) -> None:

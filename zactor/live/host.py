@@ -222,6 +222,10 @@ class Host:
                 kernel.life.stop(name, self.because)
         await self.world.leave(STOP_S)
         kernel.world.log("info", "", "books", kernel.books() | {"dead_letters": dict(kernel.dead)})
+        await self.close()
+
+    async def close(self) -> None:
+        """Free everything. Nobody is told: to the others it is a crash, unless it has stopped before."""
         await self.world.close()
         if self._recorder is not None:
             self._recorder.close()

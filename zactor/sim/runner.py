@@ -141,6 +141,7 @@ def run(
         with guarded() as escapes:
             return whole.run(escapes)
     finally:
+        whole.close()
         if enabled:
             gc.enable()
 
@@ -186,6 +187,10 @@ class _Run:
         self._marks: Counter[str] = Counter(dict.fromkeys(self._trial.sometimes, 0))
         if self._marks:
             sim.listen.append(self._mark)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._sim.close()
 
     # --- the course of a run
     def run(self, escapes: list[str]) -> Result:

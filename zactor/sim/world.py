@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from zactor.cell import NOTHING
 from zactor.kernel import Kernel
 from zactor.neighbours import Entry
 from zactor.sim.clock import Clock
@@ -64,6 +65,7 @@ class Simulation(Heap):
         self.observe: Callable[[ProcessWorld, str, str, str], None] = lambda _world, _node, _state, _because: None
         self.stand_ins: StandIns = {}
         self.inputs_before = 0  # of incarnations that have ended
+        self._kernels: list[Kernel] = []
 
     def boot(self, process: str, number: int, incarnation: int) -> ProcessWorld:
         """A new incarnation of a process. Its disk and its clock are those of the one before."""
@@ -72,7 +74,21 @@ class Simulation(Heap):
             self.clocks[process] = Clock()
         world = ProcessWorld(self, process, number, incarnation)
         self.processes[process] = world
+        self._kernels.append(world.kernel)
         return world
+
+    def close(self) -> None:
+        """Nothing follows: let go of all mail. Python's collector does not look into it, so nothing else would."""
+        for kernel in self._kernels:
+            kernel.current = kernel._last = NOTHING
+            kernel.waits.timers.clear()
+            kernel.pending.clear()
+            kernel.serving.clear()
+            for cell in kernel.cells.values():
+                cell.empty()
+            for peer in kernel.neighbours.peers.values():
+                for lane in peer.lanes:
+                    lane.waiters.clear()
 
     def end(self, world: ProcessWorld) -> None:
         """A process ends between two events. Its disk keeps what was written."""
