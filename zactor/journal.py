@@ -103,7 +103,10 @@ class Journal:
         self.torn_size = 0
 
     async def recover(self) -> list[bytes]:
-        """All records, oldest first. A torn end is cut off; damage before a valid record raises `Corrupt`."""
+        """All records, oldest first. A torn end is cut off; damage before a valid record raises `Corrupt`.
+
+        What it returns is safe only when a sync that follows has succeeded.
+        """
         records: list[bytes] = []
         rest = b""
         self.size = self.torn_size = 0
@@ -112,6 +115,10 @@ class Journal:
             rest += more
             found = scan(rest)
             records += found.records
+            if found.size:
+                # It may stand in the page cache alone, and count as clean: a sync that failed leaves it so
+                # (fsyncgate). Written again it is part of the next sync.
+                await self._disk.write(self.file, self.size, rest[: found.size])
             self.size += found.size
             rest = rest[found.size :]
             if found.damaged or not more:

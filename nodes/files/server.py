@@ -220,6 +220,8 @@ class FileServer(Actor):
         if wrong is not None:
             if chunk not in self._sealed:
                 raise MissingChunk(f"{self._name(chunk)} was dropped while it was being read")
+            # It may be the footer that was misread: that of another chunk is as good by itself.
+            self._footers.pop(chunk, None)
             self.log.error("block_corrupt", chunk=f"{chunk:016x}", block=first + wrong)
             raise Corrupt(f"{self._name(chunk)}: block {first + wrong} is not what was written")
         return Piece(content, checksums)

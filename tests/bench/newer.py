@@ -21,7 +21,7 @@ def python() -> Path | None:
     found = HOME / "bin" / "python"
     if (HOME / ".ready").exists():
         return found
-    base = next((path for path in _pythons() if _succeeds(path, "-c", _IS_NEW)), None)
+    base = next((path for path in pythons() if _succeeds(path, "-c", _IS_NEW)), None)
     if base is None:
         return None
     sys.stderr.write("bench: setting up simloom ...\n")
@@ -33,7 +33,8 @@ def python() -> Path | None:
     return found
 
 
-def _pythons() -> Iterator[str]:
+def pythons() -> Iterator[str]:
+    """This Python and those in the PATH or of pyenv that may be newer, some of them twice."""
     yield sys.executable
     for minor in (12, 13, 14):
         path = shutil.which(f"python3.{minor}")

@@ -64,7 +64,8 @@ _MASKS: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
         re.compile(r"\d{3,} inputs, \d+ outputs as recorded(, \d+ that nobody had taken)?"),
         "N inputs, N outputs as recorded",
     ),
-    (re.compile(r"\boffset \d+: a record of \d+ "), "offset N: a record of N "),
+    (re.compile(r"\boffset \d+"), "offset N"),
+    (re.compile(r"\ba record of \d+ "), "a record of N "),
 ]
 _ROW_OF_PS = re.compile(r"^\S+ +(ready|starting|restarting|stopped|stopping|gone|hung|busy|no answer) .*", re.MULTILINE)
 _COUNTS = re.compile(r"^(messages: ).*( sent, ).*( handled, ).*( waiting; dead letters: ).*", re.MULTILINE)

@@ -132,6 +132,26 @@ def test_a_sync_that_fails_keeps_nothing() -> None:
     assert disk.settle(operation, disk.mark(operation)) is None
 
 
+def test_after_a_sync_that_failed_only_what_is_written_again_becomes_durable() -> None:
+    for is_written_again in (False, True):
+        disk = machine()
+        disk.perform(append("a", b"old"))
+        sync(disk, "a")
+        disk.perform(append("a", b"new"))
+        disk.failing_syncs = 1
+        operation = Sync(FOLDER, ("a",))
+        assert isinstance(disk.settle(operation, disk.mark(operation)), DiskFailed)
+        assert content(disk, "a") == b"oldnew"  # clean in the page cache
+
+        if is_written_again:
+            disk.perform(Write(FOLDER, "a", 3, b"new"))
+        disk.perform(append("a", b"!"))
+        sync(disk, "a")
+        disk.lose_power()
+
+        assert content(disk, "a") == (b"oldnew!" if is_written_again else b"old\0\0\0!")
+
+
 def test_a_full_disk_takes_no_more_until_it_has_room_again() -> None:
     disk = machine()
     disk.perform(append("a", b"12345"))

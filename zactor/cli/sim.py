@@ -250,9 +250,8 @@ def _say_recorded(seed: int, folder: Path) -> None:
 def line_of(result: Result) -> str:
     """A result for people."""
     head = f"seed {result.seed:<4} {result.verdict:<9} {result.trace[:8]}  {result.events:>6} events"
-    head += (
-        f"  {result.operations:>5} operations  {sum(result.faults.values()):>3} faults of {len(result.faults)} classes"
-    )
+    kinds = len(runner.classes(result.acted))
+    head += f"  {result.operations:>5} operations  {sum(result.faults.values()):>3} faults, {kinds} classes acted"
     return f"{head}\n  {result.rule or result.verdict}: {result.because}" if result.because else head
 
 
@@ -262,7 +261,9 @@ def summary(results: list[Result]) -> Iterator[str]:
     yield f"{len(results)} seeds: {', '.join(f'{count} {word}' for word, count in words.items())}"
     operations = [result.operations for result in results]
     in_flight = [result.in_flight for result in results]
+    spans = [result.simulated_s for result in results]
     yield f"operations: median {statistics.median(operations):g}, lowest {min(operations)}"
+    yield f"simulated: median {statistics.median(spans):.0f} s, longest {max(spans):.0f} s"
     yield f"in flight when a fault came: median {statistics.median(in_flight):g}, lowest {min(in_flight)}"
     yield f"faults: {_sum(result.faults for result in results)}"
     yield f"acted: {_sum(result.acted for result in results)}"

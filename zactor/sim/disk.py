@@ -4,6 +4,9 @@ A machine's disk holds two things: the page cache, which is what its processes r
 and what would still be there if the power failed now. Contents become durable by `Sync`, names by `SyncFolder`, each
 up to where it stood when the operation began. A power failure keeps a random part of what was not synced, from the
 oldest on, and tears the change after it at a random byte: so a file system that keeps its writes in order loses them.
+
+A sync that fails leaves the page cache as Linux does (fsyncgate; Rebello et al. 2020, "Can Applications Recover from
+fsync Failures?"): what it should have written can be read, counts as clean, and is not on the disk.
 """
 
 from __future__ import annotations
@@ -134,6 +137,14 @@ class Content(bytearray):
             self._apply(offset, data)
         self.settled += len(done)
 
+    def forsake(self, count: int) -> None:
+        """So many changes, counted from the first ever, are clean in the page cache and not on the disk."""
+        done, self.changes = self.changes[: count - self.settled], self.changes[max(0, count - self.settled) :]
+        for offset, data in done:
+            if data is None:
+                self._apply(offset, data)  # file systems keep a journal of their own for sizes and names
+        self.settled += len(done)
+
     def lose(self, chance: Chance) -> int:
         """Keep some of the oldest changes and a torn one. Returns the bytes that are lost."""
         if self.changes:
@@ -207,10 +218,13 @@ class Machine(MemoryDisk):
         return [_mark(file) for file in files if isinstance(file, Content)]
 
     def settle(self, operation: Operation, marks: list[tuple[Content | Folder, int]]) -> DiskFailed | None:
-        """A sync ends: what it marked is durable, unless it fails."""
+        """A sync ends: what it marked is durable. If it fails it is not, and no later sync will make it so."""
         if self.failing_syncs:
             self.failing_syncs -= 1
             self._acted["fail_sync"] += 1
+            for written, count in marks:
+                if isinstance(written, Content):
+                    written.forsake(count)
             return DiskFailed(f"{operation.folder}: the sync failed")  # type: ignore[union-attr]
         for written, count in marks:
             written.settle(count)
@@ -261,6 +275,13 @@ class Machine(MemoryDisk):
         return f"bit {bit} of {key[0]}/{key[1]}"
 
     # --- what changes
+    def _grow(self, file: bytearray, size: int) -> None:
+        try:
+            super()._grow(file, size)
+        except DiskFull:
+            self._acted["full_disk"] += 1
+            raise
+
     def _folder(self, folder: str, file: str) -> Folder:
         return self._folders.setdefault((folder, file), Folder())
 

@@ -145,6 +145,7 @@ class Nemesis:
         if not world.up or not self._may_end(process, 1):
             return
         self._launcher.kill(world, f"nemesis: {fault.do}")
+        self._sim.acted[fault.do] += 1
         if fault.do != "kill":
             self._sim.machines[process].lose_power()
 
@@ -170,7 +171,9 @@ class Nemesis:
         """Do it to the ways from each to each. Returns those to which something was done."""
         network = self._sim.network
         if fault.do == "cut":
-            return [pair for pair in pairs if network.cut(*pair)]
+            pairs = [pair for pair in pairs if network.cut(*pair)]
+            self._sim.acted["cut"] += len(pairs)
+            return pairs
         for source, target in pairs:
             way = network.way(source, target)
             match fault.do:

@@ -290,7 +290,7 @@ class Network:
             self.cut(direction.connection.opener.process, direction.connection.forth.target.process)
             return
         if way.shut:
-            self._acted["frames_held"] += 1
+            self._acted["partition"] += 1
             way.held.append((direction, lane, frame, blobs))
             return
         if way.loses and chance.percent(way.loses):
@@ -304,6 +304,8 @@ class Network:
 
     def _pass(self, direction: Direction, lane: int, frame: bytes, blobs: Sequence[bytes]) -> None:
         way = direction.way
+        if way.extra_ns:
+            self._acted["slow"] += 1
         at_ns = self._sim.now_ns + way.base_ns + way.extra_ns + (self._bits(16) * way.jitter_ns >> 16)
         if way.reorders and self._chance.percent(way.reorders):
             self._acted["reorder"] += 1

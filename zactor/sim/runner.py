@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -43,14 +43,20 @@ STEP_NS = SECOND_NS // 10
 ENOUGH_S = 20
 ENOUGH_OPERATIONS = 200
 ENOUGH_CLASSES = 3
-"""What a seed needs to count (PROOF.md)."""
+"""What a seed needs to count. One that was drawn goes on under faults until it does."""
+
+LONGEST = 4
+"""For so many times the usual span faults are drawn: a seed that does not count by then is idle."""
 
 INPUTS_MAX = 200_000
 """Inputs of actors in a tenth of a second of simulated time: more is a storm, in which nothing else gets on."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that decides a run besides the code: so it can be written down, changed, and run again."""
+    """Everything that decides a run besides the code: so it can be written down, changed, and run again.
+
+    Faults come for `for_ns`; those behind it only until the run counts.
+    """
 
     seed: int
     knobs: Knobs
@@ -88,7 +94,9 @@ def plan_of(topology: Topology, seed: int) -> Plan:
     nodes = [instance.name for process in topology.processes for instance in process.instances]
     names = [f"@client-{number}" for number in range(clients)]
     kinds = [kind for kind in FAULTS if kind not in ("refuse",) and (kind not in ("rot",) or trial.damage != 0)]
-    faults = topology.nemesis or swarm.draw_faults(ground.stream("faults"), nodes, names, trial.for_ns, kinds)
+    faults = topology.nemesis or swarm.draw_faults(
+        ground.stream("faults"), nodes, names, trial.for_ns, kinds, (LONGEST - 1) * trial.for_ns
+    )
     return Plan(
         seed=seed,
         knobs=swarm.draw_knobs(ground.stream("knobs")),
@@ -212,6 +220,9 @@ class _Run:
         self._launcher.publish()
         self._nemesis.schedule(self._plan.faults)
         self._go_on(self._plan.for_ns)
+        if self._plan.for_ns >= ENOUGH_S * SECOND_NS:
+            last_ns = max((fault.at_ns for fault in self._plan.faults), default=0)
+            self._go_on(last_ns - self._plan.for_ns, lambda: not self._idle())
         self._nemesis.heal()
         self._seen.healed()
         self._go_on(trial.heal_ns, lambda: not self._seen.late(names))
@@ -311,7 +322,7 @@ class _Run:
         faults = dict(sorted(self._nemesis.faults.items()))
         verdict, because = over.verdict, over.because
         if verdict == "ok":
-            idle = self._idle(finished, faults)
+            idle = self._idle()
             if idle:
                 verdict, because = "idle", idle
         return Result(
@@ -329,15 +340,21 @@ class _Run:
             marks=dict(self._marks),
         )
 
-    def _idle(self, finished: int, faults: dict[str, int]) -> str:
+    def _idle(self) -> str:
         """Why the seed does not count."""
+        finished, acted = self._seen.finished(), classes(self._sim.acted)
         if self._plan.for_ns < ENOUGH_S * SECOND_NS:
             return f"{self._plan.for_ns / SECOND_NS:g} s of faults; a seed counts from {ENOUGH_S} s on"
         if finished < ENOUGH_OPERATIONS:
             return f"{finished} operations were finished; a seed counts from {ENOUGH_OPERATIONS} on"
-        if len(faults) < ENOUGH_CLASSES:
-            return f"{len(faults)} classes of faults acted; a seed counts from {ENOUGH_CLASSES} on"
+        if len(acted) < ENOUGH_CLASSES:
+            return f"{len(acted)} classes of faults acted; a seed counts from {ENOUGH_CLASSES} on"
         return "" if self._in_flight else "no operation was in flight while a fault acted"
+
+
+def classes(acted: Mapping[str, int]) -> list[str]:
+    """The classes of faults that acted. Besides them it is counted what a power failure took."""
+    return sorted(name for name, count in acted.items() if count and name in FAULTS)
 
 
 def workload_kind(topology: Topology) -> type[Workload]:

@@ -40,9 +40,12 @@ def draw_knobs(stream: random.Random) -> Knobs:
 
 
 def draw_faults(
-    stream: random.Random, nodes: list[str], clients: list[str], span_ns: int, kinds: list[str]
+    stream: random.Random, nodes: list[str], clients: list[str], span_ns: int, kinds: list[str], more_ns: int = 0
 ) -> tuple[Fault, ...]:
-    """A schedule for `span_ns`: some of these kinds, done to these nodes, and to the ways between all."""
+    """A schedule for `span_ns`: some of these kinds, done to these nodes, and to the ways between all.
+
+    For `more_ns` behind it they come seldom: under too many nothing is done, under too few nothing happens.
+    """
     chance = Chance(stream)
     count = chance.between(min(CLASSES_MIN, len(kinds)), len(kinds))
     chosen = chance.some(sorted(kinds), count)
@@ -50,8 +53,8 @@ def draw_faults(
     faults: list[Fault] = []
     at_ns = FIRST_NS
     while len(faults) < FAULTS_MAX:
-        at_ns += chance.waiting(gap_ns)
-        if at_ns >= span_ns:
+        at_ns += chance.waiting(gap_ns if at_ns < span_ns else max(GAPS_NS))
+        if at_ns >= span_ns + more_ns:
             break
         faults.append(_fault(chance, chance.pick(chosen), at_ns, nodes, clients))
     return tuple(faults)

@@ -71,7 +71,7 @@ class Simulation(Heap):
         """A new incarnation of a process. Its disk and its clock are those of the one before."""
         if process not in self.machines:
             self.machines[process] = Machine(Chance(self.stream(f"disk/{process}")), self.acted)
-            self.clocks[process] = Clock()
+            self.clocks[process] = Clock(acted=self.acted)
         world = ProcessWorld(self, process, number, incarnation)
         self.processes[process] = world
         self._kernels.append(world.kernel)
@@ -184,6 +184,8 @@ class ProcessWorld:
     def resume(self) -> None:
         """Go on: what came meanwhile comes now, in its order."""
         missed, self.missed = self.missed or [], None
+        if missed:
+            self.sim.acted["pause"] += 1
         for event, values in missed:
             event(*values)
 
@@ -310,7 +312,7 @@ class ProcessWorld:
         """An end that waited for a sync comes at any moment of it, or not long after."""
         strike, self.strike = self.strike, None
         if strike is not None:
-            self.sim.push(self.sim.now_ns + self._machine.chance.below(3 * span_ns), strike)
+            self.sim.push(self.sim.now_ns + self._machine.chance.below(3 * span_ns // 2), strike)
 
     def _start_next(self, operation: Any) -> None:
         knobs, mark = self.sim.knobs, None

@@ -1,19 +1,11 @@
-"""Mistakes that somebody could make in the file system, each as a patch to its code, for trials that must find them."""
+"""Mistakes that somebody could make in the file system, each as a patch to its code, for trials that must find them.
+
+`hunt` says how each of them is found.
+"""
 
 from __future__ import annotations
 
-import sys
-import types
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
-
-import zactor
-from nodes.files import KINDS
-
-INVARIANTS = "nodes.files.invariants"
-ROOT = Path(zactor.__file__).parents[1]
 
 
 class Mutant(NamedTuple):
@@ -35,7 +27,8 @@ SYNC_THEN_RENAME = """\
 
 OPENED = '        await self.disk.sync_folder()\n        self.log.info("namespace_opened"'
 
-SERVER, METADATA, JOURNAL = "nodes/files/server.py", "nodes/files/metadata.py", "zactor/journal.py"
+SERVER, METADATA, CLIENT = "nodes/files/server.py", "nodes/files/metadata.py", "nodes/files/client.py"
+JOURNAL = "zactor/journal.py"
 
 MUTANTS = (
     Mutant(
@@ -70,7 +63,7 @@ MUTANTS = (
         METADATA,
         f"        await self.disk.synced()\n{OPENED}",
         OPENED,
-        11,
+        31,
     ),
     Mutant(
         "every start has the same epoch",
@@ -84,7 +77,7 @@ MUTANTS = (
         METADATA,
         OPENED,
         OPENED.removeprefix("        await self.disk.sync_folder()\n"),
-        6,
+        3,
     ),
     Mutant(
         "a removal is forgotten by the next start",
@@ -108,9 +101,6 @@ MUTANTS = (
         "self.rng.getrandbits(63) or 1",
         1,
     ),
-)
-
-SELDOM = (
     Mutant(
         "old chunks are dropped before their replacement is durable",
         METADATA,
@@ -126,21 +116,11 @@ SELDOM = (
         "",
     ),
     Mutant(
-        "whose chunks these are is not made durable",
-        SERVER,
-        "        await self.disk.synced()\n        await self.disk.sync_folder()\n        self._volume_safe = True\n",
-        "        self._volume_safe = True\n",
-    ),
-    Mutant(
         "a torn record stays where it is",
         JOURNAL,
         "        await self.cut(self.size)\n",
         "",
     ),
-)
-"""Mistakes that trials have not found, or seldom: listed apart, they prove nothing."""
-
-EASY = (
     Mutant(
         "chunks of puts that are under way count as garbage",
         METADATA,
@@ -153,38 +133,74 @@ EASY = (
         "        self._held.update(place.chunk for place in places)\n",
         "",
     ),
+    Mutant(
+        "what a journal reads is taken to be on the disk, too (fsyncgate)",
+        JOURNAL,
+        "                await self._disk.write(self.file, self.size, rest[: found.size])\n",
+        "                pass\n",
+        18,
+    ),
+    Mutant(
+        "a reader sees what is not durable yet",
+        METADATA,
+        "    @on\n    def lookup(",
+        "    @on(interleave=True)\n    async def lookup(",
+    ),
+    Mutant(
+        "a listing shows what is not durable yet",
+        METADATA,
+        "    @on\n    def list_folder(",
+        "    @on(interleave=True)\n    async def list_folder(",
+    ),
+    Mutant(
+        "a removal whose answer is lost is asked again",
+        CLIENT,
+        "        await self._door.ask(self._metadata, Remove(path=path), TIMEOUT_S)\n",
+        "        try:\n"
+        "            await self._door.ask(self._metadata, Remove(path=path), TIMEOUT_S)\n"
+        "        except Failure:\n"
+        "            await self._door.ask(self._metadata, Remove(path=path), TIMEOUT_S)\n",
+        15,
+    ),
+    Mutant(
+        "a commit whose answer is lost is asked again",
+        CLIENT,
+        "            return await self._door.ask(self._metadata, Commit(token=begun.token, entry=entry), "
+        "SEAL_TIMEOUT_S)\n",
+        "            commit = Commit(token=begun.token, entry=entry)\n"
+        "            try:\n"
+        "                return await self._door.ask(self._metadata, commit, SEAL_TIMEOUT_S)\n"
+        "            except Failure:\n"
+        "                return await self._door.ask(self._metadata, commit, SEAL_TIMEOUT_S)\n",
+        4,
+    ),
+    Mutant(
+        "a seal whose answer is lost is taken for done",
+        CLIENT,
+        "        size, answer = self._window.popleft()\n        await answer\n",
+        "        size, answer = self._window.popleft()\n"
+        "        try:\n"
+        "            await answer\n"
+        "        except Failure as error:\n"
+        "            if type(error).__name__ != 'ConnectionLost':\n"
+        "                raise\n",
+    ),
+    Mutant(
+        "the last chunk is committed before it is sealed",
+        CLIENT,
+        "            while self._window:\n                await self._take_answer()\n",
+        "            while len(self._window) > 1:\n                await self._take_answer()\n",
+    ),
+    Mutant(
+        "a put's token is given again after a restart",
+        METADATA,
+        "        token = self._next_id()\n",
+        "        self._given += 1\n        token = self._given\n",
+    ),
+    Mutant(
+        "changes are made while those before them are being synced",
+        METADATA,
+        "    @on\n    async def flush(",
+        "    @on(interleave=True)\n    async def flush(",
+    ),
 )
-"""Mistakes that are found without any fault."""
-
-
-@contextmanager
-def in_place(mutant: Mutant) -> Iterator[None]:
-    """Let the kinds of files be made from the mutant's code."""
-    kinds, modules = dict(KINDS), dict(sys.modules)
-    name = mutant.file.removesuffix(".py").replace("/", ".")
-    text = (ROOT / mutant.file).read_text()
-    assert text.count(mutant.before) == 1, f"{mutant.name}: the code has changed"
-    sys.modules.pop(INVARIANTS, None)  # they know the classes of the kinds: they are imported again
-    try:
-        _execute(name, text.replace(mutant.before, mutant.after))
-        for other in ("nodes.files.server", "nodes.files.metadata"):
-            if other != name:
-                _execute(other, (ROOT / f"{other.replace('.', '/')}.py").read_text())
-        KINDS["files.server"] = sys.modules["nodes.files.server"].FileServer
-        KINDS["files.metadata"] = sys.modules["nodes.files.metadata"].Metadata
-        yield
-    finally:
-        sys.modules.pop(INVARIANTS, None)
-        KINDS.update(kinds)
-        sys.modules.update({name: module for name, module in modules.items() if name != INVARIANTS})
-        for module in (name, "nodes.files.server", "nodes.files.metadata"):
-            package, _, attribute = module.rpartition(".")
-            setattr(sys.modules[package], attribute, modules[module])
-
-
-def _execute(name: str, text: str) -> None:
-    module = types.ModuleType(name)
-    module.__file__ = str(ROOT / f"{name.replace('.', '/')}.py")
-    module.__package__ = name.rpartition(".")[0]
-    sys.modules[name] = module
-    exec(compile(text, module.__file__, "exec"), module.__dict__)

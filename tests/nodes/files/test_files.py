@@ -36,6 +36,7 @@ from nodes.files.messages import (
     WrongVolume,
 )
 from zactor.errors import ActorFailed, Corrupt, Refused
+from zactor.world import Operation, Read
 
 CHUNK_SIZE = 256 << 10
 JOURNAL = ("metadata", "namespace.journal")
@@ -263,6 +264,27 @@ def test_a_corrupt_block_is_named_with_chunk_and_server(system: Any, block: int)
         system.get("/a")
 
     assert len(system.events("block_corrupt")) == 1
+
+
+def test_a_footer_that_was_misread_once_is_not_kept(make_system: Callable[..., Any]) -> None:
+    system = make_system(servers=1)
+    system.put("/a", content_of(1000, 1))
+    system.put("/b", content_of(1000, 2))
+    (mine, other), perform = [file for _, file in system.chunk_files()], system.disk.perform
+    left = [1, 2]  # reads of the footer that go to the other chunk's
+
+    def misdirected(operation: Operation) -> Any:
+        if isinstance(operation, Read) and operation.file == mine and left:
+            left.pop()
+            operation = Read(operation.folder, other, operation.offset, operation.size)
+        return perform(operation)
+
+    system.disk.perform = misdirected
+
+    with pytest.raises(Corrupt, match="block 0 is not what was written"):
+        system.get("/a")
+
+    assert system.get("/a") == content_of(1000, 1)
 
 
 def test_a_corrupt_footer_is_found(system: Any) -> None:

@@ -1,0 +1,154 @@
+"""How mistakes are found: each mutant in a copy of the checkout, hunted by unit tests, crash tests and seeds.
+
+    python -m tests.nodes.files.hunt             # all of them, which takes an hour
+    python -m tests.nodes.files.hunt lease       # those with this in their names
+
+A mutant counts when the unit tests stay green, when from each of several starts the trial finds it within `SEEDS`
+seeds, and when the same seeds without faults do not.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from tests.nodes.files.mutants import MUTANTS, Mutant
+from zactor.sim.runner import plan_of, run
+from zactor.topology.read import load
+
+ROOT = Path(__file__).parents[3]
+TRIAL = ROOT / "configs" / "files-trial.yaml"
+
+SEEDS = 500
+STARTS = (1, 1001, 2001)
+
+CRASHES = "tests/nodes/files/test_crashes.py"
+UNITS = (
+    "tests/nodes/files",
+    "tests/test_journal.py",
+    f"--ignore={CRASHES}",
+    "--ignore=tests/nodes/files/test_trials.py",
+)
+
+WRONG = ("violation", "stuck")
+
+
+class Hunt(msgspec.Struct):
+    """What the seeds from `first` on found: `seed` with faults, by `rule`; `calm` without any. 0 is none."""
+
+    first: int
+    seed: int = 0
+    rule: str = ""
+    calm: int = 0
+
+    def __str__(self) -> str:
+        if self.calm:
+            return f"seed {self.calm} without faults"
+        return str(self.seeds) if self.seed else "none"
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds it took."""
+        return self.seed - self.first + 1
+
+    def counts(self) -> bool:
+        """Whether faults found it, and nothing else."""
+        return bool(self.seed) and not self.calm
+
+
+def hunt(first: int, last: int) -> Hunt:
+    """Run these seeds with and without faults, until one finds something wrong."""
+    topology = load(TRIAL)
+    found = Hunt(first)
+    for seed in range(first, last + 1):
+        plan = plan_of(topology, seed)
+        result, calm = run(topology, plan), run(topology, msgspec.structs.replace(plan, faults=()))
+        if calm.verdict in WRONG:
+            found.calm = seed
+        if result.verdict in WRONG:
+            found.seed, found.rule = seed, result.rule
+        if found.seed or found.calm:
+            break
+    return found
+
+
+def patched(mutant: Mutant) -> str:
+    """Its file with the mistake in it."""
+    text = (ROOT / mutant.file).read_text()
+    assert text.count(mutant.before) == 1, f"{mutant.name}: the code has changed"
+    return text.replace(mutant.before, mutant.after)
+
+
+@contextmanager
+def checkout(mutant: Mutant) -> Iterator[Path]:
+    """A copy of this checkout with the mistake in it."""
+    with tempfile.TemporaryDirectory() as name:
+        copy = Path(name)
+        for part in ("zactor", "nodes", "tests", "configs"):
+            shutil.copytree(ROOT / part, copy / part)
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        (copy / mutant.file).write_text(patched(mutant))
+        yield copy
+
+
+def hunt_in(copy: Path, first: int, last: int) -> Hunt:
+    """`hunt` in a copy of the checkout."""
+    code = (
+        f"import sys; from tests.nodes.files.hunt import *; print(msgspec.json.encode(hunt({first}, {last})).decode())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=copy, capture_output=True, check=True)
+    return msgspec.json.decode(done.stdout, type=Hunt)
+
+
+def is_green(copy: Path, *tests: str) -> bool:
+    """Whether these tests pass there."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    return subprocess.run(command, cwd=copy, capture_output=True).returncode == 0
+
+
+def main(words: Sequence[str]) -> None:
+    """Print a line for each mutant, and how many count."""
+    counted: list[float] = []
+    missed = 0
+    for mutant in (each for each in MUTANTS if all(word in each.name for word in words)):
+        with checkout(mutant) as copy:
+            units, crashes = is_green(copy, *UNITS), is_green(copy, CRASHES)
+            hunts = list(_hunts(copy)) if units else []
+        counts = len(hunts) == len(STARTS) and all(map(Hunt.counts, hunts))
+        if counts:
+            counted.append(statistics.median(found.seeds for found in hunts))
+            missed += crashes
+        rules = ", ".join(sorted({found.rule for found in hunts if found.rule}))
+        seen = f"units {_colour(units)}, crashes {_colour(crashes)}, seeds {', '.join(map(str, hunts)) or '-'}"
+        sys.stdout.write(f"{'counts' if counts else 'apart '}  {mutant.name}: {seen} ({rules or '-'})\n")
+        sys.stdout.flush()
+    if counted:
+        sys.stdout.write(
+            f"{len(counted)} count, {missed} of them are missed by the crash tests; "
+            f"median seeds to the first find: {statistics.median(counted):g}\n"
+        )
+
+
+def _hunts(copy: Path) -> Iterator[Hunt]:
+    """From each start, for as long as it can count."""
+    for first in STARTS:
+        found = hunt_in(copy, first, first + SEEDS - 1)
+        yield found
+        if not found.counts():
+            return
+
+
+def _colour(is_green: bool) -> str:
+    return "green" if is_green else "red"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
