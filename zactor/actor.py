@@ -267,6 +267,14 @@ class Actor:
     def on_turn_end(self) -> None:
         """Called once after a turn in which something was handled."""
 
+    def status(self) -> str:
+        """How it fares in its own words, a line for `top`: `"leader of term 4"`.
+
+        It is called between two turns, at any time, and only looks at what the actor holds: the door is shut, and
+        nothing may change by it. It should be short, since the rest is cut off, and quick.
+        """
+        return ""
+
     def on_synced(self, write_id: int) -> None:
         """All that was written before `disk.commit(write_id)` is durable."""
 

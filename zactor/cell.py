@@ -32,6 +32,9 @@ class Mail(msgspec.Struct, gc=False):
     size: int = 0  # bytes of its letter; mail from within the process counts by number alone
 
 
+STRIDE = 7
+"""A turn looks at the clock where the number of messages taken has none of these bits: after each eighth."""
+
 NOTHING = Mail(None, 0, 0, 0, 0, None)
 """What is being handled when nothing is."""
 
@@ -124,6 +127,7 @@ class Cell:
 
     __slots__ = (
         "actor",
+        "busy_ns",
         "bytes",
         "came",
         "capacity",
@@ -157,6 +161,7 @@ class Cell:
         "spawned",
         "state",
         "stream",
+        "stride",
         "tasks",
         "timers",
         "track",
@@ -183,6 +188,8 @@ class Cell:
         self.state = "created"
         self.generation = 0
         self.handled = 0
+        self.busy_ns = 0  # in its turns
+        self.stride = STRIDE
         self.last_error: str | None = None
         # An empty tuple until the first message: `limit` 0 sends the first one by the slow way.
         self.mailbox: Any = ()

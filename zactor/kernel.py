@@ -38,7 +38,7 @@ from zactor.errors import (
     Unhandled,
 )
 from zactor.heartbeat import Heartbeat
-from zactor.inspection import inspect
+from zactor.inspection import SLOW_NS, Slow, inspect
 from zactor.life import Life
 from zactor.mailroom import PROCESS_BYTES, Mailroom
 from zactor.message import Envelope, Message, Opaque, Ref, answer_decoder, encode, first_id, format_id
@@ -107,6 +107,8 @@ class Kernel:
         "_first_sequence",
         "_last",
         "armed",
+        "busy_ns",
+        "bytes_received",
         "cells",
         "complete",
         "current",
@@ -134,6 +136,7 @@ class Kernel:
         "sequence",
         "serving",
         "shipped",
+        "slow",
         "tap",
         "unsent",
         "waits",
@@ -172,6 +175,8 @@ class Kernel:
         self.pending: dict[int, Wait] = {}
         self.serving: dict[int, Task] = {}  # suspended handlers that somebody waits for, by the id of the ask
         self.received = self.handled = self.shipped = 0
+        self.busy_ns = 0  # in passes
+        self.bytes_received = 0  # of frames with letters
         self.held_bytes = 0  # of mail from other processes, in all mailboxes
         self.dead: Counter[str] = Counter()
         self.fatal: str | None = None
@@ -181,6 +186,7 @@ class Kernel:
         self.heartbeat = Heartbeat(self, peer_timeout_ns)
         self.neighbours = Neighbours(self, run, key)
         self.mailroom = Mailroom(self)
+        self.slow = Slow(self)
         # What a world calls; with `run` it is `zactor.world.Driven`.
         self.receive = self.mailroom.receive
         self.writable = self.neighbours.writable
@@ -375,7 +381,7 @@ class Kernel:
     def run(self) -> bool:
         """One pass: due timers, then turns, then what they sent leaves, then syncs begin. True: call again."""
         world = self.world
-        self.now_ns = began_ns = world.now_ns()
+        self.now_ns = began_ns = now_ns = world.now_ns()
         self.armed = True
         stamp = world.wall_ns() & hlc.WALL_MASK
         if stamp > self.hlc:
@@ -390,10 +396,10 @@ class Kernel:
             while queue and turns:
                 turns -= 1
                 cell = queue.popleft()
-                self._turn(cell)
+                now_ns = self._turn(cell)
                 if not queue:
                     break
-                self.now_ns = now_ns = world.now_ns()
+                self.now_ns = now_ns
                 if now_ns > began_ns + TURN_NS:
                     break
         except BaseException:  # a mistake of ours or a Ctrl-C: nobody may stay armed without a turn to come
@@ -413,6 +419,7 @@ class Kernel:
             waits.set_alarm()
         if self.tap is not None:
             self.tap.flush()
+        self.busy_ns += now_ns - began_ns
         self.armed = more = bool(queue or mailroom.dirty or waits.commits)
         return more
 
@@ -423,7 +430,8 @@ class Kernel:
             self.tap.sent(process, frame, blobs)
         return sent
 
-    def _turn(self, cell: Cell) -> None:
+    def _turn(self, cell: Cell) -> int:
+        """Feed an actor what it has, for a while. Returns the time after that."""
         self.hlc += 1
         if self.tap is not None:
             self.tap.turn(cell)
@@ -440,6 +448,11 @@ class Kernel:
                 self._take_mail(cell, budget)
         if cell.has_turn_end and cell.handled != handled and cell.actor is not None:
             self._turn_end(cell, cell.actor)
+        now_ns = self.world.now_ns()
+        busy_ns = now_ns - self.now_ns  # which was read when the turn before had ended
+        cell.busy_ns += busy_ns
+        if busy_ns > SLOW_NS:
+            self.slow.add(cell, self._last, busy_ns, cell.handled - handled)
         self._last = NOTHING
         if (cell.waiters or cell.paused) and len(cell.mailbox) <= cell.capacity >> 1:
             self.mailroom.resume(cell)
@@ -447,6 +460,7 @@ class Kernel:
             self.queue.append(cell)
         else:
             cell.queued = False
+        return now_ns
 
     def _take_one(self, cell: Cell) -> None:
         """Take the only mail that there is, as most turns do where little happens: `_take_mail` without its loop."""
@@ -482,6 +496,7 @@ class Kernel:
             self.tap.mail(cell, budget)
         kind: type | None = None
         taken = freed = 0
+        stride = cell.stride
         is_sized = cell.bytes > 0  # else all of it is from within
         for taken in range(1, budget + 1):
             self.current = mail = mailbox.popleft()
@@ -506,7 +521,7 @@ class Kernel:
                 self._handler_raised(cell, mail, error)
             if cell.held:
                 break
-            if not taken & 7 and self.world.now_ns() > self.now_ns + TURN_NS:
+            if not taken & stride and self.world.now_ns() > self.now_ns + TURN_NS:
                 break
         self._last, self.current = self.current, NOTHING
         if self.tap is not None:

@@ -348,6 +348,7 @@ class Mailroom:
             if frame.sequence > lane.received:
                 self._kernel.neighbours.lost(peer, f"frames from {peer.process} were lost on the way")
             return
+        self._kernel.bytes_received += size
         if lane.number == CONTROL or self._kernel.held_bytes < PROCESS_BYTES:
             lane.granted = lane.received
         if self._kernel.tap is not None:

@@ -17,7 +17,6 @@ from typing import Annotated, Any, BinaryIO
 
 import typer
 
-from zactor.cli.client import connect
 from zactor.cli.common import DirOption, JsonOption, TopologyOption
 from zactor.errors import UserError
 from zactor.units import format_size
@@ -101,6 +100,8 @@ def _size(source: BinaryIO) -> int | None:
 
 
 def _run(work: Callable[[FilesClient], Coroutine[Any, Any, None]], topology: str | None, folder: Path | None) -> None:
+    from zactor.cli.client import connect  # not needed for help
+
     async def connected() -> None:
         async with connect(topology, folder) as client:
             servers = client.nodes("files.metadata")

@@ -134,6 +134,10 @@ class Metadata(Actor):
         self._arm(self.survey_every)
         await self._survey()
 
+    def status(self) -> str:
+        """How many files there are, and how many come."""
+        return f"{len(self._names)} files, {len(self._puts)} puts under way"
+
     # --- puts
     @on
     def begin(self, message: Begin) -> Begun:

@@ -110,6 +110,10 @@ class FileServer(Actor):
             await self._keep_volume()
         self.log.info("chunks_found", sealed=len(self._sealed), partial=len(self._partials), bytes=self._used)
 
+    def status(self) -> str:
+        """What it holds, and how full it is."""
+        return f"{len(self._sealed)} chunks, {format_size(self._used)} of {format_size(self.capacity)}"
+
     def sealed_size(self, chunk: int) -> int | None:
         """Bytes of the file of a sealed chunk; None when there is none."""
         return self._sealed.get(chunk)

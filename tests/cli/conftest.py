@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.cli.terminal import Terminal
 from tests.cli.transcript import Place
 
 
@@ -28,6 +29,20 @@ def alone() -> Iterator[Place]:
         yield place
     finally:
         place.close()
+
+
+@pytest.fixture
+def terminal(stage: Place) -> Iterator[Callable[[str], Terminal]]:
+    """Starts a command on a terminal of its own, where `stage.yaml` is running."""
+    opened: list[Terminal] = []
+
+    def start(line: str) -> Terminal:
+        opened.append(Terminal(stage, line))
+        return opened[-1]
+
+    yield start
+    for each in opened:
+        each.close()
 
 
 @pytest.fixture(autouse=True)

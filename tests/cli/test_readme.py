@@ -40,7 +40,7 @@ def checkout(alone: Place) -> Place:
 def test_every_file_and_command_of_the_readme_does_what_it_says(checkout: Place) -> None:
     running = []
     for language, text in _BLOCK.findall(README):
-        if language in ("python", "yaml"):
+        if language in ("python", "yaml", "ini"):
             name = text.partition("\n")[0].removeprefix("# ")
             (checkout.folder / name).write_text(text)
             continue

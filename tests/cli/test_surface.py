@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from zactor.cli.main import app
+from zactor.cli.main import _stand_in, app
 
 SURFACE = Path(__file__).parent / "surface.txt"
 
@@ -17,6 +19,27 @@ def test_every_verb_and_flag_is_in_the_surface(golden: Callable[[Path, str], Non
     root = typer.main.get_command(app)
 
     golden(SURFACE, "\n".join(surface(root, "zactor")) + "\n")
+
+
+def test_the_list_of_verbs_says_what_the_verbs_say() -> None:
+    """It reads their texts where they are written, without importing them."""
+    root: Any = typer.main.get_command(app)
+    context = typer.Context(root)
+
+    found = {name: _stand_in(name) for name in root.list_commands(context)}
+
+    assert [name for name, each in found.items() if each is None] == ["fs"]  # those of kinds
+    for name, each in found.items():
+        if each is not None:
+            assert each.get_short_help_str(500) == root.get_command(context, name).get_short_help_str(500)
+
+
+def test_help_loads_nothing_that_it_does_not_need() -> None:
+    heavy = {"zmq", "structlog", "rich", "ruamel.yaml", "zactor.kernel", "zactor.client"}
+    code = f"import sys; from zactor.cli.main import run; run(['--help']); print(sorted(set(sys.modules) & {heavy}))"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def surface(command: Any, path: str) -> Iterator[str]:

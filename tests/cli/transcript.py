@@ -38,7 +38,7 @@ TIMEOUT_S = 60.0
 
 _SHELL_SIGNS = re.compile(r"[|<>;&$]")
 
-_MASKS = [
+_MASKS: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
     (re.compile(r'"(late_ms|silent_ms)":([0-9.e-]+|null)'), r'"\1":N'),
     (re.compile(r"\b\d{8}-\d{6}-[0-9a-f]{4}\b"), "RUN"),
     (re.compile(r"\b\d\d:\d\d:\d\d(\.\d{3})?\b"), "TIME"),
@@ -51,6 +51,9 @@ _MASKS = [
     (re.compile(r'"(size_bytes|sent_ns|handled_ns|answered_ns)":\d+'), r'"\1":N'),
     (re.compile(r"[0-9]+\.[0-9]{3} ms\b"), "N ms"),
     (re.compile(r"mailbox    \d+ waiting, \d+ handled"), "mailbox    N waiting, N handled"),
+    (re.compile(r'"(handled_per_s|busy)":[0-9.]+'), r'"\1":N'),
+    (re.compile(r"\b\d+\.\d%"), "N%"),
+    (re.compile(r"^in a second: .*", re.MULTILINE), lambda found: re.sub(r"\d+(\.\d+)?", "N", found[0])),
     (re.compile(r'"(pid|handled|hlc|delay_ns)":\d+'), r'"\1":N'),
     (re.compile(r"\bin \d+\.\d+ s\b"), "in T s"),
     (re.compile(r"\brestart in [0-9.]+ms\b"), "restart in T"),

@@ -15,7 +15,6 @@ from zactor.errors import UserError
 from zactor.launchers import folders
 from zactor.launchers.folders import AlreadyRunning, Home, Lock, command_name, home_of
 from zactor.topology.model import RECORDS, Topology
-from zactor.topology.read import load
 from zactor.units import parse_duration
 
 OK, FAILED, USAGE, VIOLATION, DIFFERS, NOT_RUNNING, DEADLINE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 124, 130
@@ -68,6 +67,8 @@ def home_for(topology: Topology, folder: Path | None) -> Home:
 
 def load_file(file: Path, *, inline: bool = False, overrides: Sequence[str] = ()) -> Topology:
     """The topology of a file. Raises `UserError` with all its mistakes."""
+    from zactor.topology.read import load  # reading YAML takes a while to import, and most verbs do not
+
     if file == DEFAULT_FILE and not file.exists():
         raise UserError(f"there is no {DEFAULT_FILE} in this folder; say which file is meant")
     return load(file, inline=inline, overrides=overrides)
@@ -113,13 +114,16 @@ def say(problem: str) -> None:
     sys.stderr.write(f"zactor: {problem}\n")
 
 
-def print_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Columns as wide as they need to be."""
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """The lines of a table whose columns are as wide as they need to be."""
     lines = [list(map(str, row)) for row in [head, *rows]]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    for line in lines:
-        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        sys.stdout.write(text.rstrip() + "\n")
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+
+
+def print_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """The same, on standard output."""
+    sys.stdout.writelines(f"{line}\n" for line in table(head, rows))
 
 
 def shown(path: Path) -> str:

@@ -12,7 +12,7 @@ import typer
 
 from zactor import registry
 from zactor.actor import Actor, Link, describe
-from zactor.cli.common import JsonOption, OutputOption, print_json, print_table, say, shown, write_out
+from zactor.cli.common import JsonOption, OutputOption, print_json, print_table, say, write_out
 from zactor.cli.values import describe_fields, plain, type_name, written
 
 app = typer.Typer()
@@ -60,14 +60,15 @@ def _document(kind: type[Actor]) -> str:
     return inspect.cleandoc(kind.__doc__ or "")
 
 
-def _readme(name: str, kind: type[Actor]) -> tuple[Path, str] | None:
+def _readme(name: str, kind: type[Actor]) -> tuple[str, str] | None:
     """The README beside the package of a kind, and its first paragraph; None when there is none."""
+    *package, _ = kind.__module__.split(".")
     file = sys.modules[kind.__module__].__file__
-    path = Path(file).with_name("README.md") if file is not None and not registry.is_file(name) else None
-    if path is None or not path.is_file():
+    if file is None or registry.is_file(name) or not Path(file).with_name("README.md").is_file():
         return None
-    paragraphs = (part.strip() for part in path.read_text(errors="replace").split("\n\n"))
-    return path, next((part for part in paragraphs if part and not part.startswith("#")), "")
+    text = Path(file).with_name("README.md").read_text(errors="replace")
+    paragraphs = (part.strip() for part in text.split("\n\n"))
+    return "/".join([*package, "README.md"]), next((part for part in paragraphs if part and part[0] != "#"), "")
 
 
 def _about(name: str, kind: type[Actor]) -> dict[str, object]:
@@ -75,7 +76,7 @@ def _about(name: str, kind: type[Actor]) -> dict[str, object]:
     return {
         "kind": name,
         "about": _document(kind),
-        "readme": None if (readme := _readme(name, kind)) is None else str(readme[0]),
+        "readme": None if (readme := _readme(name, kind)) is None else readme[0],
         "settings": [
             {"name": each.name, "type": type_name(each.type), "required": each.default is msgspec.UNSET}
             | ({} if each.default is msgspec.UNSET else {"default": plain(each.default)})
@@ -100,7 +101,7 @@ def _show(name: str, kind: type[Actor]) -> None:
         typer.echo(_document(kind))
     readme = _readme(name, kind)
     if readme is not None:
-        typer.echo(f"\n{readme[1]}\n({shown(readme[0])})")
+        typer.echo(f"\n{readme[1]}\n({readme[0]})")
     settings = [
         (
             each.name,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
+import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 from zactor.errors import AskTimeout, Refused, UserError, ZactorError
@@ -20,6 +23,7 @@ _VERBS = {
     "check": "topology",
     "graph": "topology",
     "ps": "ps",
+    "top": "top",
     "start": "operate",
     "stop": "operate",
     "restart": "operate",
@@ -29,6 +33,8 @@ _VERBS = {
     "kinds": "know",
     "schema": "know",
     "new": "new",
+    "doctor": "doctor",
+    "completion": "completion",
     "logs": "logs",
     "runs": "runs",
     "lost": "lost",
@@ -39,6 +45,9 @@ _VERBS = {
     "chaos": "chaos",
     "judge": "judge",
 }
+
+COMPLETE = "ZACTOR_COMPLETE"
+"""In the environment when a shell's completion calls; see `zactor.cli.completion`."""
 
 
 class _Lazy(TyperGroup):
@@ -63,6 +72,14 @@ class _Lazy(TyperGroup):
         group.name = name
         return group
 
+    def format_commands(self, context: Any, formatter: Any) -> None:
+        """The list of verbs. To import all of them for their help would take longer than people wait for it."""
+        names = self.list_commands(context)
+        limit = formatter.width - 6 - max(map(len, names))
+        commands = {name: _stand_in(name) or self.get_command(context, name) for name in names}
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.get_short_help_str(limit)) for name, each in commands.items()])
+
     def resolve_command(self, context: Any, words: list[str]) -> Any:
         if self.get_command(context, words[0]) is None and not words[0].startswith("-"):
             from zactor.registry import did_you_mean
@@ -71,6 +88,15 @@ class _Lazy(TyperGroup):
             hint = did_you_mean(words[0], known) or f" The verbs are: {', '.join(known)}."
             raise UserError(f"there is no verb {words[0]!r}.{hint}")
         return super().resolve_command(context, words)
+
+
+def _stand_in(name: str) -> TyperCommand | None:
+    """A command with a verb's help, which is the text of its function, as its file has it; None: it is not found so."""
+    file = Path(__file__).with_name(f"{_VERBS.get(name)}.py")
+    if not file.is_file():
+        return None
+    found = re.search(rf'^def {name}\(.*?^    """(.*?)"""', file.read_text(), re.DOTALL | re.MULTILINE)
+    return None if found is None else TyperCommand(name, help=inspect.cleandoc(found[1]))
 
 
 def _command_of(module: str, attribute: str) -> Any:
@@ -112,7 +138,7 @@ def main() -> None:
     """The entry point. Ends the process with one of the exit codes of `zactor.cli.common`."""
     code = 1
     try:
-        code = run(sys.argv[1:])
+        code = complete(sys.argv[1:]) if COMPLETE in os.environ else run(sys.argv[1:])
         sys.stdout.flush()
     except KeyboardInterrupt:
         code = 130  # it came while modules were being imported
@@ -120,6 +146,14 @@ def main() -> None:
         # The reader has gone, as in `zactor logs | head -1`. What is still buffered would complain at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
+
+
+def complete(words: list[str]) -> int:
+    """Answer a shell that asks what the last of the words may become."""
+    from zactor.cli.completion import print_candidates
+
+    print_candidates(typer.main.get_command(app), words)
+    return 0
 
 
 def run(arguments: list[str]) -> int:

@@ -59,6 +59,12 @@ def up(
             "--set", metavar="NODE.SETTING=VALUE", help="Change a setting, or VARIABLE=VALUE; can be repeated."
         ),
     ] = None,
+    metrics: Annotated[
+        int | None,
+        typer.Option(
+            "--metrics", metavar="PORT", min=1, max=65535, help="Serve counters for Prometheus on 127.0.0.1:PORT."
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
     timeout: TimeoutOption = "30s",
     folder: DirOption = None,
@@ -70,17 +76,22 @@ def up(
     kind's own file says is no part of that: `restart` loads it anew.
     """
     from zactor.cli.change import change_running, show_changes
+    from zactor.cli.metrics import bound
     from zactor.cli.up import run_up
 
     startup_s = seconds(timeout)
     topology = load_file(file, inline=inline, overrides=set_ or ())
-    topology = recorded(topology, record)
+    topology = msgspec.structs.replace(recorded(topology, record), metrics=metrics)
     home = home_for(topology, folder)
     lock = home.running()
     if dry_run:
         raise typer.Exit(show_changes(topology, home, lock, startup_s))
+    if lock is not None and metrics is not None:
+        raise UserError(f"--metrics is for a launch, and {topology.name} is running already; bring it down first")
     if lock is not None:
         raise typer.Exit(change_running(topology, home, lock, startup_s))
+    if metrics is not None:
+        bound(metrics).close()  # before anything is begun
     raise typer.Exit(run_up(topology, home, detach=detach, startup_s=startup_s))
 
 

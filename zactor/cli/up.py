@@ -14,9 +14,11 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import TextIO
 
 from zactor.cli.common import FAILED, INTERRUPTED, OK, USAGE, shown, what_to_do
+from zactor.cli.metrics import LOOPBACK, PATH, while_serving
 from zactor.errors import UserError
 from zactor.launchers.folders import AlreadyRunning, Home, command_name
 from zactor.launchers.launcher import Launcher, occupied
@@ -51,7 +53,10 @@ def _attached(topology: Topology, home: Home, startup_s: float, say: Say, ready:
         say(f"{topology.name}: run {run}")
         say(f"  state  {shown(home.state)}")
         say(f"  logs   {shown(home.run_folder(run))}")
-        return asyncio.run(_serve(topology, home, run, startup_s, say, ready))
+        if topology.metrics is not None:
+            say(f"  metrics  http://{LOOPBACK}:{topology.metrics}{PATH}")
+        work = partial(_serve, topology, home, run, startup_s, say, ready)
+        return asyncio.run(while_serving(topology.metrics, home, work))
 
 
 def _banner(topology: Topology, pids: dict[str, int | None], started_s: float, say: Say) -> None:

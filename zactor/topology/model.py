@@ -131,6 +131,8 @@ class Topology(msgspec.Struct, frozen=True):
     sim: Trial | None = None
     nemesis: tuple[Fault, ...] = ()
     text: str = ""
+    metrics: int | None = None
+    """The port of this computer at which its counters are served. It is said when it is launched, not in the file."""
 
     def recorded(self, record: Record) -> Topology:
         """The same with all its nodes recorded in that way."""
