@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import functools
 import importlib
 import mmap
 import os
@@ -29,7 +30,7 @@ import msgspec
 from zactor.errors import DiskFull, Failure, UserError
 from zactor.kernel import digest_of
 from zactor.message import Ref, encode
-from zactor.world import Call, InThread
+from zactor.world import Append, Call, InThread
 
 FORMAT = 2
 MAGIC = b"zactrec%c" % FORMAT
@@ -563,6 +564,8 @@ FUNCTIONS = (Call, InThread)
 def operation_digest(number: int, operation: Any) -> int:
     """What is recorded of an operation: many bytes stand there as their checksum, and functions as their names."""
     kind = operation.__class__
+    if kind is Append and len(operation.data) <= PIECE_BYTES:  # most of them, so without encoding
+        return crc32c.crc32c(operation.data, _seed_of(operation.file)) ^ number & 0xFFFFFFFF
     if kind in FUNCTIONS:
         return digest_of((number, kind.__name__, operation.function.__qualname__, operation.values))
     data = getattr(operation, "data", b"")
@@ -570,6 +573,12 @@ def operation_digest(number: int, operation: Any) -> int:
         fields = (operation.file, getattr(operation, "offset", 0))
         return digest_of((number, kind.__name__, fields, len(data), checksum_of(data)))
     return digest_of((number, kind.__name__, operation))
+
+
+@functools.lru_cache(1024)
+def _seed_of(file: str) -> int:
+    """What the checksum of data begins with that is appended to a file."""
+    return crc32c.crc32c(file.encode("utf-8", "surrogatepass"))
 
 
 _last: tuple[bytes, int] = (b"", 0)
