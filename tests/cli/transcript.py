@@ -183,7 +183,11 @@ def masked(text: str) -> str:
         text = pattern.sub(name, text)
     text = _ROW_OF_PS.sub(lambda row: re.sub(r"(?<= )\d+", "N", row[0]), text)
     text = _COUNTS.sub(r"\1N\2N\3N\4N", text)
-    return "\n".join(line if line.startswith(" ") else _WIDE_COLUMNS.sub("  ", line) for line in text.split("\n"))
+    # A line that is indented is no row of a table, but for those of a tree with times.
+    return "\n".join(
+        line if line.startswith(" ") and "N ms" not in line else _WIDE_COLUMNS.sub("  ", line)
+        for line in text.split("\n")
+    )
 
 
 def replay(text: str, places: dict[str, Place]) -> str:
