@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from zactor.debug.runlog import Log
 from zactor.live.logs import OLDER, Lines
@@ -72,3 +74,20 @@ def test_a_log_has_a_budget_and_keeps_the_last_of_it(tmp_path: Path) -> None:
     assert len(kept) > 25
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 2100
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "a" + OLDER]
+
+
+def test_on_a_nearly_full_disk_nothing_is_logged_and_what_was_left_out_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = Lines(tmp_path / "a.jsonl")
+    full = os.statvfs_result((4096, 4096, 1000, 10, 10, 0, 0, 0, 0, 255))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstatvfs", lambda _: full)
+        for number in range(3):
+            lines.add({"hlc": number, "event": "left out"})
+            lines.flush()
+    assert whole(tmp_path) == []
+    lines.add({"hlc": 4, "event": "kept"})
+    lines.close()
+
+    assert whole(tmp_path) == ["lines_lost", "kept"]

@@ -19,6 +19,12 @@ PENDING_BYTES_MAX = 1 << 20
 LOG_BYTES = 64 << 20
 """What is kept of a process's log in a run: when its file has half of it, that takes the place of an older half."""
 
+FREE_BYTES_MIN = 64 << 20
+"""Room on the disk below which nothing is logged any more: recordings have stopped before, and state has the rest."""
+
+LOOK_BYTES = 1 << 20
+"""How much is written before the room is looked at again."""
+
 OLDER = ".older.jsonl"
 """The end of the name of that older half."""
 
@@ -39,6 +45,7 @@ class Lines:
     def _open(self) -> None:
         self._handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._size = os.fstat(self._handle).st_size
+        self._unseen = LOOK_BYTES  # bytes since the room on the disk was looked at
 
     def add(self, event: dict[str, Any]) -> None:
         """Keep an event for the next write. What JSON cannot carry is kept as its text."""
@@ -54,6 +61,9 @@ class Lines:
         if not self._pending:
             return
         lines, self._pending, self._pending_bytes = self._pending, [], 0
+        if self._unseen >= LOOK_BYTES and not self._has_room():
+            self.lost += len(lines)
+            return
         notice = [b""] * self._torn
         if self.lost:
             notice.append(_encode({"level": "error", "hlc": self._stamp, "event": "lines_lost", "count": self.lost}))
@@ -68,8 +78,17 @@ class Lines:
         if done:
             self._torn = whole[done - 1 : done] != b"\n"
             self._size += done
+            self._unseen += done
         if self._size > self._size_max and not self._torn:
             self._rotate()
+
+    def _has_room(self) -> bool:
+        status = os.fstatvfs(self._handle)
+        # What is no file, such as /dev/null, has no room of its own.
+        if status.f_blocks and status.f_bavail * status.f_frsize < FREE_BYTES_MIN:
+            return False
+        self._unseen = 0
+        return True
 
     def _rotate(self) -> None:
         """Begin a new file; what there was becomes the older half."""
