@@ -16,10 +16,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Callable
+from typing import Any, Literal
 
-import crc32c
 from msgspec import Raw
 
 from zactor import hlc
@@ -43,9 +42,10 @@ from zactor.life import Life
 from zactor.mailroom import PROCESS_BYTES, Mailroom
 from zactor.message import Envelope, Message, Opaque, Ref, answer_decoder, encode, first_id, format_id
 from zactor.neighbours import Neighbours
+from zactor.tap import Tap, digest_of
 from zactor.waits import Waits
 from zactor.wire import CHAIN_LENGTH_MAX, split, unsplit
-from zactor.world import Operation, World
+from zactor.world import World
 
 TURN_NS = 2_000_000
 """An actor's turn and a pass of the queue end after this long, so that nobody waits for a busy neighbour."""
@@ -53,49 +53,6 @@ TURN_NS = 2_000_000
 RUN_TURNS = 256
 LOUD_DEAD_LETTERS = 10
 """Dead letters of one kind that are logged one by one; after that, each time their number doubles."""
-
-
-class Tap(Protocol):
-    """Sees every input of every actor before it is handled, and all outputs. The recorder sits here.
-
-    What is sent is seen where it arrives: within this process as mail, else in the frames that leave.
-    """
-
-    def turn(self, cell: Cell) -> None:
-        """What an actor is fed from now on belongs to another turn: sequence, stamp and time stay as they are."""
-
-    def mail(self, cell: Cell, count: int) -> None:
-        """It will be fed at most so many messages from the head of its mailbox."""
-
-    def taken(self, cell: Cell, count: int) -> None:
-        """It took so many of them."""
-
-    def settled(self, cell: Cell, count: int) -> int:
-        """It will be fed so many of its inputs: what it waited for, and news of its disk. Returns `count`."""
-
-    def input(self, cell: Cell, kind: str, *values: Any) -> None:
-        """Something else feeds an actor: boot, start, timer, cancel, child, stop.
-
-        Five are answers to what it does: full, unsent, timer_cancelled, spawned and chance.
-        """
-
-    def output(self, cell: Cell, kind: str, digest: int) -> None:
-        """An actor did something that others can see, other than to send and to answer."""
-
-    def operation(self, cell: Cell, number: int, operation: Operation) -> None:
-        """An actor begins an operation: an output, too."""
-
-    def received(self, process: str, heard_ns: int, frame: bytes, blobs: Sequence[bytes]) -> None:
-        """A frame with letters came."""
-
-    def sent(self, process: str, frame: bytes, blobs: Sequence[bytes]) -> None:
-        """A frame with letters has left."""
-
-    def dropped(self, number: int) -> None:
-        """A message that came from another process is a dead letter."""
-
-    def flush(self) -> None:
-        """A pass has ended."""
 
 
 class Kernel:
@@ -853,14 +810,6 @@ class Kernel:
     def inspect(self) -> dict[str, Any]:
         """What `ps` shows of this process: its books, its neighbours and its actors."""
         return inspect(self)
-
-
-def digest_of(values: Any) -> int:
-    """What a tap sees of an output: CRC32C of its encoded form."""
-    try:
-        return crc32c.crc32c(encode(values))
-    except Exception:  # what cannot be encoded is known by its text
-        return crc32c.crc32c(repr(values).encode())
 
 
 def _without_ask(mail: Mail) -> Mail:

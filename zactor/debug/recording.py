@@ -28,8 +28,8 @@ import crc32c
 import msgspec
 
 from zactor.errors import DiskFull, Failure, UserError
-from zactor.kernel import digest_of
 from zactor.message import Ref, encode
+from zactor.tap import digest_of
 from zactor.world import Append, Call, InThread
 
 FORMAT = 2

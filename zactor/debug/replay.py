@@ -35,9 +35,10 @@ from zactor.debug.recording import (
 )
 from zactor.debug.story import ANSWERS, Doubt, Fed, Known, Story, Turn
 from zactor.errors import ActorFailed, Failure, UserError
-from zactor.kernel import Kernel, digest_of
+from zactor.kernel import Kernel
 from zactor.message import UNDECODABLE, Opaque, Ref, answer_decoder, decoder, encode, format_id
 from zactor.supervision import Supervision
+from zactor.tap import digest_of
 from zactor.wire import split, unsplit, unwrap
 from zactor.world import List, Operation, Read
 
