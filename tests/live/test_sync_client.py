@@ -38,8 +38,8 @@ with Client("sync") as client:
     except KeyboardInterrupt:
         print("interrupted", client.ask("echo", echo.Say(text="again")), flush=True)
     watch = client.watch("echo")
-    print("watching", flush=True)
     try:
+        print("watching", flush=True)
         for notice in watch:
             print(notice)
     except KeyboardInterrupt:
