@@ -314,7 +314,7 @@ def test_down_ends_it_and_not_its_program(folder: Path, inline: bool) -> None:
 
         assert command("down", folder=folder).stdout == "echo: stopped\n"
 
-        with pytest.raises(ConnectionLost, match="(was|has) stopped"):
+        with pytest.raises(ConnectionLost, match=r"(was|has) stopped"):
             run.ask("echo", word("Say")(text="x"))
     assert processes_here() == {}
 
