@@ -32,9 +32,6 @@ class Mail(msgspec.Struct, gc=False):
     size: int = 0  # bytes of its letter; mail from within the process counts by number alone
 
 
-STRIDE = 7
-"""A turn looks at the clock where the number of messages taken has none of these bits: after each eighth."""
-
 NOTHING = Mail(None, 0, 0, 0, 0, None)
 """What is being handled when nothing is."""
 
@@ -161,7 +158,6 @@ class Cell:
         "spawned",
         "state",
         "stream",
-        "stride",
         "tasks",
         "timers",
         "track",
@@ -189,7 +185,6 @@ class Cell:
         self.generation = 0
         self.handled = 0
         self.busy_ns = 0  # in its turns
-        self.stride = STRIDE
         self.last_error: str | None = None
         # An empty tuple until the first message: `limit` 0 sends the first one by the slow way.
         self.mailbox: Any = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from zactor.actor import Actor
-from zactor.cell import NOTHING, STRIDE, Cell, Mail
+from zactor.cell import NOTHING, Cell, Mail
 from zactor.message import format_id
 
 if TYPE_CHECKING:
@@ -100,15 +100,17 @@ class Slow:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
+        self.watched: set[Cell] = set()
+        """Actors whose turns look at the clock after each message."""
         self._logged_ns: dict[tuple[type[Actor], str], int] = {}  # has no more entries than there are handlers
 
     def add(self, cell: Cell, mail: Mail, busy_ns: int, count: int) -> None:
         """A turn took so long; `count` inputs were handled in it, `mail` the last of them."""
         now_ns = self._kernel.world.now_ns()
-        if count > 1 and cell.stride:
+        if count > 1 and cell not in self.watched:
             # It may have been any of them. For a while turns end with the message by which they get too long.
-            cell.stride = 0
-            self._kernel.waits.at(now_ns + SLOW_EVERY_NS, lambda: self._relax(cell))
+            self.watched.add(cell)
+            self._kernel.waits.at(now_ns + SLOW_EVERY_NS, lambda: self.watched.discard(cell))
         handler = type(mail.message).__name__
         if mail is NOTHING:
             handler = "on_stop" if cell.state == "stopped" else "on_start"
@@ -120,6 +122,3 @@ class Slow:
         if mail.id:
             fields["message_id"] = format_id(mail.id)
         self._kernel.world.log("warning", cell.name, "slow_handler", fields)
-
-    def _relax(self, cell: Cell) -> None:
-        cell.stride = STRIDE
