@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import contextlib
 import shutil
 import time
 from collections.abc import Iterator
@@ -171,8 +172,12 @@ def nodes_of(run: Path) -> dict[str, str]:
     try:
         topology = msgspec.json.decode((run / "run.json").read_bytes(), type=Topology)
     except FileNotFoundError:
-        heads = [read(path, head_only=True).head for path in sorted(run.glob("*.rec"))]
-        return {instance["name"]: head[2] for head in heads for instance in head[4]["instances"]}
+        found: dict[str, str] = {}
+        for path in sorted(run.glob("*.rec")):
+            with contextlib.suppress(UserError):  # whoever reads recordings says what is wrong with one
+                head = read(path, head_only=True).head
+                found |= {instance["name"]: head[2] for instance in head[4]["instances"]}
+        return found
     return {instance.name: process.name for process in topology.processes for instance in process.instances}
 
 

@@ -13,9 +13,9 @@ import typer
 from zactor import registry
 from zactor.actor import describe
 from zactor.cli.common import DirOption, JsonOption, RunOption, TopologyOption, clock_of, print_json, print_table, say
-from zactor.cli.runs import run_folder
+from zactor.cli.runs import nodes_of, run_folder
 from zactor.cli.values import plain, written
-from zactor.debug.trace import Hop, Traces
+from zactor.debug.trace import MESSAGES_MAX, Hop, Traces
 from zactor.errors import UserError
 from zactor.message import Message, format_id, parse_id
 from zactor.registry import did_you_mean
@@ -43,6 +43,9 @@ def trace(
     traces = Traces(where)
     for problem in traces.problems:
         say(problem)
+    silent = sorted(nodes_of(where).keys() - {instance["name"] for instance in traces.instances()})
+    if silent:
+        say(f"there is no recording of {', '.join(silent)}: what they were sent is shown, and nothing that came of it")
     number = _number(traces, message)
     root = traces.root_of(number)
     if root is None:
@@ -51,6 +54,8 @@ def trace(
             " or it was overwritten; `record: full` keeps all of them"
         )
     hops = traces.tree(root)
+    if len(hops) > MESSAGES_MAX:
+        say(f"more than {MESSAGES_MAX} messages come of this: the rest of them is left out")
     line = _line_to(hops, number)
     if as_json:
         for depth, hop in _walk(line):
@@ -111,7 +116,7 @@ def _row(hop: Hop, depth: int) -> dict[str, Any]:
 
 
 def _show(top: Hop, number: int, classes: dict[str, type[Message[Any]]]) -> None:
-    began_ns = top.sent_ns or top.handled_ns
+    began_ns = next((time_ns for _, hop in _walk(top) if (time_ns := hop.sent_ns or hop.handled_ns)), None)
     rows: list[tuple[str, ...]] = []
     for depth, hop in _walk(top):
         if len(rows) == SHOWN_MAX:

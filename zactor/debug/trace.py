@@ -114,7 +114,6 @@ class Traces:
                 if _gather(hops, entry, root, file.head[2]) and (not places or places[-1] != place):
                     places.append(place)
                 if len(hops) > MESSAGES_MAX:
-                    self.problems.append(f"more than {MESSAGES_MAX} messages: the rest is left out")
                     break
             _follow(file, places, hops)
             self._settle(file, hops)
