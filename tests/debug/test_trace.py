@@ -92,7 +92,7 @@ class Recorded:
         with (self.folder / "log.jsonl").open("wb") as file:
             for level, node, event, fields in self.virtual.logs:
                 file.write(msgspec.json.encode({"level": level, "node": node, "event": event} | fields) + b"\n")
-        return Traces(self.folder)
+        return Traces(list(self.folder.glob("*.rec")))
 
 
 def drawn(traces: Traces, name: str) -> list[str]:

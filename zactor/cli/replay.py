@@ -25,7 +25,7 @@ from zactor.cli.common import (
     say,
 )
 from zactor.cli.logs import show_event
-from zactor.cli.runs import run_folder
+from zactor.cli.runs import recordings_of, run_folder
 from zactor.debug.recording import NothingRecorded, Recording, read
 from zactor.debug.replay import OnLog, Outcome, Replay
 from zactor.errors import UserError
@@ -91,9 +91,7 @@ def replay(
 
 def _recordings(where: Path, node: str) -> Iterator[Recording]:
     """The recordings of the process of a node, one for each time that it was started."""
-    paths = sorted(where.glob("*.rec"), key=_incarnation)
-    if not paths:
-        raise UserError(f"{where.name} has no recordings: all its nodes had `record: off`, or the disk was full")
+    paths = sorted(recordings_of(where), key=_incarnation)
     known: set[str] = set()
     foreign: list[UserError] = []
     found = False

@@ -167,6 +167,14 @@ def home_and_run(topology: str | None, folder: Path | None, run: str) -> tuple[H
     return home, home.run_folder(_one_of(home, run))
 
 
+def recordings_of(run: Path) -> list[Path]:
+    """The recordings of a run. Raises `UserError` when there is none."""
+    paths = list(run.glob("*.rec"))
+    if not paths:
+        raise UserError(f"{run.name} has no recordings: all its nodes had `record: off`, or the disk was full")
+    return paths
+
+
 def nodes_of(run: Path) -> dict[str, str]:
     """The nodes of a run and their processes: as its topology has them, or else its recordings."""
     try:

@@ -13,7 +13,7 @@ import typer
 from zactor import registry
 from zactor.actor import describe
 from zactor.cli.common import DirOption, JsonOption, RunOption, TopologyOption, clock_of, print_json, print_table, say
-from zactor.cli.runs import nodes_of, run_folder
+from zactor.cli.runs import nodes_of, recordings_of, run_folder
 from zactor.cli.values import plain, written
 from zactor.debug.trace import MESSAGES_MAX, Hop, Traces
 from zactor.errors import UserError
@@ -40,7 +40,7 @@ def trace(
 ) -> None:
     """Show what led to a message and what came of it, as a tree of causes and effects with times."""
     where = run_folder(topology, folder, run)
-    traces = Traces(where)
+    traces = Traces(recordings_of(where))
     for problem in traces.problems:
         say(problem)
     silent = sorted(nodes_of(where).keys() - {instance["name"] for instance in traces.instances()})

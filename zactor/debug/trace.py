@@ -67,13 +67,13 @@ class Hop(msgspec.Struct):
 
 
 class Traces:
-    """The recordings of a run, and what is wrong with those that cannot be read."""
+    """The recordings of a run, and what is wrong with those that cannot be read; the logs are beside them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, recordings: list[Path]) -> None:
         self.problems: list[str] = []
-        self._folder = folder
+        self._folder = recordings[0].parent
         self._files: list[Search] = []
-        for path in sorted(folder.glob("*.rec")):
+        for path in sorted(recordings):
             try:
                 self._files.append(Search(path))
             except NothingRecorded:
