@@ -14,11 +14,14 @@ import pytest
 
 from tests.bench.newer import pythons
 from tests.sim import stage
+from zactor.actor import Actor, on
 from zactor.errors import UserError
+from zactor.message import Message
 from zactor.sim import runner
 from zactor.sim.bundle import Bundle, read_bundle
 from zactor.sim.shrink import shrink
 from zactor.sim.world import ProcessWorld
+from zactor.testing import Simulated
 from zactor.topology.read import load
 from zactor.topology.trials import FAULTS
 from zactor.world import Append, Operation, Write
@@ -91,6 +94,32 @@ def test_a_flipped_bit_in_one_message_gives_another_trace(monkeypatch: pytest.Mo
     monkeypatch.setattr(ProcessWorld, "take", flipping)
 
     assert stage.run(trial).trace != expected
+
+
+class Murmur(Message[None]):
+    text: str
+
+
+class Murmurer(Actor):
+    """Tells itself something, and does not listen."""
+
+    text: str
+
+    def on_start(self) -> None:
+        self.tell(self.ref, Murmur(text=self.text))
+
+    @on
+    def hear(self, message: Murmur) -> None: ...
+
+
+def test_a_flipped_bit_in_a_message_within_a_process_gives_another_trace() -> None:
+    def trace(text: str) -> str:
+        with Simulated(1) as simulated:
+            simulated.add("one", Murmurer, text=text)
+            simulated.run(1.0)
+            return simulated.trace
+
+    assert trace("x") == trace("x") != trace("y")
 
 
 def test_a_flipped_bit_that_is_written_and_never_read_gives_another_trace(monkeypatch: pytest.MonkeyPatch) -> None:

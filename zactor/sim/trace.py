@@ -12,9 +12,11 @@ from typing import Any
 
 import msgspec
 
+from zactor.message import encode
+
 _encode = msgspec.msgpack.Encoder(enc_hook=repr, order="deterministic").encode
 
-PASS, TIMER, DISK, LOG, FAULT, BOOK = range(6)
+PASS, TIMER, DISK, LOG, FAULT, BOOK, MAIL = range(7)
 
 UNSTABLE = frozenset({"traceback"})
 """Fields of log events that differ between versions of Python."""
@@ -41,6 +43,14 @@ class Trace:
         if not UNSTABLE.isdisjoint(fields):
             fields = {name: value for name, value in fields.items() if name not in UNSTABLE}
         self.value(now_ns, number, LOG, (event, node, fields))
+
+    def mail(self, now_ns: int, number: int, message_id: int, message: Any) -> None:
+        """A message within a process, which no frame has. One that cannot be encoded is known by its type."""
+        try:
+            body = encode(message)
+        except Exception:
+            body = type(message).__qualname__.encode()
+        self.add((now_ns, number, MAIL, message_id, body))
 
     def hexdigest(self) -> str:
         """The number so far."""

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from zactor.cell import NOTHING
+from zactor.cell import NOTHING, Cell, Mail
 from zactor.kernel import Kernel
 from zactor.neighbours import Entry
 from zactor.sim.clock import Clock
@@ -165,6 +165,20 @@ class ProcessWorld:
             peer_timeout_ns=sim.peer_timeout_ns,
         )
         self.kernel.observer = self._observed
+        self._push = self.kernel.push
+        self.kernel.push = self._pushed  # type: ignore[method-assign]
+        self.kernel.mail = self._told  # type: ignore[assignment]
+
+    def _pushed(self, cell: Cell, mail: Mail) -> None:
+        """Mail within the process: no frame brings it, so it is hashed here."""
+        if not mail.size:
+            self._trace.mail(self.sim.now_ns, self.number, mail.id, mail.message)
+        self._push(cell, mail)
+
+    def _told(self, message: Any, number: int, *rest: Any) -> Mail:
+        """The same, for what takes the short way of `tell`."""
+        self._trace.mail(self.sim.now_ns, self.number, number, message)
+        return Mail(message, number, *rest)
 
     def inputs(self) -> int:
         """What its actors were given so far."""
