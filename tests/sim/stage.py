@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 import uuid
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import ClassVar
 
@@ -73,6 +74,10 @@ class Register(Actor):
                     uuid.uuid4()
                 case "open":
                     open(__file__).close()
+                case "datetime":
+                    datetime.now(UTC)
+                case "date":
+                    date.today()
         except Exception:
             self.log.info("caught")
 

@@ -97,7 +97,8 @@ def test_each_is_found_in_its_line(kind: type[Actor]) -> None:
     found = {each.line: each.message.partition(":")[0] for each in escapes_in(kind)}
 
     if kind is Register:
-        assert set(found.values()) == {"time.time", "random.random", "uuid.uuid4", "open"}
+        dates = {"datetime.datetime.now", "datetime.date.today"}
+        assert set(found.values()) == {"time.time", "random.random", "uuid.uuid4", "open"} | dates
     else:
         assert found == marked
 
@@ -114,7 +115,7 @@ def test_it_says_where_and_what_to_use_instead() -> None:
 def test_a_workload_is_looked_at_too() -> None:
     places = [(each.path, each.line) for each in escapes_of(topology())]
 
-    assert len(places) == 4
+    assert len(places) == 6
     assert places == sorted(places, key=lambda place: place[1])
 
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -19,12 +20,15 @@ from zactor.errors import UserError
 from zactor.message import Message
 from zactor.sim import runner
 from zactor.sim.bundle import Bundle, read_bundle
+from zactor.sim.escapes import guarded
 from zactor.sim.shrink import shrink
 from zactor.sim.world import ProcessWorld
 from zactor.testing import Simulated
 from zactor.topology.read import load
 from zactor.topology.trials import FAULTS
 from zactor.world import Append, Operation, Write
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 ROOT = Path(__file__).parents[2]
 TRIAL = ROOT / "configs" / "files-trial.yaml"
@@ -268,7 +272,15 @@ def test_what_is_acknowledged_before_it_is_durable_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "called"), [("time", "time.time"), ("random", "random.random"), ("uuid", "os.urandom"), ("open", "open")]
+    ("how", "called"),
+    [
+        ("time", "time.time"),
+        ("random", "random.random"),
+        ("uuid", "os.urandom"),
+        ("open", "open"),
+        ("datetime", "datetime.now"),
+        ("date", "date.today"),
+    ],
 )
 def test_an_actor_that_reaches_past_its_door_is_named_with_its_line_even_if_it_hides_it(how: str, called: str) -> None:
     result = stage.run(stage.topology(register=f"escape: {how}"))
@@ -276,6 +288,17 @@ def test_an_actor_that_reaches_past_its_door_is_named_with_its_line_even_if_it_h
     assert (result.verdict, result.rule) == ("violation", "escape")
     assert f"{ROOT / 'tests/sim/stage.py'}:" in result.because
     assert called in result.because
+
+
+def test_dates_are_made_and_known_as_ever() -> None:
+    with guarded():
+        made = datetime(2026, 1, 2, tzinfo=UTC)
+        assert type(made) is type(datetime.fromtimestamp(0, UTC)) is type(EPOCH)
+        assert isinstance(made, datetime)
+        assert isinstance(EPOCH, date)
+        assert not isinstance(1, datetime)
+        assert made - EPOCH == timedelta(days=20455)
+        assert msgspec.json.decode(msgspec.json.encode(made), type=type(EPOCH)) == made
 
 
 def test_a_storm_of_events_names_who_makes_it() -> None:

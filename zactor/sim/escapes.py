@@ -2,12 +2,13 @@
 
 While `guarded` is entered they are replaced by functions that look who called. Code of Python's library counts as
 whoever called it, so `uuid.uuid4()` is found in the actor; zactor itself may do as it likes. Names that a module
-took over with `from time import time` are replaced, too. `datetime.now()` is not seen here: it cannot be replaced.
+took over with `from time import time` are replaced, too, and so is `datetime`, by a class that makes the same objects.
 """
 
 from __future__ import annotations
 
 import builtins
+import datetime
 import io
 import os
 import random
@@ -55,6 +56,12 @@ FORBIDDEN: list[tuple[Any, tuple[str, ...], str]] = [
 ]
 """What it is found in, the names, and what to use instead."""
 
+DATES: list[tuple[type, tuple[str, ...]]] = [
+    (datetime.datetime, ("now", "utcnow", "today")),
+    (datetime.date, ("today",)),
+]
+"""Classes that look at the clock, and how. Their methods cannot be replaced, so they are, as a whole."""
+
 
 StandIns = dict[Callable[..., Any], Callable[..., Any]]
 """What runs here in place of coroutines of libraries: plain functions of the same values."""
@@ -93,6 +100,11 @@ def guarded(is_on: Callable[[], bool] = _always) -> Iterator[list[str]]:
                 guards[id(original)] = guard
                 replaced.append((owner, name, original))
                 setattr(owner, name, guard)
+    for kind, names in DATES:
+        found = {name: _guard(f"{kind.__name__}.{name}", getattr(kind, name), CLOCK, escapes, is_on) for name in names}
+        guards[id(kind)] = _with_guards(kind, found)
+        replaced.append((datetime, kind.__name__, kind))
+        setattr(datetime, kind.__name__, guards[id(kind)])
     for module in list(sys.modules.values()):
         if not _is_foreign(getattr(module, "__file__", None) or _OWN):
             continue
@@ -117,6 +129,22 @@ def _guard(name: str, original: Callable[..., Any], instead: str, escapes: list[
 
     assert isinstance(guard, FunctionType)
     return guard
+
+
+def _with_guards(kind: type, guards: dict[str, Any]) -> type:
+    """A class in the place of another: it makes objects of that one, and counts them as its own."""
+
+    class Stand(type):
+        def __call__(cls, *values: Any, **named: Any) -> Any:
+            return kind(*values, **named)
+
+        def __instancecheck__(cls, value: Any) -> bool:
+            return isinstance(value, kind)
+
+        def __subclasscheck__(cls, other: type) -> bool:
+            return issubclass(other, kind)
+
+    return Stand(kind.__name__, (kind,), {name: staticmethod(guard) for name, guard in guards.items()})
 
 
 def _culprit(frame: FrameType | None) -> str | None:
