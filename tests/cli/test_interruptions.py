@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 
 from tests.cli.transcript import TIMEOUT_S, Place, lines_until
+from tests.live.running import alive, eventually
 
 pytestmark = pytest.mark.live
 
@@ -58,6 +61,20 @@ def test_ctrl_c_ends_a_campaign(alone: Place, jobs: int) -> None:
     _, err = sim.communicate(timeout=TIMEOUT_S)
 
     assert (sim.returncode, err) == (130, b"")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there the system ends them")
+def test_a_campaign_that_is_killed_leaves_no_process_behind(alone: Place) -> None:
+    sim = alone.start("exec zactor sim trial.yaml --seeds 1..999 -j 2")
+    lines_until(sim, lambda lines: lines[-1].startswith("seed 1"))
+    task = Path(f"/proc/{sim.pid}/task/{sim.pid}/children")
+    children = [int(word) for word in task.read_text().split()]
+
+    sim.kill()
+    sim.communicate(timeout=TIMEOUT_S)
+
+    assert len(children) >= 2
+    eventually(lambda: not any(map(alive, children)))
 
 
 @pytest.mark.parametrize("words", ["kinds", "logs", "ps --json", "ls", "--help"])

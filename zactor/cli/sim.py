@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import statistics
 import sys
@@ -33,6 +34,7 @@ from zactor.cli.common import (
 from zactor.errors import UserError
 from zactor.launchers.folders import command_name, make_folder
 from zactor.launchers.trial_runs import run_recorded
+from zactor.live.host import die_with_parent
 from zactor.sim import runner
 from zactor.sim.bundle import Bundle, is_bundle, read_bundle
 from zactor.sim.runner import Plan, Result
@@ -125,7 +127,7 @@ def _results(
                 return
             yield _run(topology, number, kept)
         return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), die_with_parent, (os.getpid(),)) as pool:
         waiting: list[Any] = []
         rest = iter(numbers)
         while True:
