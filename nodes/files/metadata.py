@@ -136,7 +136,7 @@ class Metadata(Actor):
 
     def status(self) -> str:
         """How many files there are, and how many come."""
-        return f"{len(self._names)} files, {len(self._puts)} puts under way"
+        return f"files: {len(self._names)}, puts under way: {len(self._puts)}"
 
     # --- puts
     @on

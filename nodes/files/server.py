@@ -112,7 +112,7 @@ class FileServer(Actor):
 
     def status(self) -> str:
         """What it holds, and how full it is."""
-        return f"{len(self._sealed)} chunks, {format_size(self._used)} of {format_size(self.capacity)}"
+        return f"chunks: {len(self._sealed)}, {format_size(self._used)} of {format_size(self.capacity)}"
 
     def sealed_size(self, chunk: int) -> int | None:
         """Bytes of the file of a sealed chunk; None when there is none."""
