@@ -70,6 +70,8 @@ _RECORD = re.compile(rb"(?=.{8}[\x91-\x9f\xdc])", re.DOTALL)
 _pack_header = _HEADER.pack_into
 _checksum = crc32c.crc32c
 
+_SOMETHING = re.compile(rb"[^\0]")
+
 Payload = list[Any]
 
 
@@ -282,17 +284,27 @@ def read(path: Path, *, head_only: bool = False) -> Recording:
 
     Raises `NothingRecorded`, or a plain `UserError` for what is no recording or is one of a newer format.
     """
+    content, starts = _opened(path)
+    return _read(path, content, starts, head_only=head_only)
+
+
+def _opened(path: Path) -> tuple[bytes, list[_Start]]:
+    """The bytes of a recording, and its segments."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    if not content.strip(b"\0"):
+    if _SOMETHING.search(content) is None:
         raise NothingRecorded(f"{path}: its process ended before anything was recorded")
     starts = _segments(content)
     if not starts and content[: len(MAGIC) - 1] == MAGIC[:-1]:
         raise _other_format(path, content[len(MAGIC) - 1])
     if not starts:
         raise UserError(f"{path}: is no recording: it does not begin as one; name another run with -r RUN")
+    return content, starts
+
+
+def _read(path: Path, content: bytes, starts: list[_Start], *, head_only: bool) -> Recording:
     recording = Recording(path.name, [], starts[0].ordinal == 0)
     reader = _Reader(content, recording)
     previous: int | None = None
@@ -445,9 +457,8 @@ class Search:
     """
 
     def __init__(self, path: Path) -> None:
-        self.head = read(path, head_only=True).head
-        self._content = path.read_bytes()
-        self._segments = _segments(self._content)
+        self._content, self._segments = _opened(path)
+        self.head = _read(path, self._content, self._segments, head_only=True).head
         self._starts: dict[int, list[int]] = {}
 
     def find(self, needle: bytes) -> Iterator[tuple[tuple[int, int], Payload]]:

@@ -264,7 +264,10 @@ def _follow(file: Search, places: list[tuple[int, int]], hops: dict[int, Hop]) -
             if kind == RECEIVED:
                 for frame, letter in _letters(entry):
                     if frame.names[letter.kind][:1] != "$":
-                        feed = feeds.setdefault(frame.names[letter.target], _Feed())
+                        target = frame.names[letter.target]
+                        feed = feeds.get(target)
+                        if feed is None:
+                            feed = feeds[target] = _Feed()
                         feed.came(letter.id, hops.get(letter.id))
             elif kind == DROPPED and entry[1] in hops:
                 hops[entry[1]].lost = "nobody was there to handle it"
