@@ -32,6 +32,7 @@ from zactor.errors import ActorStopped, ConnectionLost, UserError
 from zactor.launchers.folders import FILE_SUFFIXES, Home, NotRunning, find_running
 from zactor.live.world import Book, LiveWorld
 from zactor.message import CLIENT_NUMBER, INCARNATION_BITS, SEQUENCE_BITS, Message, Ref
+from zactor.registry import did_you_mean
 from zactor.wire import Inspect, Taken
 
 A = TypeVar("A")
@@ -237,7 +238,8 @@ class AsyncClient:
         replicas = [name for name in joined.book.nodes if _is_of(name, node)]
         if replicas:
             raise UserError(f"{node!r} is {len(replicas)} nodes: {', '.join(replicas)}; say which one")
-        raise UserError(f"there is no node {node!r}; the nodes are {', '.join(sorted(joined.book.nodes))}")
+        nodes = sorted(joined.book.nodes)
+        raise UserError(f"there is no node {node!r}.{did_you_mean(node, nodes)} The nodes are {', '.join(nodes)}")
 
     def inspect(self, process: str, timeout_s: float = 1.0) -> Awaitable[dict[str, Any]]:
         """What the kernel of a process says of itself; `book` has the processes."""

@@ -110,7 +110,10 @@ def test_a_client_asks_a_node_by_its_name(tmp_path: Path, runtime: Path) -> None
 def test_a_node_that_does_not_exist_is_named_with_those_that_do(tmp_path: Path, runtime: Path) -> None:
     async def main() -> None:
         async with service(tmp_path, runtime) as made, AsyncClient(made.path) as client:
-            with pytest.raises(UserError, match="no node 'serber'; the nodes are lost, many/0, many/1, server"):
+            with pytest.raises(
+                UserError,
+                match=r"no node 'serber'\. Did you mean 'server'\? The nodes are lost, many/0, many/1, server",
+            ):
                 client.ask("serber", Greet(name="x"))
             with pytest.raises(UserError, match="'many' is 2 nodes: many/0, many/1; say which one"):
                 client.send("many", Greet(name="x"))
