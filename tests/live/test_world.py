@@ -8,7 +8,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -18,7 +18,7 @@ from tests.live.running import eventually_in_loop
 from zactor.actor import Actor, on
 from zactor.errors import Refused
 from zactor.live.logs import Lines
-from zactor.live.world import Book, BookEntry, CallCancelled, LiveWorld
+from zactor.live.world import Book, BookEntry, CallCancelled, LiveWorld, own_generators
 from zactor.message import Message
 
 pytestmark = pytest.mark.live
@@ -79,6 +79,19 @@ def in_world(work: Callable[[LiveWorld, Actor], Awaitable[T]], **given: Any) -> 
             await world.close()
 
     return asyncio.run(main())
+
+
+class Lists(Actor):
+    """Is within an async generator of its own that waits."""
+
+    async def on_start(self) -> None:
+        async for _ in self._all():
+            pass
+
+    async def _all(self) -> AsyncIterator[int]:
+        while True:
+            await self.sleep(3600.0)
+            yield 1
 
 
 async def outcome(wait: Any) -> Any:
@@ -153,6 +166,20 @@ def test_what_an_actor_waits_for_is_cancelled_when_it_stops() -> None:
     in_world(work)
 
     assert ended == ["cancelled"]
+
+
+def test_a_generator_that_an_actor_is_in_is_none_of_asyncio() -> None:
+    said: list[str] = []
+
+    async def work(world: LiveWorld, _actor: Actor) -> None:
+        own_generators()
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: said.append(str(context["message"])))
+        cell = world.kernel.life.spawn(Lists, "lists").cell
+        await eventually_in_loop(lambda: bool(cell.tasks))
+
+    in_world(work)
+
+    assert said == []
 
 
 def test_an_older_book_is_not_taken() -> None:

@@ -28,7 +28,7 @@ from zactor.launchers.control import chosen
 from zactor.launchers.folders import Home
 from zactor.launchers.local import Local
 from zactor.launchers.run import STARTUP_S, Run
-from zactor.live.world import Book, LiveWorld
+from zactor.live.world import Book, LiveWorld, own_generators
 from zactor.message import CLIENT_NUMBER, INCARNATION_BITS, SEQUENCE_BITS
 from zactor.sim import runner, swarm
 from zactor.sim.heap import Heap
@@ -202,6 +202,7 @@ class Trial:
 
     async def run(self) -> Found:
         """Run it. Raises `StartFailed` when the topology does not come up, and `UserError`."""
+        own_generators()  # of its clients
         with (self._folder / HISTORY).open("w", buffering=1) as history:
             model = runner.workload_kind(self._topology).model
             self._seen = Seen(time.monotonic_ns, model, self._accuse, history.write)

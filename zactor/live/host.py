@@ -15,7 +15,7 @@ import msgspec
 from zactor.debug.recorder import Recorder
 from zactor.debug.recording import RING_BYTES, Mapped
 from zactor.errors import UserError
-from zactor.live.world import Book, LiveWorld
+from zactor.live.world import Book, LiveWorld, own_generators
 from zactor.message import MESSAGE_SIZE_MAX
 from zactor.topology.instances import add_instance
 from zactor.topology.model import Instance
@@ -95,6 +95,7 @@ class Host:
     """The nodes of one process. Raises UserError for a kind, a setting or a state folder that is wrong."""
 
     def __init__(self, assignment: Assignment, report: Callable[[Report], None]) -> None:
+        own_generators()
         self._assignment = assignment
         self._report = report
         self._started = False

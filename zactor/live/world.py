@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,14 @@ class Book(msgspec.Struct, frozen=True):
     key: str = ""
     """What only those who may read this know: each HELLO shows it."""
     peer_timeout_ns: int = PEER_TIMEOUT_NS
+
+
+def own_generators() -> None:
+    """Keep asyncio, until its loop ends, from closing the async generators that actors use: the kernel drives those.
+
+    For a thread in which actors run and nothing else does.
+    """
+    sys.set_asyncgen_hooks(firstiter=None, finalizer=None)
 
 
 class LiveWorld:
