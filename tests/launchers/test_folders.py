@@ -179,3 +179,11 @@ def test_a_runtime_folder_that_cannot_be_made_is_one_clear_error(runtime: Path) 
 
     with pytest.raises(UserError, match=r"set XDG_RUNTIME_DIR"):
         runtime_folder()
+
+
+def test_the_latest_of_several_runs_of_one_second_is_the_last(tmp_path: Path) -> None:
+    home = Home(tmp_path / "t", "t")
+    ids = [home.new_run() for _ in range(5)]
+
+    assert ids == sorted(ids)
+    assert home.runs() == ids

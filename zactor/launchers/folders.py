@@ -140,7 +140,7 @@ class Home:
 
     def new_run(self) -> str:
         """A folder for a run; the oldest go when there are more than `RUNS_KEPT`. Returns its id."""
-        run = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(2)
+        run = _id_after(max(self.runs(), default=""))
         folder = self.run_folder(run)
         folder.mkdir(mode=0o700, parents=True)
         for old in sorted(path for path in folder.parent.iterdir() if path.is_dir())[:-RUNS_KEPT]:
@@ -162,6 +162,13 @@ class Home:
     def read_run(self, run: str) -> Topology:
         """The topology as that run had it."""
         return msgspec.json.decode((self.run_folder(run) / "run.json").read_bytes(), type=Topology)
+
+
+def _id_after(last: str) -> str:
+    """An id of a run that begins now, and comes after the last one also within the same second."""
+    second = time.strftime("%Y%m%d-%H%M%S-", time.gmtime())
+    first = int(last[len(second) :], 16) + 1 if last.startswith(second) else 0
+    return f"{second}{first + secrets.randbelow(0x1000):04x}"
 
 
 def home_of(topology: Topology, folder: Path | None) -> Home:
