@@ -42,3 +42,11 @@ def test_a_dead_letter_has_a_reason_both_ends_and_a_time() -> None:
 
     assert (loss.reason, loss.message, loss.sender, loss.target, loss.id) == ("full", "Greet", "s", "t", "1.1.5")
     assert loss.at_ns == 5 << 16
+
+
+def test_events_of_actors_that_have_such_names_are_none() -> None:
+    assert totals({"event": "dead_letter"}, {"event": "books", "dead_letters": 5}, {"event": "peer_lost"}) == (
+        0,
+        {},
+        {},
+    )

@@ -211,6 +211,7 @@ def test_what_is_in_no_recording_is_not_found(tmp_path: Path) -> None:
 
     assert traces.last_of("Say") is None
     assert traces.root_of(5 << 54 | 1) is None
+    assert traces.root_of(5) is None
 
 
 def test_a_recording_that_cannot_be_read_is_said_and_the_others_are_shown(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from zactor.cli.common import FAILED, DirOption, JsonOption, print_json, print_t
 from zactor.debug.recording import RING_BYTES
 from zactor.errors import UserError
 from zactor.launchers.folders import Home, command_name, runtime_folder
+from zactor.live.library import library
 from zactor.topology.model import PROCESS_COUNT_MAX
 from zactor.units import format_size
 
@@ -112,18 +113,22 @@ def _python(_folder: Path) -> Iterator[Finding]:
         yield Finding("python", "ok", said)
 
 
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
 def _zeromq(_folder: Path) -> Iterator[Finding]:
     mend = f"{sys.executable} -m pip install --upgrade 'pyzmq>={PYZMQ_MIN[0]}'"
     try:
-        import zmq
+        found = library()
     except ImportError as problem:
         yield Finding("zeromq", "wrong", f"it cannot be imported: {problem}", mend)
         return
-    said = f"pyzmq {zmq.__version__}, libzmq {zmq.zmq_version()}"
-    missing = [transport for transport in ("ipc", "curve") if not zmq.has(transport)]
-    if zmq.pyzmq_version_info() < PYZMQ_MIN or zmq.zmq_version_info() < LIBZMQ_MIN:
-        least = ".".join(map(str, LIBZMQ_MIN))
-        yield Finding("zeromq", "wrong", f"{said}; pyzmq {PYZMQ_MIN[0]} and libzmq {least} are the least", mend)
+    said = f"pyzmq {_dotted(found.pyzmq)}, libzmq {_dotted(found.libzmq)}"
+    missing = found.missing
+    if found.pyzmq < PYZMQ_MIN or found.libzmq < LIBZMQ_MIN:
+        least = f"pyzmq {_dotted(PYZMQ_MIN)} and libzmq {_dotted(LIBZMQ_MIN)} are the least"
+        yield Finding("zeromq", "wrong", f"{said}; {least}", mend)
     elif "ipc" in missing:
         yield Finding("zeromq", "wrong", f"{said}, built without ipc", f"take pyzmq's own wheel: {mend}")
     elif missing:

@@ -49,91 +49,71 @@ def exposition(topology: str, rows: Iterable[Mapping[str, Any]], answers: Iterab
     return "\n".join(lines) + "\n"
 
 
-def _metrics(rows: list[Mapping[str, Any]], answers: list[Mapping[str, Any]]) -> Iterator[Metric]:
-    processes = [about for about in answers if "process" in about]
-    nodes = {row["node"]: row["process"] for row in rows}
-    found = {actor["name"]: actor for about in processes for actor in about["actors"]}
-    actors = [({"node": name, "process": nodes[name]}, found[name]) for name in nodes if name in found]
+Value = Callable[[Mapping[str, Any]], float]
 
-    def each(value: Callable[[Mapping[str, Any]], float]) -> list[tuple[Mapping[str, str], float]]:
-        return [({"process": about["process"]}, value(about)) for about in processes]
-
-    def every(value: Callable[[Mapping[str, Any]], float]) -> list[tuple[Mapping[str, str], float]]:
-        return [(labels, value(actor)) for labels, actor in actors]
-
-    yield Metric(
-        "zactor_node_ready",
-        "gauge",
-        "Whether a node is ready: 1, or else 0.",
-        [({"node": row["node"], "process": row["process"]}, int(row["state"] == "ready")) for row in rows],
-    )
-    yield Metric(
+OF_NODES: tuple[tuple[str, str, str, Value], ...] = (
+    (
         "zactor_messages_handled_total",
         "counter",
         "Messages, answers and timers that a node has handled.",
-        every(lambda actor: actor["handled"]),
-    )
-    yield Metric(
-        "zactor_handler_seconds_total",
-        "counter",
-        "Time in a node's turns.",
-        every(lambda actor: actor["busy_ns"] / 1e9),
-    )
-    yield Metric(
-        "zactor_mailbox_messages", "gauge", "Messages that wait in a mailbox.", every(lambda actor: actor["mailbox"])
-    )
-    yield Metric(
+        lambda actor: actor["handled"],
+    ),
+    ("zactor_handler_seconds_total", "counter", "Time in a node's turns.", lambda actor: actor["busy_ns"] / 1e9),
+    ("zactor_mailbox_messages", "gauge", "Messages that wait in a mailbox.", lambda actor: actor["mailbox"]),
+    (
         "zactor_restarts_total",
         "counter",
         "Times that a node was made anew after a failure, within its process.",
-        every(lambda actor: actor["restarts"]),
-    )
-    yield Metric(
-        "zactor_process_restarts_total",
-        "counter",
-        "Times that a process was started again.",
-        [
-            ({"process": row["process"]}, row["process_restarts"])
-            for row in {row["process"]: row for row in rows}.values()
-        ],
-    )
-    yield Metric(
-        "zactor_messages_sent_total",
-        "counter",
-        "Messages sent by a process.",
-        each(lambda about: about["books"]["sent"]),
-    )
-    yield Metric(
+        lambda actor: actor["restarts"],
+    ),
+)
+"""Name, type, help and value of what is told of each node, by its row of inspection."""
+
+OF_PROCESSES: tuple[tuple[str, str, str, Value], ...] = (
+    ("zactor_messages_sent_total", "counter", "Messages sent by a process.", lambda about: about["books"]["sent"]),
+    (
         "zactor_messages_received_total",
         "counter",
         "Messages that came to a process from others.",
-        each(lambda about: about["books"]["received"]),
-    )
-    yield Metric(
-        "zactor_dead_letters_total",
-        "counter",
-        "Messages that nobody handled, by reason.",
-        [
-            ({"process": about["process"], "reason": reason}, count)
-            for about in processes
-            for reason, count in sorted(about["dead_letters"].items())
-        ],
-    )
-    yield Metric(
+        lambda about: about["books"]["received"],
+    ),
+    (
         "zactor_received_bytes_total",
         "counter",
         "Bytes of frames from other processes.",
-        each(lambda about: about["bytes_received"]),
-    )
-    yield Metric(
+        lambda about: about["bytes_received"],
+    ),
+    (
         "zactor_busy_seconds_total",
         "counter",
         "Time in which a process handled something.",
-        each(lambda about: about["busy_ns"] / 1e9),
-    )
-    yield Metric(
-        "zactor_late_seconds", "gauge", "How late a process's loop is.", each(lambda about: about["late_ms"] / 1e3)
-    )
+        lambda about: about["busy_ns"] / 1e9,
+    ),
+    ("zactor_late_seconds", "gauge", "How late a process's loop is.", lambda about: about["late_ms"] / 1e3),
+)
+"""The same of each process, by what it says of itself."""
+
+
+def _metrics(rows: list[Mapping[str, Any]], answers: list[Mapping[str, Any]]) -> Iterator[Metric]:
+    processes = [({"process": about["process"]}, about) for about in answers if "process" in about]
+    found = {actor["name"]: actor for _, about in processes for actor in about["actors"]}
+    nodes = [({"node": row["node"], "process": row["process"]}, row) for row in rows]
+    ready = [(labels, int(row["state"] == "ready")) for labels, row in nodes]
+    yield Metric("zactor_node_ready", "gauge", "Whether a node is ready: 1, or else 0.", ready)
+    for name, kind, about_it, value in OF_NODES:
+        known = [(labels, found[row["node"]]) for labels, row in nodes if row["node"] in found]
+        yield Metric(name, kind, about_it, [(labels, value(actor)) for labels, actor in known])
+    again = {row["process"]: row["process_restarts"] for row in rows}
+    starts = [({"process": process}, count) for process, count in again.items()]
+    yield Metric("zactor_process_restarts_total", "counter", "Times that a process was started again.", starts)
+    for name, kind, about_it, value in OF_PROCESSES:
+        yield Metric(name, kind, about_it, [(labels, value(about)) for labels, about in processes])
+    dead = [
+        (labels | {"reason": reason}, count)
+        for labels, about in processes
+        for reason, count in sorted(about["dead_letters"].items())
+    ]
+    yield Metric("zactor_dead_letters_total", "counter", "Messages that nobody handled, by reason.", dead)
 
 
 def _labels(labels: Mapping[str, str]) -> str:

@@ -86,7 +86,9 @@ def history_of(events: Iterable[Event], node: str, process: str) -> History:
 async def _now(home: Home, node: str) -> dict[str, Any]:
     async with TopologyClient(home) as client:
         rows = {row["node"]: row for row in (await states(client))[0]}
-    row = rows[node]
+    row = rows.get(node)
+    if row is None:
+        return {}  # it is about to be added
     chain, seen = [], {node}
     waits_for = row["waits_for"]
     while waits_for in rows and waits_for not in seen:
@@ -101,9 +103,10 @@ def _show(node: str, process: str, now: dict[str, Any], history: History) -> Non
         shared = "" if process == node else f", in process {process}"
         sys.stdout.write(f"{node}  {now['state']}, pid {now['pid']}{shared}\n")
         sys.stdout.write(f"waits for  {_waits(now)}\n")
-        sys.stdout.write(f"mailbox    {now['mailbox']} waiting, {now['handled']} handled\n")
+        if now["mailbox"] is not None:
+            sys.stdout.write(f"mailbox    {now['mailbox']} waiting, {now['handled']} handled\n")
     else:
-        sys.stdout.write(f"{node}  its run has ended\n")
+        sys.stdout.write(f"{node}  does not run now\n")
     if history.failure is None:
         sys.stdout.write("last failure: none\n")
     else:

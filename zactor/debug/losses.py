@@ -7,6 +7,7 @@ number that it had said.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -41,19 +42,24 @@ class Losses:
 
     def __iter__(self) -> Iterator[Loss]:
         for event in self._events:
-            name, process = event.get("event"), str(event.get("process", ""))
-            if name == "dead_letter":
-                self._count(process, str(event["reason"]), event["count"], is_new=1)
-                fields: dict[str, Any] = {
-                    key: str(event[key]) for key in ("reason", "message", "id", "sender", "target")
-                }
-                yield Loss(at_ns=time_ns(event), process=process, **fields)
-            elif name == "books":
-                for reason, count in event["dead_letters"].items():
-                    self._count(process, reason, count, is_new=0)
-                    del self._counts[process, reason]  # what this process says next, another life of it says
-            elif name == "peer_lost":
-                self.with_process[str(event["peer"])] += event["lost_at_most"]
+            with contextlib.suppress(KeyError, TypeError, AttributeError):  # an actor's own event of that name
+                loss = self._take(event)
+                if loss is not None:
+                    yield loss
+
+    def _take(self, event: Event) -> Loss | None:
+        name, process = event.get("event"), str(event.get("process", ""))
+        if name == "dead_letter":
+            fields: dict[str, Any] = {key: str(event[key]) for key in ("reason", "message", "id", "sender", "target")}
+            self._count(process, fields["reason"], event["count"], is_new=1)
+            return Loss(at_ns=time_ns(event), process=process, **fields)
+        if name == "books":
+            for reason, count in event["dead_letters"].items():
+                self._count(process, reason, count, is_new=0)
+                del self._counts[process, reason]  # what this process says next, another life of it says
+        elif name == "peer_lost":
+            self.with_process[str(event["peer"])] += event["lost_at_most"]
+        return None
 
     def _count(self, process: str, reason: str, count: int, *, is_new: int) -> None:
         """A process says its number again, with so many new ones; what is less than that is of its next life."""

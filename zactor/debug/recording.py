@@ -54,6 +54,9 @@ FREE_BYTES_MIN = 256 << 20
 PIECE_BYTES_MAX = 1 << 32
 """A longer one was never kept: its length is damaged."""
 
+HEAD_BYTES = 1 << 20
+"""Of a file, that are read for its head alone: enough, unless it is damaged there or about to be overwritten."""
+
 PREPARE_BYTES = 256 << 10
 """Of a segment that are made ready to be written at a time."""
 
@@ -284,14 +287,17 @@ def read(path: Path, *, head_only: bool = False) -> Recording:
 
     Raises `NothingRecorded`, or a plain `UserError` for what is no recording or is one of a newer format.
     """
-    content, starts = _opened(path)
-    return _read(path, content, starts, head_only=head_only)
+    if head_only:
+        with contextlib.suppress(UserError):  # all of it says what is wrong
+            return _read(path, *_opened(path, HEAD_BYTES), head_only=True)
+    return _read(path, *_opened(path), head_only=head_only)
 
 
-def _opened(path: Path) -> tuple[bytes, list[_Start]]:
-    """The bytes of a recording, and its segments."""
+def _opened(path: Path, size: int = -1) -> tuple[bytes, list[_Start]]:
+    """The bytes of a recording, or the first of them, and its segments."""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(size)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     if _SOMETHING.search(content) is None:

@@ -23,11 +23,12 @@ from zactor.debug.recording import (
     SETTLED,
     NothingRecorded,
     Search,
+    read,
 )
 from zactor.debug.story import each_row
 from zactor.errors import UserError
 from zactor.hlc import WALL_MASK
-from zactor.message import UNDECODABLE, encode, format_id, parse_id
+from zactor.message import SEQUENCE_BITS, UNDECODABLE, encode, format_id, parse_id
 from zactor.wire import Frame, Letter, decode_frame
 
 MESSAGES_MAX = 10_000
@@ -72,23 +73,30 @@ class Traces:
     def __init__(self, recordings: list[Path]) -> None:
         self.problems: list[str] = []
         self._folder = recordings[0].parent
-        self._files: list[Search] = []
+        self._heads: list[tuple[Path, list[Any]]] = []
         for path in sorted(recordings):
             try:
-                self._files.append(Search(path))
+                self._heads.append((path, read(path, head_only=True).head))
             except NothingRecorded:
                 continue
             except UserError as problem:
                 self.problems.append(str(problem))
 
+    def _files(self) -> Iterator[Search]:
+        """Each recording, one after the other: together they may be larger than the memory."""
+        for path, _ in self._heads:
+            yield Search(path)
+
     def instances(self) -> Iterator[dict[str, Any]]:
         """The nodes that were recorded, as their processes were told of them."""
-        for file in self._files:
-            yield from file.head[4]["instances"]
+        for _, head in self._heads:
+            yield from head[4]["instances"]
 
     def root_of(self, number: int) -> int | None:
         """The message with which it began that led to this one; None when it is in no recording."""
-        for file in self._files:
+        if number >> SEQUENCE_BITS == 0:
+            return None  # no process has the number 0; and its bytes would be too few to look for
+        for file in self._files():
             for _, entry in file.find(_needle(number)):
                 hops: dict[int, Hop] = {}
                 _gather(hops, entry, None, file.head[2])
@@ -108,7 +116,7 @@ class Traces:
     def tree(self, root: int) -> dict[int, Hop]:
         """All messages of one root by their ids, with their effects, in the order in which they were sent."""
         hops: dict[int, Hop] = {}
-        for file in self._files:
+        for file in self._files():
             places: list[tuple[int, int]] = []
             for place, entry in file.find(_needle(root)):
                 if _gather(hops, entry, root, file.head[2]) and (not places or places[-1] != place):
@@ -126,6 +134,8 @@ class Traces:
         for path in sorted(self._folder.glob("*.jsonl")):
             content = path.read_bytes()
             for event in _events(content, f'"root":"{format_id(root)}"'.encode()):
+                if event.get("event") != "dead_letter":
+                    continue  # an actor's own
                 number, cause = parse_id(event["id"]), parse_id(event["cause"]) if event["cause"] else 0
                 hop = _hop(hops, number, cause, root, event["message"], event["sender"], event["target"])
                 hop.lost = event["reason"]
@@ -142,7 +152,7 @@ class Traces:
 
     def _last_hops(self, name: str) -> Iterator[Hop]:
         """The messages of a type in the last record that has any, of each file. Others may hold its name, too."""
-        for file in self._files:
+        for file in self._files():
             for entries in file.find_back(name.encode()):
                 hops: dict[int, Hop] = {}
                 for _, entry in entries:
