@@ -103,6 +103,10 @@ class LeaseExpired(Refused):
     """The put was given up: its client was silent for too long, or abandoned it."""
 
 
+class TooMany(Refused):
+    """A session holds as many puts or pins as one may; end some."""
+
+
 class BadCommit(Refused):
     """What is to be committed is not what this put was given, or lies on too few servers."""
 
