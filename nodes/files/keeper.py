@@ -130,6 +130,7 @@ class Keeper:
         self._queue: list[Chunk] = []  # found by the sweep
         self._cursor: bytes | None = None  # of the sweep; None: there is none
         self._sweep_again = False
+        self._is_swept = False  # all names were looked at; what was found may still be in the queue
         self._short = 0  # chunks that this sweep could do nothing for
         # When to sweep again. Once all who were to come have come, too: this may have been stopped amid a repair.
         self._retry_ns = now_ns + settings.repair_after_ns
@@ -325,7 +326,10 @@ class Keeper:
     def on_dropped(self, action: Drop | PutAside, now_ns: int) -> list[Action]:
         """They are gone, or it is not known whether they are; then a comparison finds them."""
         for chunk in action.chunks:
-            self._dropping.pop((action.server, chunk), None)
+            key = (action.server, chunk)
+            self._dropping.pop(key, None)
+            if key in self._heals:
+                self._heals[key] = now_ns  # what was in its place is away
         return self._advance(now_ns)
 
     def _set_aside(self, name: str, chunks: list[int], event: str, actions: list[Action]) -> None:
@@ -363,9 +367,12 @@ class Keeper:
                 return actions
             actions += self._begin_heal(name, chunk, now_ns)
         if not self._queue:
-            actions += self._sweep(now_ns)
+            self._sweep()
         while self._queue and len(self._copying) < self._settings.repairs:
             actions += self._repair(self._queue.pop(), now_ns)
+        if self._is_swept and not self._queue:
+            self._is_swept = False
+            actions += self._swept(now_ns)
         return actions
 
     def _begin_heal(self, name: str, number: int, now_ns: int) -> list[Action]:
@@ -396,23 +403,27 @@ class Keeper:
         server = self._servers.get(name)
         return server is not None and server.lost_ns is None
 
-    def _sweep(self, now_ns: int) -> list[Action]:
+    def _sweep(self) -> None:
         """Look at the next names for chunks that are on too few servers, or on too many."""
-        actions: list[Action] = []
         if self._cursor is None:
             if not self._sweep_again:
-                return []
+                return
             self._sweep_again, self._cursor, self._short, self._retry_ns = False, b"", 0, 0
         scan = self._namespace.scan(self._cursor, SCAN_NAMES)
         self._queue = [chunk for chunk in scan.chunks if self._is_wanting(chunk)]
         # The last one is taken first: the one with the fewest copies.
         self._queue.sort(key=lambda chunk: -sum(map(self._is_up, chunk.servers)))
         self._cursor = scan.cursor or None
-        if self._cursor is None and self._short:
-            self._retry_ns = self._retry_ns or now_ns + RETRY_NS
-            lost = [each.name for each in self._servers.values() if each.is_gone]
-            actions.append(Note("warning", "copies_missing", {"chunks": self._short, "lost": lost}))
-        return actions
+        self._is_swept = self._cursor is None
+
+    def _swept(self, now_ns: int) -> list[Action]:
+        """All names were looked at: say what could not be done, and plan to try it again."""
+        if not self._short:
+            return []
+        self._retry_ns = self._retry_ns or now_ns + RETRY_NS
+        lost = [each.name for each in self._servers.values() if each.is_gone]
+        fields = {"chunks": self._short, "lost": lost, "because": "there is no other server with room, or no copy up"}
+        return [Note("warning", "copies_missing", fields)]
 
     def _is_wanting(self, chunk: Chunk) -> bool:
         return len(self._staying(chunk)) != self._namespace.copies
