@@ -22,7 +22,7 @@ from .upload import ask_each, refs
 STASH_MAX = 16
 """Inodes that are begun at once, and kept until they are used: 1 MiB reserved on each server."""
 
-STORE_TIMEOUT_S = 10.0
+STORE_TIMEOUT_S = 5.0
 ALONE_TIMEOUT_S = 2.0
 """A server that is there answers at once, and one that does not is done without."""
 
