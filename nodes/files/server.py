@@ -18,7 +18,7 @@ import msgspec
 from zactor.actor import Actor, Down, Up, on
 from zactor.errors import Corrupt, DiskFull
 from zactor.journal import record, scan
-from zactor.message import Envelope, Message, decoder, encode
+from zactor.message import UNDECODABLE, Envelope, Message, decoder, encode
 from zactor.units import ByteSize, Duration, format_size
 
 from .chaining import Chaining
@@ -59,6 +59,9 @@ ROOM_AGAIN = 1 << 20
 
 SCRUB_SIZE = 4 << 20
 """Bytes that are looked at together, every now and then."""
+
+SCRUB_PAUSE_MAX_S = 3_600.0
+"""What comes to a server that had little is looked at in time, too."""
 
 VOLUME_FILE = "volume"
 
@@ -297,6 +300,7 @@ class FileServer(Actor):
         if self._is_full and free >= ROOM_AGAIN:
             self._is_full = False
             self.log.info("room_again", free=free)
+        self._store.segments.try_again()
         self._tend()
         holdings, partials = self._store.holdings, self._store.files.partials
         room = 0 if self._is_full else min(self.capacity - holdings.used, free + self._store.files.partial_size)
@@ -349,12 +353,15 @@ class FileServer(Actor):
     async def _read_binding(self) -> Binding:
         records = scan(await self.disk.read(VOLUME_FILE)).records
         count = self._store.holdings.count
-        if not records and count:
+        try:
+            return _decode_binding(records[0])
+        except (IndexError, *UNDECODABLE) as error:
+            if not count:
+                return Binding(0, 0, "")
             raise Corrupt(
                 f"{self.ref.name} has {count} chunks, but its file 'volume' is lost or damaged: "
                 "bring it back, or move its state folder away, so that it is filled again from the other copies"
-            )
-        return _decode_binding(records[0]) if records else Binding(0, 0, "")
+            ) from error
 
     async def _keep_binding(self) -> None:
         """Write down whose chunks these are; again at each start, since it may not have been synced."""
@@ -440,4 +447,4 @@ class FileServer(Actor):
         if self.scrub_every:
             holdings = self._store.holdings
             looks = 1 + holdings.used // SCRUB_SIZE + holdings.count * BLOCK_SIZE // SCRUB_SIZE
-            self.after(self.scrub_every / looks / 1e9, Scrub())
+            self.after(min(self.scrub_every / looks / 1e9, SCRUB_PAUSE_MAX_S), Scrub())
