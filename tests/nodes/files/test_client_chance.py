@@ -66,7 +66,7 @@ class Weather:
         return self.rng.choice((ConnectionLost("it died"), AskTimeout("no answer")))
 
 
-@pytest.mark.parametrize("seed", [*range(40), 190, 353, 474])
+@pytest.mark.parametrize("seed", range(40))
 def test_what_was_put_is_there_whatever_was_lost(seed: int) -> None:
     asyncio.run(play(seed))
 
