@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from zactor.actor import Actor
 
-KINDS: dict[str, type[Actor]] = {}
+from .metadata import Metadata
+from .server import FileServer
+
+KINDS: dict[str, type[Actor]] = {"files.metadata": Metadata, "files.server": FileServer}
 INVARIANTS: dict[str, str] = {}
 COMMANDS: dict[str, str] = {}

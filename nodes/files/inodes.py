@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Collection
 
 import msgspec
 
@@ -83,13 +84,13 @@ class Inodes:
         is_right = (chunks[index].size, chunks[index].crc) == (size, crc)
         return Verdict.LIVE if is_right else Verdict.WRONG
 
-    def slice(self, cursor: bytes, limit: int, bucket: int | None = None) -> Slice:
+    def slice(self, cursor: bytes, limit: int, buckets: Collection[int] | None = None) -> Slice:
         """The chunks of up to `limit` names, of fewer when they have many: a slice takes little time."""
         keys = self._tables.keys_after(cursor, limit)
         chunks: list[tuple[bytes, int, int, Stored]] = []
         for names, key in enumerate(keys, 1):
             inode = self._tables.entries[key]
-            if bucket is None or inode % BUCKETS == bucket:
+            if buckets is None or inode % BUCKETS in buckets:
                 chunks += [(key, inode, index, stored) for index, stored in enumerate(self.chunks(inode))]
             if len(chunks) >= limit or names == limit:
                 return Slice(chunks, names, key)

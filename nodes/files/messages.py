@@ -223,7 +223,8 @@ class ReopenChunk(Message[Held]):
 class StoreSmall(Message[None]):
     """Store a whole chunk of at most `SMALL_SIZE_MAX` bytes. Answered when it is durable on all of the chain.
 
-    Storing again what is there is done, too. Raises `Corrupt`, `NoRoom`, `WrongVolume`, `ChainBroken`, `BadFrame`.
+    `crc` is `chunks.seal_crc`, as of any chunk. Storing again what is there is done, too. Raises `Corrupt`, `NoRoom`,
+    `WrongVolume`, `ChainBroken`, `BadFrame`.
     """
 
     chunk: ChunkId

@@ -11,7 +11,7 @@ decision here (`Freed`, `verdict`), never by age.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -349,9 +349,9 @@ class Namespace:
             return Verdict.FOREIGN
         return self.inodes.verdict(self.servers.numbers.get(server, -1), chunk, size, crc)
 
-    def scan(self, cursor: bytes, limit: int, bucket: int | None = None) -> Scan:
-        """The chunks of up to `limit` names behind a cursor (b"" at first), of all buckets or one."""
-        found = self.inodes.slice(cursor, limit, bucket)
+    def scan(self, cursor: bytes, limit: int, buckets: Collection[int] | None = None) -> Scan:
+        """The chunks of up to `limit` names behind a cursor (b"" at first), of all buckets or some."""
+        found = self.inodes.slice(cursor, limit, buckets)
         chunks = [self.inodes.chunk(inode, index, chunk) for _, inode, index, chunk in found.chunks]
         return Scan(tuple(chunks), found.cursor)
 
