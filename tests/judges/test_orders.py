@@ -195,9 +195,11 @@ def test_a_model_that_raises_is_blamed_with_operation_and_state() -> None:
         word("a: [x put 1] [x append b] [x get = 1]", "kv")
 
 
-@pytest.mark.parametrize("model", ["register", "cas", "kv", "counter", "lock", "queue"])
+@pytest.mark.parametrize("model", ["register", "cas", "kv", "counter", "lock", "queue", "names"])
 def test_an_operation_without_its_arguments_is_named(model: str) -> None:
-    function = {"kv": "put", "counter": "add", "lock": "acquire", "queue": "enqueue"}.get(model, "write")
+    function = {"kv": "put", "names": "put", "counter": "add", "lock": "acquire", "queue": "enqueue"}.get(
+        model, "write"
+    )
 
     with pytest.raises(UserError, match=rf"the model failed at '{function} x -> None'.*IndexError"):
         word(f"a: [x {function}]", model)
