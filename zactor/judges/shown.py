@@ -13,6 +13,8 @@ from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any
 
+from msgspec import structs
+
 from zactor.judges.history import Call
 from zactor.judges.search import NEVER, Guard, Item, Shown
 
@@ -130,7 +132,8 @@ def _all_done(wanted: AbstractSet[int], _state: Any, done: AbstractSet[int]) -> 
 def shown_of_names(items: Sequence[Item]) -> Shown:
     """What is shown of `put`, `create`, `delete` and `rename`, where no value is written twice.
 
-    A value that is gone never comes back. So nothing takes its name away before all have seen it who did.
+    A value that is gone never comes back. So nothing takes its name away before all have seen it who did. And of those
+    that nobody saw, one is like the other.
     """
     written = Counter(item.call.arguments[1] for item in items if item.call.function in ("put", "create"))
     if any(count > 1 for count in written.values()):
@@ -140,7 +143,13 @@ def shown_of_names(items: Sequence[Item]) -> Shown:
         for value in _values_seen(item):
             readers.setdefault(value, set()).add(item.id)
     writers = (item for item in items if item.call.function not in ("get", "list"))
-    return Shown(guards={item.id: partial(_takes_nothing_unseen, readers, item.call) for item in writers})
+    guards = {item.id: partial(_takes_nothing_unseen, readers, item.call) for item in writers}
+    alike = {
+        item.id: structs.replace(item.call, arguments=(item.call.arguments[0], ...))
+        for item in items
+        if item.call.function in ("put", "create") and item.call.arguments[1] not in readers
+    }
+    return Shown(guards=guards, alike=alike)
 
 
 def _values_seen(item: Item) -> Iterable[Any]:
