@@ -19,13 +19,16 @@ ENDINGS = frozenset({"kill", "power", "blink", "fail_sync"})
 
 
 class Nemesis:
-    """Does faults to a simulation. `did` hears of each, with whether it was spared."""
+    """Does faults to a simulation. `did` hears of each, with whether it was spared.
+
+    `damaged`: processes whose durable data is not what it should be.
+    """
 
     def __init__(self, sim: Simulation, launcher: Launcher, damage: int | Mapping[str, int] | None) -> None:
         self._sim = sim
         self._launcher = launcher
         self._damage = damage
-        self._damaged: set[str] = set()
+        self.damaged: set[str] = set()
         self.faults: Counter[str] = Counter()
         self.spared: Counter[str] = Counter()
         self.did: Callable[[Fault, str], None] = lambda _fault, _what: None
@@ -103,7 +106,7 @@ class Nemesis:
         return member.restarts.leaves_room(member.policy(), self._sim.now_ns, times)
 
     def _may_damage(self, process: str) -> bool:
-        damaged = self._damaged | {process}
+        damaged = self.damaged | {process}
         bounds = self._damage
         if isinstance(bounds, Mapping):
             nodes = Counter(node for name in damaged for node in self._nodes_in(name))
@@ -112,7 +115,7 @@ class Nemesis:
             too_many = bounds is not None and len(damaged) > bounds
         if too_many:
             return False
-        self._damaged = damaged
+        self.damaged = damaged
         return True
 
     def _nodes_in(self, process: str) -> dict[str, None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -293,16 +293,16 @@ class _Run:
     def _look(self, world: ProcessWorld) -> None:
         """After each pass: do the invariants hold?"""
         if world.process[:1] != "@" and self._wrong is None:
-            found = broken(self._invariants, self._actors())
+            found = broken(self._invariants, self._actors(without=self._nemesis.damaged))
             if found is not None:
                 self._accuse(found[1], found[0])
 
-    def _actors(self) -> dict[str, Actor]:
-        """The actors that are ready, by their names."""
+    def _actors(self, without: Collection[str] = ()) -> dict[str, Actor]:
+        """The actors that are ready, by their names. What rotted keeps no promise `without` a copy of it."""
         return {
             name: cell.actor
             for world in self._sim.processes.values()
-            if world.up and world.process[:1] != "@"
+            if world.up and world.process[:1] != "@" and world.process not in without
             for name, cell in world.kernel.cells.items()
             if cell.state == "ready" and cell.actor is not None
         }
