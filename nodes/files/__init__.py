@@ -1,14 +1,22 @@
-"""Files in chunks on several servers, found by one metadata server.
-
-What it brings is named here again once its parts speak the new form of `messages`.
-"""
+"""Files in chunks on several servers, each chunk on as many of them as copies are wanted; a metadata server knows them."""
 
 from __future__ import annotations
 
 from zactor.actor import Actor
 
+from .metadata import Metadata
 from .server import FileServer
+from .workload import FilesWorkload
 
-KINDS: dict[str, type[Actor]] = {"files.server": FileServer}
-INVARIANTS: dict[str, str] = {}
-COMMANDS: dict[str, str] = {}
+KINDS: dict[str, type[Actor]] = {
+    "files.metadata": Metadata,
+    "files.server": FileServer,
+    "files.workload": FilesWorkload,
+}
+INVARIANTS = {
+    "files.chunks_are_sealed": "nodes.files.invariants:chunks_are_sealed",
+    "files.ids_are_given_once": "nodes.files.invariants:ids_are_given_once",
+    "files.room_adds_up": "nodes.files.invariants:room_adds_up",
+    "files.is_whole": "nodes.files.invariants:is_whole",
+}
+COMMANDS = {"fs": "nodes.files.cli:app"}

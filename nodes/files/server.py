@@ -145,9 +145,25 @@ class FileServer(Actor):
         place = self._store.holdings.get(chunk)
         return None if place is None else (place.size, place.crc)
 
-    def is_damaged(self, chunk: int) -> bool:
-        """Whether a chunk was here, was found not to be what was sealed, and waits for a copy."""
-        return chunk in self._store.damaged
+    def held(self, bucket: int) -> list[int]:
+        """The sealed chunks of one bucket."""
+        return self._store.holdings.ids(bucket, 0, self._store.holdings.count)
+
+    def digests(self) -> tuple[int, ...]:
+        """Of each bucket, that of its sealed chunks."""
+        return tuple(self._store.holdings.digests)
+
+    def used(self) -> int:
+        """Bytes of all sealed chunks."""
+        return self._store.holdings.used
+
+    def partials(self) -> list[int]:
+        """Chunks that are not sealed."""
+        return sorted(self._store.files.partials)
+
+    def damaged(self) -> tuple[int, ...]:
+        """Chunks that were here, were found not to be what was sealed, and wait for a copy."""
+        return tuple(self._store.damaged)
 
     # --- along the chain
     @on(interleave=True)
