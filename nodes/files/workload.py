@@ -104,7 +104,7 @@ class FilesWorkload(Workload):
             elif dice < 246:
                 self.tell(self.ref, DieInPut(path=f"{folder}/{name}", size=self._size()))
             elif dice < 248:
-                await self._files.close()
+                await self._begin_anew()
             else:
                 await self._keep_house()
             await self.sleep((self.rng.getrandbits(16) * self.rest_ms >> 16) / 1000)
@@ -118,6 +118,13 @@ class FilesWorkload(Workload):
                     await self.sleep(LOOK_S)
                 else:
                     break
+
+    async def _begin_anew(self) -> None:
+        """Go on in another session."""
+        try:
+            await self._files.close()
+        except Failure as error:
+            self.log.info("session_left", because=str(error))
 
     # --- what all of them do
     async def _put(self, folder: str, name: str) -> None:
