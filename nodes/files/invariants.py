@@ -105,16 +105,20 @@ def _leftovers(namespace: Namespace, servers: dict[str, FileServer]) -> str | No
     for chunk in chunks_of(namespace):
         for name in chunk.servers:
             expected[name][chunk.chunk] = chunk.size
-    reported = {server.name: server for server in namespace.servers.table}
-    for name, server in servers.items():
+    for known in namespace.servers.table:
+        name, server = known.name, servers.get(known.name)
+        if server is None or server.store_number() != known.store:
+            continue  # it is gone, or lost its memory and is refused
+        if not known.is_up:
+            return f"{name} is there, and is taken for lost"
         garbage = [chunk for chunk in _held_by(server) if chunk not in expected[name]]
         if garbage or server.partials():
             return f"{name} keeps {len(garbage)} chunks and {len(server.partials())} partial ones that no file needs"
         if server.damaged():
             return f"{name} has {len(server.damaged())} damaged chunks that are not mended"
         needed = sum(expected[name].values())
-        if name in reported and (reported[name].used, server.used()) != (needed, needed):
-            return f"{name} uses {server.used()} bytes and is said to use {reported[name].used}; files need {needed}"
+        if (known.used, server.used()) != (needed, needed):
+            return f"{name} uses {server.used()} bytes and is said to use {known.used}; files need {needed}"
     return None
 
 

@@ -152,6 +152,10 @@ class FileServer(Actor):
         """Of each bucket, that of its sealed chunks."""
         return tuple(self._store.holdings.digests)
 
+    def store_number(self) -> int:
+        """What its disk calls itself; 0 before it works for a volume."""
+        return self._binding.store
+
     def used(self) -> int:
         """Bytes of all sealed chunks."""
         return self._store.holdings.used
