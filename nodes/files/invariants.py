@@ -5,7 +5,7 @@ See `zactor.judges.invariants`. What one may see of an actor is asked for; nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from zactor.actor import Actor
 
@@ -17,33 +17,51 @@ from .server import FileServer
 
 Actors = Mapping[str, Actor]
 
+_Held = dict[str, tuple[FileServer, tuple[int, ...], tuple[int, ...]]]
+"""Of each server the digests of what it has, and what is damaged there."""
 
-class _WhenChanged:
-    """An invariant that is looked at only when one of the actors is another one, or holds something else."""
 
-    def __init__(self, look: Callable[[Namespace, dict[str, FileServer]], str | None]) -> None:
-        self._look = look
-        self._seen: list[object] = []
-        self.__doc__ = look.__doc__
+class _IsSound:
+    """What holds at every moment. It is looked at where something has changed since the last look."""
+
+    def __init__(self) -> None:
+        self._metadata: Metadata | None = None
+        self._index = 0
+        self._held: _Held = {}
 
     def __call__(self, actors: Actors) -> str | None:
+        """Say what does not hold."""
         metadata = _metadata(actors)
         if metadata is None:
             return None
         servers = _servers(actors)
-        state: list[object] = [metadata, metadata.index]
-        for name, server in servers.items():
-            state += (name, server, server.digests(), server.damaged())
-        if state == self._seen:
-            return None
-        problem = self._look(metadata.namespace, servers)
-        self._seen = [] if problem else state
+        held = {name: (server, server.digests(), server.damaged()) for name, server in servers.items()}
+        is_changed = metadata is not self._metadata or metadata.index != self._index
+        problem = None
+        if is_changed:
+            problem = room_adds_up(metadata.namespace)
+        if is_changed or held != self._held:
+            problem = problem or chunks_are_sealed(metadata.namespace, servers)
+            problem = problem or ids_are_given_once(metadata.namespace, self._new_chunks(held))
+        self._metadata, self._index, self._held = metadata, metadata.index, held
         return problem
+
+    def _new_chunks(self, held: _Held) -> list[tuple[str, int]]:
+        """Servers, and what they have in buckets that were not so before."""
+        found = []
+        for name, (server, digests, _) in held.items():
+            _, known, _ = self._held.get(name, (None, (), ()))
+            if digests != known:
+                changed = [bucket for bucket in range(BUCKETS) if not known or digests[bucket] != known[bucket]]
+                found += [(name, chunk) for bucket in changed for chunk in server.held(bucket)]
+        return found
+
+
+is_sound = _IsSound()
 
 
 # --- at every moment
-@_WhenChanged
-def chunks_are_sealed(namespace: Namespace, servers: dict[str, FileServer]) -> str | None:
+def chunks_are_sealed(namespace: Namespace, servers: Mapping[str, FileServer]) -> str | None:
     """Every chunk of every file is sealed on all servers that should have it, are there, and do not call it damaged."""
     for chunk in chunks_of(namespace):
         problem = _misplaced(chunk, servers)
@@ -52,18 +70,15 @@ def chunks_are_sealed(namespace: Namespace, servers: dict[str, FileServer]) -> s
     return None
 
 
-@_WhenChanged
-def ids_are_given_once(namespace: Namespace, servers: dict[str, FileServer]) -> str | None:
+def ids_are_given_once(namespace: Namespace, held: Iterable[tuple[str, int]]) -> str | None:
     """No file server has a chunk of an inode that has still to be given."""
-    for name, server in servers.items():
-        for chunk in _held_by(server):
-            if inode_of(chunk) >= namespace.next_inode:
-                return f"{name} has chunk {chunk:016x}; inode {namespace.next_inode:x} is the next one to be given"
+    for name, chunk in held:
+        if inode_of(chunk) >= namespace.next_inode:
+            return f"{name} has chunk {chunk:016x}; inode {namespace.next_inode:x} is the next one to be given"
     return None
 
 
-@_WhenChanged
-def room_adds_up(namespace: Namespace, _servers: dict[str, FileServer]) -> str | None:
+def room_adds_up(namespace: Namespace) -> str | None:
     """What is reserved on the servers is what puts under way need, and what they should hold is what files need."""
     table, loads = namespace.servers.table, namespace.servers.loads
     reserved = [0] * len(table)
@@ -139,7 +154,7 @@ def chunks_of(namespace: Namespace) -> Iterator[Chunk]:
             index += 1
 
 
-def _misplaced(chunk: Chunk, servers: dict[str, FileServer]) -> str | None:
+def _misplaced(chunk: Chunk, servers: Mapping[str, FileServer]) -> str | None:
     for name in chunk.servers:
         server = servers.get(name)
         found = None if server is None else server.sealed(chunk.chunk)

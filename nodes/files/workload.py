@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from io import BytesIO
 
-from zactor.replication.client import OutcomeUnknown
-
 from zactor.actor import on
 from zactor.errors import Corrupt, Failure, Refused
 from zactor.message import Message, Ref
+from zactor.replication.client import OutcomeUnknown
 from zactor.replication.messages import EndSession, OpenSession, Query, Renew, Submit
 from zactor.workload import Workload
 
