@@ -482,3 +482,32 @@ def test_a_scan_comes_by_all_chunks_in_slices_and_by_bucket(machine: Machine) ->
     ids = [chunk_id(stat.inode, index) for stat in stats for index in (0, 1)]
     assert scan(None) == ids
     assert scan(stats[0].inode % 64) == [chunk for chunk in ids if (chunk >> 16) % 64 == stats[0].inode % 64]
+
+
+def test_a_slice_is_cut_short_by_files_of_many_chunks(machine: Machine) -> None:
+    stats = [machine.put(f"/{number}", 6 * MIB) for number in range(3)]
+
+    first = machine.namespace.scan(b"", 5)
+    assert {chunk.chunk >> 16 for chunk in first.chunks} == {stats[0].inode}
+    rest = machine.namespace.scan(first.cursor, 100)
+    assert ({chunk.chunk >> 16 for chunk in rest.chunks}, rest.cursor) == ({stats[1].inode, stats[2].inode}, b"")
+
+
+def test_the_answer_to_one_body_does_not_grow_without_bound(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nodes.files.namespace.CHUNKS_MAX", 10)
+    machine.put("/a", 6 * MIB)
+
+    outcomes = machine.all(op.Pin("/a"), op.Pin("/a"))
+    assert isinstance(outcomes[0], op.Content)
+    assert outcomes[1].error == TooMany.wire
+    machine.do(op.Pin("/a"))
+
+
+def test_an_error_names_a_few_of_many_servers() -> None:
+    machine = Machine()
+    machine.servers(*[""] * 30)
+    for number in range(30):
+        machine.do(op.Lost(f"s{number}"), 0)
+
+    with pytest.raises(NoRoom, match=r"free: none; lost: s0, s1, .*, s7, and 22 more"):
+        machine.do(op.Begin((1,)))
