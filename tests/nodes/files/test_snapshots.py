@@ -15,7 +15,9 @@ from nodes.files import tables
 from nodes.files.namespace import Namespace
 from tests.nodes.files.machine import MIB, Machine, apply_to, expected, restored
 from zactor.errors import Corrupt
+from zactor.message import encode
 
+SPACE = encode(op.GetSpace())
 ROOT = Path(__file__).parents[3]
 
 
@@ -86,13 +88,14 @@ def test_a_snapshot_is_the_state_at_its_call_whatever_changes_meanwhile(
     namespace = busy.machine.namespace
     for _ in range(8):
         busy.run(200)
-        digest, held = namespace.digest(), expected(namespace)
+        digest, held, space = namespace.digest(), expected(namespace), namespace.query(SPACE)
         parts: list[bytes] = []
         for part in namespace.snapshot():
             parts.append(part)
             busy.run(busy.chance.randrange(12))
         again = restored(parts)
         assert again.digest() == digest
+        assert again.query(SPACE) == space
         assert expected(again) == held
     assert len(parts) > 20, "changes fell between the parts"
 
