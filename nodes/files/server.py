@@ -291,6 +291,7 @@ class FileServer(Actor):
         chunk, size, crc = message.chunk, message.size, message.crc
         if self.sealed(chunk) == (size, crc):
             await self._store.durable()
+            self._store.place(chunk)  # unless it was on its way, and found no room
             return
         if self.sealed(chunk) is not None:
             raise BadFrame(f"{self._store.name(chunk)} is there, with another content")
