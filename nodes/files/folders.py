@@ -74,16 +74,13 @@ async def remove_tree(files: FilesClient, path: str) -> int:
 
 async def copy(files: FilesClient, source: str, to: str, *, progress: Callable[[int], None] | None = None) -> Stat:
     """Copy one file. It keeps its mode, and appears whole or not at all."""
-    reader = await files.open(source)
-    try:
+    async with await files.open(source) as reader:
 
         async def pieces() -> AsyncIterator[bytes]:
             for offset in range(0, reader.stat.size, READ_SIZE):
                 yield await reader.read(offset, READ_SIZE)
 
         return await files.put(pieces(), to, size=reader.stat.size, mode=reader.stat.mode, progress=progress)
-    finally:
-        await reader.close()
 
 
 async def copy_tree(files: FilesClient, source: str, to: str, *, progress: TreeProgress | None = None) -> Report:
