@@ -271,6 +271,8 @@ def test_a_change_that_nobody_awaits_any_more_holds_up_no_others() -> None:
         waiting = asyncio.ensure_future(_submit(client, b"cancelled"))
         await asyncio.sleep(0)
         waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
         await client.submit(b"last")
         last = host.asked[-1]
         assert isinstance(last, Submit)
