@@ -103,6 +103,10 @@ class LeaseExpired(Refused):
     """The put was given up: its client was silent for too long, or abandoned it."""
 
 
+class TooMany(Refused):
+    """A session holds as many puts or pins as one may; end some."""
+
+
 class BadCommit(Refused):
     """What is to be committed is not what this put was given, or lies on too few servers."""
 
@@ -160,7 +164,7 @@ class Inventory(msgspec.Struct, frozen=True, array_like=True):
 
     `store` is a number that its disk was given once. `room`: bytes that it can take beside what is sealed; 0 when it
     cannot write. `digests`: of each bucket, all `held_digest` of its sealed chunks in one XOR. `damaged`: chunks that
-    were set aside since they are not what was sealed, and wait for a copy. `partials`: those not sealed, a page of them.
+    were set aside since they are not what was sealed, and wait for a copy. `partials`: a page of those not sealed.
     """
 
     store: Volume
@@ -219,7 +223,8 @@ class ReopenChunk(Message[Held]):
 class StoreSmall(Message[None]):
     """Store a whole chunk of at most `SMALL_SIZE_MAX` bytes. Answered when it is durable on all of the chain.
 
-    Storing again what is there is done, too. Raises `Corrupt`, `NoRoom`, `WrongVolume`, `ChainBroken`, `BadFrame`.
+    `crc` is `chunks.seal_crc`, as of any chunk. Storing again what is there is done, too. Raises `Corrupt`, `NoRoom`,
+    `WrongVolume`, `ChainBroken`, `BadFrame`.
     """
 
     chunk: ChunkId
