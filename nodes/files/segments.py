@@ -182,12 +182,11 @@ def _next_record(content: bytes, start: int) -> int:
 
 # --- what is needed of which segment
 class Segment(msgspec.Struct):
-    """A segment: its bytes, and those of records that are needed. `damaged`: the chunks whose records are not whole."""
+    """A segment: its bytes, and those of records that are needed."""
 
     number: int
     size: int = 0
     needed: int = 0
-    damaged: dict[int, None] = msgspec.field(default_factory=dict)
 
 
 class Ledger:
@@ -199,7 +198,8 @@ class Ledger:
     def __init__(self) -> None:
         self.segments: dict[int, Segment] = {}
         self._dead: dict[int, int] = {}  # records on the disk that count no more, by chunk
-        self._tombstones: dict[int, int] = {}  # the segment of the one that is needed, by chunk
+        self._tombstones: dict[int, tuple[int, int]] = {}  # segment and offset of the one that is needed, by chunk
+        self._damaged: dict[int, int] = {}  # the segment of the only record of a chunk, which is not whole
 
     def stored(self, number: int, entry: Entry, was: tuple[int, int] | None) -> None:
         """A chunk is in a segment now; `was` is the segment and size of its record until now."""
@@ -217,28 +217,31 @@ class Ledger:
             self._dead[entry.chunk] = self._dead.get(entry.chunk, 0) + 1
         self._forget_tombstone(entry.chunk)
         if entry.chunk in self._dead:
-            self._tombstones[entry.chunk] = number
+            self._tombstones[entry.chunk] = (number, entry.offset)
             self.segments[number].needed += OVERHEAD
 
     def lost(self, chunk: int, number: int, size: int) -> None:
         """A record turned out to be damaged: its segment stays until it is not needed any more."""
         self._unneeded(number, OVERHEAD + size)
         self._dead[chunk] = self._dead.get(chunk, 0) + 1
-        self.segments[number].damaged[chunk] = None
+        self._damaged[chunk] = number
 
     def mended(self, chunk: int) -> None:
         """A damaged chunk has another record, or is not needed any more."""
-        for segment in self.segments.values():
-            segment.damaged.pop(chunk, None)
+        self._damaged.pop(chunk, None)
 
     def unstored(self, number: int, entry: Entry) -> None:
         """The record of a chunk, the newest until now, did not reach the disk."""
         self._unneeded(number, entry.record_size)
 
+    def are_whole(self, numbers: list[int]) -> bool:
+        """Whether no record of these segments waits to be healed."""
+        return not any(number in numbers for number in self._damaged.values())
+
     def is_needed(self, number: int, entry: Entry, at: tuple[int, int] | None) -> bool:
         """Whether a record must be kept; `at` is the segment and offset of its chunk's newest one."""
         if entry.is_tombstone:
-            return self._tombstones.get(entry.chunk) == number
+            at = self._tombstones.get(entry.chunk)
         return at == (number, entry.offset)
 
     def erased(self, entry: Entry) -> None:
@@ -254,7 +257,7 @@ class Ledger:
 
     def moved(self, entry: Entry, number: int) -> None:
         """A tombstone is in another segment now, which counts it already."""
-        self._tombstones[entry.chunk] = number
+        self._tombstones[entry.chunk] = (number, entry.offset)
 
     def to_merge(self, sealed: list[int], segment_size: int) -> list[int]:
         """Neighbours among the sealed segments that are worth being written anew as one; [] if there are none.
@@ -263,8 +266,9 @@ class Ledger:
         that what is written does not soon have to be written again. They must be neighbours: a record keeps its age.
         """
         run: list[int] = []
+        damaged = set(self._damaged.values())
         for number in sealed:
-            if self.segments[number].damaged:
+            if number in damaged:
                 run = []
                 continue
             run.append(number)
@@ -279,9 +283,9 @@ class Ledger:
         self.segments[number].needed -= size
 
     def _forget_tombstone(self, chunk: int) -> None:
-        number = self._tombstones.pop(chunk, None)
-        if number is not None:
-            self._unneeded(number, OVERHEAD)
+        at = self._tombstones.pop(chunk, None)
+        if at is not None:
+            self._unneeded(at[0], OVERHEAD)
 
 
 MERGED_AT_ONCE = 4
