@@ -16,6 +16,7 @@ import msgspec
 from zactor.actor import Actor
 from zactor.errors import Corrupt, DiskFull
 
+from .chunkfiles import READINGS, read_surely
 from .chunks import block_checksums
 from .holdings import Holdings, Place
 from .messages import READ_SIZE, Piece
@@ -35,9 +36,6 @@ from .segments import (
     scan_segment,
     tombstone_record,
 )
-
-READINGS = 4
-"""How often what seems damaged is read, before that is believed."""
 
 FREE_TO_MERGE = 1 << 20
 """Bytes that must be free beside what a merge writes."""
@@ -112,19 +110,9 @@ class SegmentStore:
         self._actor.log.error("index_corrupt", file=str(name))
         return None
 
-    async def _content(self, name: SegmentName) -> bytes:
-        """All of a segment without an index. One reading proves nothing, so two in a row must agree."""
-        content = await self._disk.read(str(name))
-        for _ in range(READINGS):
-            again = await self._disk.read(str(name))
-            if again == content:
-                break
-            content = again
-        return content
-
     async def _salvage(self, name: SegmentName, segment: Segment) -> list[Entry]:
         """All that can be read of a segment without an index; it will be given one."""
-        content = await self._content(name)
+        content = await read_surely(self._disk, str(name))
         found = scan_segment(content)
         if found.lost_bytes:
             self._actor.log.warning("segment_torn", file=str(name), lost_bytes=found.lost_bytes)
@@ -320,7 +308,7 @@ class SegmentStore:
     async def _entries(self, number: int) -> list[Entry]:
         name, size = SegmentName(number), self._ledger.segments[number].size
         entries = await self._index(name, size)
-        return scan_segment(await self._content(name)).entries if entries is None else entries
+        return scan_segment(await read_surely(self._disk, str(name))).entries if entries is None else entries
 
     async def _copy(self, merged: str, found: dict[int, list[Entry]], copied: list[Copied]) -> bytes:
         """Write all that is needed into a file. Returns the bytes of the file."""

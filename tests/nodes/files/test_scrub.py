@@ -47,6 +47,9 @@ def test_a_flipped_bit_is_named_set_aside_and_healed(stage: Stage, block: int) -
     assert stage.events("block_corrupt")
     with pytest.raises(MissingChunk, match="it is damaged"):
         stage.read(A, 1)
+    stage.kill(A)
+    stage.restart(A)
+    assert stage.survey(A).damaged == (CHUNK,), "a restart does not forget it"
     heal(stage, CONTENT)
     assert stage.survey(A).damaged == ()
     assert stage.survey(A).digests == stage.survey(B).digests
