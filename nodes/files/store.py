@@ -10,11 +10,11 @@ from __future__ import annotations
 from zactor.actor import Actor
 from zactor.errors import Corrupt
 
-from .chunkfiles import ChunkFiles
+from .chunkfiles import READINGS, ChunkFiles
 from .chunks import SealedName, pack_checksums
 from .holdings import Holdings, Place
 from .messages import READ_SIZE, MissingChunk, Piece
-from .segmentstore import READINGS, SegmentStore
+from .segmentstore import SegmentStore
 
 ASIDE = "aside"
 
