@@ -124,7 +124,8 @@ MUTANTS = (
     Mutant(
         "a change is sent again under another number",
         DOOR,
-        "        if self._session is not session:\n            self._session, self._sequence = session, session.take()\n",
+        "        if self._session is not session:\n"
+        "            self._session, self._sequence = session, session.take()\n",
         "        self._session, self._sequence = session, session.take()\n",
     ),
     Mutant(
@@ -155,7 +156,8 @@ MUTANTS = (
     Mutant(
         "a list of a server that was lost meanwhile is believed",
         KEEPER,
-        "        if comparison is None or comparison.is_listed or comparison.buckets[comparison.listed] != action.bucket:\n",
+        "        if comparison is None or comparison.is_listed"
+        " or comparison.buckets[comparison.listed] != action.bucket:\n",
         "        if comparison is None:\n",
     ),
     Mutant(
