@@ -11,6 +11,7 @@ from zactor.errors import ActorFailed, Corrupt, DiskFull, TooLarge
 from zactor.journal import HEADER, RECORD_SIZE_MAX, Journal, holds_record, record, scan
 from zactor.message import Message
 from zactor.sim.virtual import Outside, Virtual
+from zactor.world import Operation, Read
 
 FILE = "events.journal"
 
@@ -174,6 +175,27 @@ def test_a_last_record_with_a_wrong_checksum_is_cut_off() -> None:
 
     assert bench.ask(Recover()) == (b"one",)
     assert bench.file() == record(b"one")
+
+
+def test_what_was_only_misread_is_not_cut_off() -> None:
+    whole = journal_of([b"one", b"two"])
+    bench = Bench(whole)
+    perform = bench.virtual.disk.perform
+
+    def misread(operation: Operation) -> object:
+        found = perform(operation)
+        if isinstance(operation, Read):
+            bench.virtual.disk.perform = perform  # type: ignore[method-assign]
+            return bytes(len(whole))
+        return found
+
+    bench.virtual.disk.perform = misread  # type: ignore[method-assign]
+
+    with pytest.raises(Corrupt, match="reads otherwise each time; start again"):
+        bench.ask(Recover())
+
+    assert bench.file() == whole
+    assert bench.ask(Recover()) == (b"one", b"two")
 
 
 def test_a_hole_at_the_end_is_cut_off() -> None:

@@ -147,6 +147,8 @@ class Journal:
             if not more:
                 break
             rest += more
+        if await self._disk.read(self.file, self.size, len(rest)) != rest:
+            raise Corrupt(f"{self.file}: what stands at offset {self.size} reads otherwise each time; start again")
         # A torn write leaves nothing valid behind it; anything else was on the disk before, and is damaged.
         if len(rest) > TORN_SIZE_MAX or holds_record(rest, 1):
             raise Corrupt(f"{self.file}: the record at offset {self.size} is damaged, and others stand behind it")

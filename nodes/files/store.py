@@ -1,8 +1,8 @@
 """All that is on a file server's disk: chunks in files of their own and in segments, and what was set aside.
 
 What is not as it was written is never deleted: its file is renamed into the folder `aside`, or, in a segment, its
-record is not counted any more and the segment stays. One bad reading proves nothing; only what is wrong twice in a row
-is set aside.
+record is not counted any more and the segment stays. One bad reading proves nothing; only what is wrong however often
+it is read is set aside.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from zactor.actor import Actor
 from zactor.errors import Corrupt
 
-from .chunkfiles import ChunkFiles
+from .chunkfiles import READINGS, ChunkFiles
 from .chunks import SealedName, pack_checksums
 from .holdings import Holdings, Place
 from .messages import READ_SIZE, MissingChunk, Piece
@@ -53,24 +53,24 @@ class Store:
     # --- reading
     async def read(self, chunk: int, offset: int, size: int) -> Piece:
         """A piece of a sealed chunk, verified. Raises `MissingChunk`, `Corrupt`."""
-        for is_last in (False, True):
+        for attempt in range(READINGS):
             place = self.place(chunk)
             try:
                 return await self._piece(chunk, place, offset, size)
             except Corrupt as error:
-                await self._distrust(chunk, place, error, is_last)
+                await self._distrust(chunk, place, error, is_last=attempt == READINGS - 1)
         raise MissingChunk(f"{self.name(chunk)} changed while it was being read")
 
     async def checksums(self, chunk: int) -> bytes:
         """The packed checksums of a sealed chunk, verified. Raises `MissingChunk`, `Corrupt`."""
-        for is_last in (False, True):
+        for attempt in range(READINGS):
             place = self.place(chunk)
             try:
                 if place.segment:
                     return pack_checksums((await self._piece(chunk, place, 0, READ_SIZE)).checksums)
                 return await self.files.footer(SealedName(chunk, place.size, place.crc))
             except Corrupt as error:
-                await self._distrust(chunk, place, error, is_last)
+                await self._distrust(chunk, place, error, is_last=attempt == READINGS - 1)
         raise MissingChunk(f"{self.name(chunk)} changed while it was being read")
 
     def place(self, chunk: int) -> Place:
@@ -86,8 +86,8 @@ class Store:
             return await self.segments.piece(chunk, place) if not offset else Piece(b"", ())
         return await self.files.piece(SealedName(chunk, place.size, place.crc), offset, size)
 
-    async def _distrust(self, chunk: int, place: Place, error: Corrupt, is_last: bool) -> None:
-        """A chunk was misread. The second time it is set aside, if it is still the same, and `Corrupt` raised."""
+    async def _distrust(self, chunk: int, place: Place, error: Corrupt, *, is_last: bool) -> None:
+        """A chunk was misread. The last time it is set aside, if it is still the same, and `Corrupt` raised."""
         if not is_last:
             self._actor.log.warning("misread", chunk=f"{chunk:016x}", error=str(error))
         elif self.holdings.get(chunk) == place:

@@ -8,7 +8,9 @@ each user has for himself nobody else touches: there everything must go as he sa
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from hashlib import blake2b
 from io import BytesIO
+from itertools import repeat
 
 from zactor.actor import on
 from zactor.errors import Corrupt, Failure, Refused
@@ -38,6 +40,8 @@ SIZES = (0, 66_000, 200_000, 400_000)
 """Where the sizes of each class begin: one record of a segment; two blocks or three; one chunk of several frames;
 more than one chunk, if those are not larger than 384 KiB."""
 
+_NOISE = b"".join(blake2b(index.to_bytes(4, "little")).digest() for index in range(2 * BLOCK_SIZE // 64))
+
 LOOKS, LOOK_S = 10, 0.5
 """How often a file is looked at again that cannot be read."""
 
@@ -57,13 +61,13 @@ class DieInPut(Message[None]):
 
 def content_of(size: int) -> bytes:
     """The bytes of the put of that size. No two of its blocks are alike, nor any of two puts."""
-    blocks = range(-(-size // BLOCK_SIZE))
-    whole = b"".join(_word(size, index) * (BLOCK_SIZE // 8) for index in blocks)
-    return whole[:size]
+    return b"".join(map(_block, repeat(size), range(-(-size // BLOCK_SIZE))))[:size]
 
 
-def _word(size: int, index: int) -> bytes:
-    return ((size << 20 | index) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "little")
+def _block(size: int, index: int) -> bytes:
+    word = (size << 20 | index) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
+    start = word >> 48
+    return word.to_bytes(8, "little") + _NOISE[start : start + BLOCK_SIZE - 8]
 
 
 class FilesWorkload(Workload):

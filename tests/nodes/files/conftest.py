@@ -242,9 +242,9 @@ class System:
         assert sorted(held) == sorted((each.chunk, server, each.crc) for each in chunks for server in each.servers)
 
     def actors(self) -> dict[str, Actor]:
-        """All that are there, by name."""
+        """All that are ready, by name."""
         cells = (cell for each in self.virtual.processes.values() for cell in each.kernel.cells.values())
-        return {cell.name: cell.actor for cell in cells if cell.actor is not None}
+        return {cell.name: cell.actor for cell in cells if cell.state == "ready" and cell.actor is not None}
 
     def shown(self) -> tuple[int, ...]:
         """The progress that the user was shown."""

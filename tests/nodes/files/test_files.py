@@ -59,9 +59,7 @@ def test_progress_is_shown_up_to_the_size_of_the_file(system: Any) -> None:
 
 def test_several_users_put_at_once(system: Any, do_put: type[Any]) -> None:
     sizes = [0, 10, 60_000, 600_000] * 5
-    asks = [
-        system.begin(do_put(path=f"/{index}", content=content_of(size, index))) for index, size in enumerate(sizes)
-    ]
+    asks = [system.begin(do_put(path=f"/{index}", content=content_of(size, index))) for index, size in enumerate(sizes)]
     for ask in asks:
         system.virtual.result(ask)
 
@@ -172,9 +170,7 @@ def test_a_put_survives_a_server_that_dies_and_comes_back(
 
 @pytest.mark.parametrize("victim", VICTIMS)
 @pytest.mark.parametrize("after_ms", [0.3, 1.0, 2.0, 4.0])
-def test_a_put_survives_a_server_that_loses_power(
-    system: Any, do_put: type[Any], victim: str, after_ms: float
-) -> None:
+def test_a_put_survives_a_server_that_loses_power(system: Any, do_put: type[Any], victim: str, after_ms: float) -> None:
     content = content_of(LARGE)
     putting = system.begin(do_put(path="/a", content=content))
     system.run(after_ms / 1000)

@@ -23,10 +23,10 @@ def test_a_seed_finds_nothing_wrong(seed: int) -> None:
 
 
 def test_damage_beyond_what_copies_can_mend_is_reported_as_loss() -> None:
-    """So the faults are real: one copy of a file cannot outlive a disk that rots."""
+    """So the faults are real: no number of copies outlives that all of them rot."""
     topology = load(TRIAL)
     assert topology.sim is not None
-    unbounded = msgspec.structs.replace(topology, sim=msgspec.structs.replace(topology.sim, damage=None))
+    unbounded = msgspec.structs.replace(topology, sim=msgspec.structs.replace(topology.sim, damage={"store": 5}))
 
     seeds = (run(unbounded, plan_of(unbounded, seed)) for seed in range(1, 50))
 
