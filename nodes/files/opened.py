@@ -172,7 +172,7 @@ class _Upload:
     """A put under way in a thread, which is sent its pieces. It holds its lease until `finish`, however long."""
 
     def __init__(self, files: Files, path: str, *, replace: bool) -> None:
-        self._feed = Feed()
+        self._feed = Feed(b"")
         self._problem: BaseException | None = None
         self._thread = threading.Thread(
             target=self._put, args=(files, path, replace), name="zactor.filesystem", daemon=True
