@@ -12,19 +12,13 @@ from collections.abc import AsyncIterator, Iterator
 import msgspec
 
 from zactor.errors import Failure, Refused
-from zactor.message import Ref
-from zactor.replication.client import Door
 
-from .chunks import bad_block, block_checksums, seal_crc
 from .client import FilesClient
 from .folders import walk
-from .messages import READ_SIZE, ReadChunk
 from .operations import Chunk, Content, Space
 
 AT_ONCE = 16
-"""Files that are looked at, at once."""
-
-READ_TIMEOUT_S = 10.0
+"""Files that are looked at, at once, and chunks of each."""
 
 
 class Examined(msgspec.Struct, frozen=True):
@@ -54,16 +48,21 @@ class Checked(msgspec.Struct):
     problems: list[tuple[str, int, str]] = msgspec.field(default_factory=list)
 
 
-async def examine(files: FilesClient, content: Content) -> list[Examined]:
-    """All chunks of a file."""
-    held = await asyncio.gather(*(files.held(chunk) for chunk in content.chunks))
-    return [Examined(chunk, each) for chunk, each in zip(content.chunks, held, strict=True)]
+async def examine(files: FilesClient, content: Content, *, verify: bool = False) -> list[Examined]:
+    """All chunks of a file. With `verify` every copy is read whole."""
+    look, at_once = (files.read_copies, 1) if verify else (files.held, AT_ONCE)
+    found: list[Examined] = []
+    for start in range(0, len(content.chunks), at_once):
+        chunks = content.chunks[start : start + at_once]
+        held = await asyncio.gather(*map(look, chunks))
+        found += map(Examined, chunks, held)
+    return found
 
 
-async def check(files: FilesClient, path: str, door: Door | None = None) -> AsyncIterator[Checked]:
+async def check(files: FilesClient, path: str, *, verify: bool = False) -> AsyncIterator[Checked]:
     """Look at all files below a path, and tell after each few what was found in them.
 
-    With a `door`, every copy is read through it, and each block of it verified.
+    With `verify` every copy is read, and each block of it verified.
     """
     space = await files.space()
     batch: list[str] = []
@@ -71,14 +70,14 @@ async def check(files: FilesClient, path: str, door: Door | None = None) -> Asyn
         if stat.kind == "file":
             batch.append(where)
         if len(batch) == AT_ONCE:
-            yield await _check_files(files, batch, space, door)
+            yield await _check_files(files, batch, space, verify)
             batch = []
-    yield await _check_files(files, batch, space, door)
+    yield await _check_files(files, batch, space, verify)
 
 
-async def _check_files(files: FilesClient, paths: list[str], space: Space, door: Door | None) -> Checked:
+async def _check_files(files: FilesClient, paths: list[str], space: Space, verify: bool) -> Checked:
     checked = Checked()
-    for found in await asyncio.gather(*(_check_file(files, path, space, door) for path in paths)):
+    for found in await asyncio.gather(*(_check_file(files, path, space, verify) for path in paths)):
         checked.files += found.files
         checked.chunks += found.chunks
         checked.copies += found.copies
@@ -86,17 +85,15 @@ async def _check_files(files: FilesClient, paths: list[str], space: Space, door:
     return checked
 
 
-async def _check_file(files: FilesClient, path: str, space: Space, door: Door | None) -> Checked:
+async def _check_file(files: FilesClient, path: str, space: Space, verify: bool) -> Checked:
     checked = Checked(files=1)
     try:
         content = await files.content(path)
     except Refused:
         return Checked()  # it was removed meanwhile
     lost = {server.server for server in space.servers if not server.is_up}
-    for examined in await examine(files, content):
+    for examined in await examine(files, content, verify=verify):
         chunk = examined.chunk
-        if door is not None:
-            examined = Examined(chunk, await _read_copies(door, examined))
         checked.chunks += 1
         checked.copies += len(examined.held)
         words = [*examined.problems(space.copies), *(f"{server} is lost" for server in chunk.servers if server in lost)]
@@ -111,27 +108,3 @@ async def _is_still(files: FilesClient, path: str, content: Content) -> bool:
         return await files.content(path) == content
     except Refused:
         return False
-
-
-async def _read_copies(door: Door, examined: Examined) -> dict[str, int | Failure]:
-    """What each server holds by its bytes, of those that said what they hold."""
-    return {
-        server: crc if isinstance(crc, Failure) else await _read_copy(door, server, examined.chunk)
-        for server, crc in examined.held.items()
-    }
-
-
-async def _read_copy(door: Door, server: str, chunk: Chunk) -> int | Failure:
-    checksums: list[int] = []
-    try:
-        for offset in range(0, chunk.size, READ_SIZE):
-            size = min(READ_SIZE, chunk.size - offset)
-            piece = await door.ask(
-                Ref(server), ReadChunk(chunk=chunk.chunk, offset=offset, size=size), READ_TIMEOUT_S
-            )
-            if len(piece.content) != size or bad_block(piece.content, piece.checksums) is not None:
-                return Refused(f"what it sends at {offset} is not what it has")
-            checksums += block_checksums(piece.content)
-    except Failure as failure:
-        return failure
-    return seal_crc(checksums)

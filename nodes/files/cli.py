@@ -8,29 +8,38 @@ it. Several sources are done one after the other, and one that fails does not ke
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import stat
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 import typer
 
-from zactor.cli.common import FAILED, USAGE, VIOLATION, DirOption, JsonOption, TopologyOption, print_json, say
-from zactor.errors import Failure, Refused, UserError
+from zactor.cli.common import (
+    FAILED,
+    OK,
+    VIOLATION,
+    DirOption,
+    JsonOption,
+    TopologyOption,
+    find_running,
+    print_json,
+    say,
+)
+from zactor.errors import Refused, UserError
+from zactor.units import format_size
 
 from . import archive, check, folders, report
 from .client import FilesClient
+from .library import AsyncFiles
 from .local import progress_bar, read_pieces, whole_file
 from .messages import IsAFolder, NotAFolder, NotFound
-from .operations import Stat
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Files: put, get, list, move, remove, check.")
-
-RENEW_S = 2.0
-"""A reader of a pipe may take its time: what is open is kept by saying so, a quarter of the lease apart."""
 
 RecursiveOption = Annotated[bool, typer.Option("-r", "--recursive", help="Folders, with all that is in them.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with what an earlier try has left.")]
@@ -51,21 +60,25 @@ def put(
     folder: DirOption = None,
 ) -> None:
     """Store files; one of the same name is replaced."""
-    for each in local:
-        _check_local(each, recursive)
+    local_folders = {each for each in local if os.path.isdir(each)}
+    if local_folders and not recursive:
+        raise UserError(f"{sorted(local_folders)[0]} is a folder; add -r to put it with all that is in it")
 
     async def work(files: FilesClient) -> int:
         target = await _Target.of(files, path, len(local))
 
         async def store(each: str) -> list[str]:
             where = target.of_local(each)
-            if each != "-" and Path(each).is_dir():
+            if each in local_folders:
                 with progress_bar(where, None, quiet=quiet) as progress:
-                    return await folders.put_tree(files, Path(each), where, resume=resume, progress=progress)
+                    found = await folders.put_tree(
+                        files, Path(each), where, resume=resume, progress=_tree_bar(progress)
+                    )
+                return _problems(found)
             with _opened(each) as source:
-                size = _size(source)
+                size, mode = _size_and_mode(source)
                 with progress_bar(where, size, quiet=quiet) as progress:
-                    await files.put(read_pieces(source), where, size=size, mode=_mode(source), progress=progress)
+                    await files.put(read_pieces(source), where, size=size, mode=mode, progress=progress)
             return []
 
         return await _each(local, store)
@@ -92,15 +105,20 @@ def get(
             if local == "-":
                 await _show(files, each)
                 return []
-            where = _into(local, each)
+            where = _local_target(local, each)
             found = await files.stat(_plain(each))
+            if found.kind == "folder" and not recursive:
+                raise IsAFolder(f"{each} is a folder; add -r to fetch it with all that is in it")
             with progress_bar(each, found.size if found.kind == "file" else None, quiet=quiet) as progress:
-                if found.kind == "file":
-                    await folders.get_file(files, _plain(each), where, resume=resume, progress=progress)
-                    return []
-                if not recursive:
-                    raise IsAFolder(f"{each} is a folder; add -r to fetch it with all that is in it")
-                return await folders.get_tree(files, _plain(each), where, resume=resume, progress=progress)
+                if found.kind == "folder" or resume:
+                    got = await folders.get_tree(
+                        files, _plain(each), where, resume=resume, progress=_tree_bar(progress)
+                    )
+                    return _problems(got)
+                with whole_file(where) as sink:
+                    got_one = await files.get(_plain(each), sink, progress=progress)
+                where.chmod(got_one.mode)
+            return []
 
         return await _each(path, fetch)
 
@@ -181,11 +199,11 @@ def cp(
         async def copy(each: str) -> list[str]:
             found = await files.stat(_plain(each))
             if found.kind != "folder":
-                await folders.copy(files, _plain(each), target.of(each))
+                await folders.copy(files, _plain(each), target.of_path(each))
                 return []
             if not recursive:
                 raise IsAFolder(f"{each} is a folder; add -r to copy it with all that is in it")
-            return await folders.copy_tree(files, _plain(each), target.of(each))
+            return _problems(await folders.copy_tree(files, _plain(each), target.of_path(each)))
 
         return await _each(path, copy)
 
@@ -205,7 +223,7 @@ def mv(
         target = await _Target.of(files, to, len(path))
 
         async def move(each: str) -> list[str]:
-            await files.rename(_plain(each), target.of(each))
+            await files.rename(_plain(each), target.of_path(each))
             return []
 
         return await _each(path, move)
@@ -233,7 +251,8 @@ def rm(
                 return []
             if not recursive:
                 raise IsAFolder(f"{each} is a folder; add -r to remove it with all that is in it")
-            return await folders.remove_tree(files, _plain(each))
+            await folders.remove_tree(files, _plain(each))
+            return []
 
         return await _each(path, remove)
 
@@ -357,10 +376,9 @@ def df(topology: TopologyOption = None, folder: DirOption = None, as_json: JsonO
 
     async def work(files: FilesClient) -> int:
         space = await files.space()
-        print_json(space_json(space)) if as_json else print("\n".join(report.space_lines(space)))
+        print_json(report.json_of_space(space)) if as_json else print("\n".join(report.space_lines(space)))
         return 0
 
-    space_json = report.json_of_space
     _run(work, topology, folder)
 
 
@@ -376,7 +394,7 @@ def fsck(
 
     async def work(files: FilesClient) -> int:
         total = check.Checked()
-        async for found in check.check(files, _plain(path), files.door if verify else None):
+        async for found in check.check(files, _plain(path), verify=verify):
             total.files += found.files
             total.chunks += found.chunks
             total.copies += found.copies
@@ -395,25 +413,133 @@ def fsck(
 class _Target:
     """Where sources go: each into a folder that is there, or the only one under a name of its own."""
 
-    def __init__(self, path: str, is_folder: bool) -> None:
+    def __init__(self, path: str, *, is_folder: bool) -> None:
         self._path = path
         self._is_folder = is_folder
 
     @classmethod
     async def of(cls, files: FilesClient, path: str, sources: int) -> _Target:
-        """Raises `NotAFolder` for several sources, or a path that ends like a folder, when it is none."""
+        """Raises `NotAFolder` when it has to be one, for several sources or by its last sign, and is none."""
         plain = _plain(path)
         try:
             is_folder = (await files.stat(plain)).kind == "folder"
         except NotFound:
             is_folder = False
-        if not is_folder and (sources > 1 or plain != path):
-            raise NotAFolder(f"{plain} is no folder; make it with: zactor fs mkdir {plain}")
-        return cls(plain, is_folder)
+        if not is_folder and sources > 1:
+            raise NotAFolder(f"{plain} is no folder; several sources need one to go into: zactor fs mkdir {plain}")
+        return cls(plain, is_folder=is_folder)
 
-    def of(self, source: str) -> str: ...
+    def of_path(self, source: str) -> str:
+        """Where a file or folder there goes."""
+        name = _plain(source).rpartition("/")[2]
+        return folders.join(self._path, name) if self._is_folder and name else self._path
+
+    def of_local(self, source: str) -> str:
+        """Where a file or folder here goes. `FOLDER/.` is what is in it, as for cp(1)."""
+        name = os.path.basename(source.rstrip("/"))
+        if not self._is_folder or name in (".", "..", ""):
+            return self._path
+        if source == "-":
+            raise IsAFolder(f"{self._path} is a folder; standard input needs a name in it: {self._path}/NAME")
+        return folders.join(self._path, name)
 
 
-def _run(
-    work: Callable[[FilesClient], Coroutine[Any, Any, int]], topology: str | None, folder: Path | None
-) -> None: ...
+def _plain(path: str) -> str:
+    """A path without the slash at its end, with which one says that it is a folder."""
+    return path.rstrip("/") or path[:1]
+
+
+def _local_target(local: str, path: str) -> Path:
+    """Where what is fetched goes here."""
+    target = Path(local)
+    return target / (_plain(path).rpartition("/")[2] or ".") if target.is_dir() else target
+
+
+@contextmanager
+def _opened(local: str) -> Iterator[io.RawIOBase]:
+    """A file here, or standard input, without a buffer: see `read_pieces`."""
+    if local == "-":
+        standard_input: Any = sys.stdin.buffer  # of which types do not know what it reads from
+        yield standard_input.raw
+        return
+    with open(local, "rb", buffering=0) as file:
+        yield file
+
+
+def _size_and_mode(source: io.RawIOBase) -> tuple[int | None, int | None]:
+    """The bytes and permissions of a plain file; a pipe has none to say."""
+    status = os.fstat(source.fileno())
+    return (status.st_size, stat.S_IMODE(status.st_mode)) if stat.S_ISREG(status.st_mode) else (None, None)
+
+
+async def _show(files: FilesClient, path: str) -> None:
+    """Write a file to standard output, which may block, and so is written to by a thread."""
+    reader = await files.open(_plain(path))
+    out = sys.stdout.buffer
+
+    async def take(piece: bytes) -> None:
+        await asyncio.to_thread(out.write, piece)
+
+    try:
+        await reader.stream(0, reader.stat.size, take)
+        await asyncio.to_thread(out.flush)
+    finally:
+        await reader.close()
+
+
+async def _each(sources: Sequence[str], work: Callable[[str], Awaitable[Sequence[str]]]) -> int:
+    """Do something with each source; what is wrong with one, in a line or several, does not keep it from the others."""
+    code = 0
+    for source in sources:
+        try:
+            problems = await work(source)
+        except Refused as refusal:
+            problems = [str(refusal)]
+        except OSError as error:
+            problems = [_words(error)]
+        for problem in problems:
+            say(problem)
+            code = FAILED
+    return code
+
+
+def _problems(found: folders.Report) -> list[str]:
+    """What went wrong with the files of a tree, a line each."""
+    return [
+        _words(each.error) if isinstance(each.error, OSError) else f"{each.path}: {each.error}"
+        for each in found.problems
+    ]
+
+
+def _words(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
+
+
+def _said(done: str, moved: archive.Moved) -> int:
+    """Say on standard error what became of an archive; the exit code."""
+    for problem in moved.problems:
+        say(problem)
+    size = format_size(moved.bytes)
+    sys.stderr.write(f"{done} {moved.files} files of {size}, {moved.folders} folders, {moved.links} links\n")
+    return FAILED if moved.problems else OK
+
+
+def _tree_bar(progress: Callable[[int], None] | None) -> folders.TreeProgress | None:
+    """A bar that shows the bytes of all files."""
+    return None if progress is None else lambda _files, size: progress(size)
+
+
+def _run(work: Callable[[FilesClient], Coroutine[Any, Any, int]], topology: str | None, folder: Path | None) -> None:
+    """Join the topology, do the work, and end with its exit code."""
+
+    async def connected() -> int:
+        home, _ = find_running(topology, folder)
+        async with AsyncFiles(home) as files:
+            return await work(files)
+
+    try:
+        code = asyncio.run(connected())
+    except OSError as error:
+        raise UserError(_words(error)) from error
+    raise typer.Exit(code)

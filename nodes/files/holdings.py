@@ -48,9 +48,7 @@ class Holdings:
         packed = self._buckets[bucket_of(chunk)].get(chunk)
         if packed is None:
             return None
-        return Place(
-            packed >> _SIZE_AT & _SIZE, packed & _CRC, packed >> _SEGMENT_AT, packed >> _OFFSET_AT & _OFFSET
-        )
+        return Place(packed >> _SIZE_AT & _SIZE, packed & _CRC, packed >> _SEGMENT_AT, packed >> _OFFSET_AT & _OFFSET)
 
     def add(self, chunk: int, place: Place) -> None:
         """A chunk is there, in the place of what there was."""

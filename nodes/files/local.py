@@ -168,9 +168,9 @@ def part_of(path: Path) -> Path:
 
 
 @contextmanager
-def progress_bar(what: str, size: int | None) -> Iterator[Callable[[int], None] | None]:
+def progress_bar(what: str, size: int | None, *, quiet: bool = False) -> Iterator[Callable[[int], None] | None]:
     """What to call with the bytes so far, of `size` if that is known; None when nobody would see it."""
-    if not sys.stderr.isatty():
+    if quiet or not sys.stderr.isatty():
         yield None
         return
     drawn = -BAR_STEP_BYTES
