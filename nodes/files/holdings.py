@@ -53,7 +53,8 @@ class Holdings:
     def add(self, chunk: int, place: Place) -> None:
         """A chunk is there, in the place of what there was."""
         self.remove(chunk)
-        assert place.size <= _SIZE and place.offset <= _OFFSET, f"{place} is too large"
+        assert place.size <= _SIZE, f"{place} is too large"
+        assert place.offset <= _OFFSET, f"{place} is too far in its segment"
         bucket = bucket_of(chunk)
         packed = place.segment << _SEGMENT_AT | place.offset << _OFFSET_AT | place.size << _SIZE_AT | place.crc
         self._buckets[bucket][chunk] = packed
