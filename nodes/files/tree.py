@@ -220,8 +220,10 @@ class Tree:
 
     def rename(self, path: str, to: str, *, replace: bool, time_ns: int) -> int | None:
         """As rename(2); what was there before is returned. Refusals come before any change."""
-        spot, inode = self.inode(path, follow=False)
-        goal = self.spot(to, follow=False)
+        spot, goal = self.spot(path, follow=False), self.spot(to, follow=False)
+        inode = spot.inode
+        if inode is None:
+            raise NotFound(f"there is no file or folder {path}")
         if ROOT in (inode, goal.inode):
             raise BadPath("the root cannot be renamed or replaced")
         if goal.inode == inode:
