@@ -22,6 +22,7 @@ import typer
 from zactor.cli.common import (
     FAILED,
     OK,
+    USAGE,
     VIOLATION,
     DirOption,
     JsonOption,
@@ -35,7 +36,7 @@ from zactor.units import format_size
 
 from . import archive, check, folders, report
 from .client import FilesClient
-from .library import AsyncFiles
+from .folders import join
 from .local import progress_bar, read_pieces, whole_file
 from .messages import IsAFolder, NotAFolder, NotFound
 
@@ -246,12 +247,12 @@ def rm(
     async def work(files: FilesClient) -> int:
         async def remove(each: str) -> list[str]:
             found = await files.stat(_plain(each), follow=False)
-            if found.kind != "folder":
-                await files.remove(_plain(each))
-                return []
-            if not recursive:
+            if found.kind == "folder" and not recursive:
                 raise IsAFolder(f"{each} is a folder; add -r to remove it with all that is in it")
-            await folders.remove_tree(files, _plain(each))
+            # The root itself stays.
+            below = [join("/", item.name) async for item in files.list("/")] if found.name == "" else [_plain(each)]
+            for path_there in below:
+                await folders.remove_tree(files, path_there)
             return []
 
         return await _each(path, remove)
@@ -425,6 +426,8 @@ class _Target:
             is_folder = (await files.stat(plain)).kind == "folder"
         except NotFound:
             is_folder = False
+            # Said before anything is sent: a file that is there has a folder.
+            await _check_folder(files, plain.rpartition("/")[0] or "/")
         if not is_folder and sources > 1:
             raise NotAFolder(f"{plain} is no folder; several sources need one to go into: zactor fs mkdir {plain}")
         return cls(plain, is_folder=is_folder)
@@ -432,7 +435,7 @@ class _Target:
     def of_path(self, source: str) -> str:
         """Where a file or folder there goes."""
         name = _plain(source).rpartition("/")[2]
-        return folders.join(self._path, name) if self._is_folder and name else self._path
+        return join(self._path, name) if self._is_folder and name else self._path
 
     def of_local(self, source: str) -> str:
         """Where a file or folder here goes. `FOLDER/.` is what is in it, as for cp(1)."""
@@ -440,8 +443,15 @@ class _Target:
         if not self._is_folder or name in (".", "..", ""):
             return self._path
         if source == "-":
-            raise IsAFolder(f"{self._path} is a folder; standard input needs a name in it: {self._path}/NAME")
-        return folders.join(self._path, name)
+            raise IsAFolder(f"{self._path} is a folder; standard input needs a name in it: {join(self._path, 'NAME')}")
+        return join(self._path, name)
+
+
+async def _check_folder(files: FilesClient, path: str) -> None:
+    try:
+        await files.stat(path)
+    except NotFound as refusal:
+        raise NotFound(f"there is no folder {path}; make it with: zactor fs mkdir -p {path}") from refusal
 
 
 def _plain(path: str) -> str:
@@ -493,13 +503,14 @@ async def _each(sources: Sequence[str], work: Callable[[str], Awaitable[Sequence
     for source in sources:
         try:
             problems = await work(source)
+            failed = FAILED
         except Refused as refusal:
-            problems = [str(refusal)]
+            problems, failed = [str(refusal)], FAILED
         except OSError as error:
-            problems = [_words(error)]
+            problems, failed = [_words(error)], USAGE
         for problem in problems:
             say(problem)
-            code = FAILED
+            code = code or failed
     return code
 
 
@@ -532,6 +543,7 @@ def _tree_bar(progress: Callable[[int], None] | None) -> folders.TreeProgress | 
 
 def _run(work: Callable[[FilesClient], Coroutine[Any, Any, int]], topology: str | None, folder: Path | None) -> None:
     """Join the topology, do the work, and end with its exit code."""
+    from .library import AsyncFiles  # not needed for help
 
     async def connected() -> int:
         home, _ = find_running(topology, folder)
