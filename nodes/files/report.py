@@ -68,13 +68,13 @@ def chunk_lines(chunks: Sequence[Examined]) -> list[str]:
     lines = []
     for each in chunks:
         lines.append(f"chunk {each.chunk.chunk:016x}  {each.chunk.size} bytes  {each.chunk.crc:08x}")
-        lines += [f"  {server}  {_held(crc)}" for server, crc in each.held.items()]
+        lines += [f"  {server}  {_held(crc)}" for server, crc in sorted(each.held.items())]
     return lines
 
 
 def json_of_chunk(examined: Examined) -> dict[str, Any]:
     """The same for programs."""
-    held = {server: _held(crc) for server, crc in examined.held.items()}
+    held = {server: _held(crc) for server, crc in sorted(examined.held.items())}
     chunk = examined.chunk
     return {"chunk": f"{chunk.chunk:016x}", "size": chunk.size, "crc": f"{chunk.crc:08x}", "held": held}
 

@@ -44,6 +44,7 @@ _MASKS: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
     (re.compile(r"\b\d\d:\d\d:\d\d(\.\d{3})?\b"), "TIME"),
     (re.compile(r"\b\d{4}-\d\d-\d\d TIME\b"), "DATE TIME"),
     (re.compile(r'"(mtime_ns|used|reserved|room)":\d+'), r'"\1":N'),
+    (re.compile(r"free: store/.*"), "free: SIZES"),
     (re.compile(r"^(\S+ .*\b(?:up|lost)) +[0-9.]+[KMGT]?i?B .*", re.MULTILINE), r"\1  SIZES"),
     (re.compile(r"\bpid \d+"), "pid PID"),
     (re.compile(r"\S*python -m pytest"), "python -m pytest"),
