@@ -16,7 +16,7 @@ from zactor.replication.client import Door, Patience
 from .chunks import block_checksums, file_checksum, seal_crc
 from .messages import SMALL_SIZE_MAX, LeaseExpired, StoreSmall, chunk_id
 from .names import Names, refusal
-from .operations import Begin, Begun, Commit, Create, Placed, Rechain, SealedChunk, Stat
+from .operations import Abandon, Begin, Begun, Commit, Create, Placed, Rechain, SealedChunk, Stat
 from .upload import ask_each, refs
 
 STASH_MAX = 16
@@ -47,11 +47,13 @@ class SmallFiles:
         self._names = names
         self._stash: deque[Unused] = deque()
         self._misses = 0
+        self._is_used = False  # since `rest` was last called
 
     async def put(self, content: bytes, path: str, mode: int | None, replace: bool) -> Stat:
         """Store a whole file under `path`."""
         if not content:
             return await self._names.change(Create(path, replace, mode), Stat)
+        self._is_used = True
         while True:
             unused = await self._take()
             try:
@@ -73,6 +75,14 @@ class SmallFiles:
     def clear(self) -> None:
         """Forget what is in the stash; the end of the session frees it."""
         self._stash.clear()
+
+    async def rest(self) -> None:
+        """Called now and then: who has put nothing since the last time gives back what is reserved in the stash."""
+        if not self._is_used and self._stash:
+            unused, self._misses = [each.inode for each in self._stash], 0
+            self._stash.clear()
+            await self._names.change_all(tuple(map(Abandon, unused)))
+        self._is_used = False
 
     @property
     def _wanted(self) -> int:

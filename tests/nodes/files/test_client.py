@@ -227,6 +227,24 @@ def test_what_is_reserved_for_small_files_is_free_after_close() -> None:
     assert after == [0, 0, 0]
 
 
+def test_what_is_reserved_for_small_files_is_free_when_none_come() -> None:
+    cluster = Cluster()
+
+    async def work(files: FilesClient) -> list[int]:
+        for index in range(8):
+            await files.put(BytesIO(b"x"), f"/{index}")
+        held = []
+        for _ in range(2):
+            await files.renew()
+            held.append(sum(server.reserved for server in (await files.space()).servers))
+        await files.put(BytesIO(b"y"), "/y")
+        return held
+
+    held, after = run(cluster, work)
+    assert held > 0
+    assert after == 0
+
+
 @pytest.mark.parametrize("victim", ["store/0", "store/1", "store/2"])
 def test_a_small_file_goes_elsewhere_when_a_server_is_away(victim: str) -> None:
     cluster = Cluster()
