@@ -539,7 +539,8 @@ class Keeper:
             return []
         chunk = chunk_id(change.inode, change.index)
         for name in change.servers:
-            self._copying.pop((name, chunk), None)
+            if name not in change.was:
+                self._copying.pop((name, chunk), None)
         moved = self._namespace.find_chunk(chunk)
         if not isinstance(outcome, Done):
             self._sweep_again = True
