@@ -17,8 +17,9 @@ import msgspec
 
 from zactor.errors import Failure
 
+from .inodes import Verdict
 from .messages import BUCKETS, PAGE_SIZE_MAX, HeldPage, Inventory, NoRoom, WrongVolume, chunk_id, inode_of
-from .namespace import Namespace, Verdict
+from .namespace import Namespace
 from .operations import Chunk, Denied, Done, Lost, Outcome, Relocate, Report
 from .writes import Freed
 

@@ -10,7 +10,6 @@ decision here (`Freed`, `verdict`), never by age.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
@@ -22,20 +21,23 @@ from zactor.message import UNDECODABLE, decoder, encode
 from zactor.statemachine import Entry
 
 from . import operations as op
+from .inodes import Inodes
+from .inodes import Verdict as Verdict
 from .messages import (
     BLOCK_SIZE,
     BUCKETS,
     CHUNK_SIZE_MAX,
-    INDEX_BITS,
+    CHUNKS_MAX,
     AlreadyExists,
     IsAFolder,
     NoRoom,
     StaleVersion,
+    TooMany,
     chunk_id,
     inode_of,
 )
 from .servers import Server, Servers
-from .tables import ROOT, File, Folder, Stored, Tables, chunks_of, decode_record, pack_chunks, unpack
+from .tables import ROOT, File, Folder, Tables, chunks_of, decode_record, pack_chunks, unpack
 from .tree import Spot, Tree, last_name
 from .writes import Freed, Pins, Put, Writes
 
@@ -44,19 +46,6 @@ FORMAT = 1
 """What a snapshot looks like; another number is refused."""
 
 DONE = op.Done()
-
-
-class Verdict(enum.Enum):
-    """What to do with a chunk that a file server holds."""
-
-    LIVE = "live"
-    """It should be there, as it is; or a put under way may have written it."""
-    WRONG = "wrong"
-    """It should be there, but with another size or checksum."""
-    GARBAGE = "garbage"
-    """Its file is gone, or its file is not on that server."""
-    FOREIGN = "foreign"
-    """Its inode was never given: whoever gave it is not who decides here."""
 
 
 class Scan(msgspec.Struct, frozen=True):
@@ -97,7 +86,7 @@ class Namespace:
         self.byte_count = 0
         self._set_up(Tables(), Servers())
         self._events: list[Freed] = []
-        self._session = self._time_ns = 0  # of the entry that is being applied
+        self._session = self._time_ns = self._shown_count = 0  # of the entry that is being applied
         self._changes: dict[type, Callable[[Any], Any]] = {
             op.Create: self._create, op.MakeFolder: self._make_folder, op.MakeLink: self._make_link,
             op.Remove: self._remove, op.Rename: self._rename, op.SetMode: self._set_mode, op.Begin: self._begin,
@@ -113,6 +102,7 @@ class Namespace:
     def _set_up(self, tables: Tables, servers: Servers) -> None:
         self.tables, self.servers = tables, servers
         self.tree, self.writes, self.pins = Tree(tables), Writes(servers), Pins()
+        self.inodes = Inodes(self.tree, servers, self.writes)
         self._orphans: dict[int, None] = {}
 
     # --- a state machine
@@ -127,7 +117,7 @@ class Namespace:
             return encode((op.Denied(Refused.wire, f"these are no changes of a namespace: {error}"),))
         if len(changes) > op.OPERATIONS_MAX:
             return encode((op.Denied(Refused.wire, f"{len(changes)} changes; one body has {op.OPERATIONS_MAX}"),))
-        self._session, self._time_ns = entry.session, entry.time_ns
+        self._session, self._time_ns, self._shown_count = entry.session, entry.time_ns, 0
         return encode([self._change(change) for change in changes])
 
     def _change(self, change: op.Change) -> op.Outcome:
@@ -263,8 +253,12 @@ class Namespace:
 
     def _pin(self, change: op.Pin) -> op.Content:
         inode, file = self._file(change.path)
+        content = self.inodes.content(last_name(change.path), inode, file)
+        if self._shown_count + len(content.chunks) > CHUNKS_MAX:
+            raise TooMany(f"the answer to one body shows at most {CHUNKS_MAX} chunks; pin fewer files at once")
         self.pins.add(self._session, inode)
-        return self._content(last_name(change.path), inode, file)
+        self._shown_count += len(content.chunks)
+        return content
 
     def _unpin(self, change: op.Unpin) -> op.Done:
         self._let_go(self._session, change.inode, 1)
@@ -310,7 +304,7 @@ class Namespace:
         was, now = ([self.servers.number(name) for name in names] for names in (change.was, change.servers))
         if not now or len(set(now)) != len(now):
             raise Refused(f"a chunk cannot be on {change.servers}; name one server or more, each once")
-        file = self._file_of(change.inode)
+        file = self.inodes.file(change.inode)
         chunks = list(chunks_of(file)) if file is not None else []
         if file is None or change.index >= len(chunks) or list(chunks[change.index].servers) != was:
             raise StaleVersion(f"chunk {change.index} of inode {change.inode} is not on {change.was} any more")
@@ -336,7 +330,7 @@ class Namespace:
 
     def _get_content(self, question: op.GetContent) -> op.Content:
         inode, file = self._file(question.path)
-        return self._content(last_name(question.path), inode, file)
+        return self.inodes.content(last_name(question.path), inode, file)
 
     def _get_page(self, question: op.GetPage) -> op.Page:
         return self.tree.page(question.path, question.after, question.limit)
@@ -350,17 +344,14 @@ class Namespace:
             after = bytes.fromhex(question.after)
         except ValueError:
             raise Refused(f"{question.after!r} is no cursor; begin with '', go on with the one that came") from None
+        found = self.inodes.slice(after, question.limit)
         problems = []
-        keys = self.tables.keys_after(after, question.limit)
-        for key in keys:
-            inode = self.tables.entries[key]
-            for index, stored in enumerate(self._chunks_of(inode)):
-                up = self.servers.up(stored.servers)
-                if len(up) < self.copies:
-                    chunk = self._chunk(inode, index, stored)
-                    problems.append(op.Problem(self.tree.path_of(key), chunk, self.servers.names(up)))
-        more = len(keys) == question.limit
-        return op.Problems(tuple(problems), len(keys), keys[-1].hex() if more else "")
+        for key, inode, index, stored in found.chunks:
+            up = self.servers.up(stored.servers)
+            if len(up) < self.copies:
+                chunk = self.inodes.chunk(inode, index, stored)
+                problems.append(op.Problem(self.tree.path_of(key), chunk, self.servers.names(up)))
+        return op.Problems(tuple(problems), found.names, found.cursor.hex())
 
     def _file(self, path: str) -> tuple[int, File]:
         _, inode = self.tree.inode(path)
@@ -370,55 +361,23 @@ class Namespace:
         assert isinstance(record, File), "a link at the end was followed"
         return inode, record
 
-    def _file_of(self, inode: int) -> File | None:
-        """The file with that inode, if it is alive or read."""
-        record = self.tables.leaf(inode) if inode in self.tables.leaves else None
-        return record if isinstance(record, File) else None
-
-    def _chunks_of(self, inode: int) -> tuple[Stored, ...]:
-        file = self._file_of(inode)
-        return chunks_of(file) if file is not None else ()
-
-    def _content(self, name: bytes, inode: int, file: File) -> op.Content:
-        chunks = [self._chunk(inode, index, stored) for index, stored in enumerate(chunks_of(file))]
-        return op.Content(self.tree.stat(name, inode), tuple(chunks))
-
-    def _chunk(self, inode: int, index: int, stored: Stored) -> op.Chunk:
-        return op.Chunk(chunk_id(inode, index), stored.size, stored.crc, self.servers.names(stored.servers))
-
     # --- for who keeps the servers in order
     def verdict(self, server: str, chunk: int, size: int, crc: int) -> Verdict:
-        """What to do with a chunk that a server holds; `size` and `crc` count only when it is sealed."""
-        inode, index = inode_of(chunk), chunk & ((1 << INDEX_BITS) - 1)
-        if inode >= self.next_inode:
+        """What to do with a sealed chunk that a server holds. One that is not sealed has size and checksum 0, which
+        no file says: of it, only garbage or foreign tells anything."""
+        if inode_of(chunk) >= self.next_inode:
             return Verdict.FOREIGN
-        number = self.servers.numbers.get(server, -1)
-        put = self.writes.puts.get(inode)
-        if put is not None:
-            place = put.places.get(index)
-            return Verdict.LIVE if place is not None and number in place.given else Verdict.GARBAGE
-        chunks = self._chunks_of(inode)
-        if index >= len(chunks) or number not in chunks[index].servers:
-            return Verdict.GARBAGE
-        right = (chunks[index].size, chunks[index].crc) == (size, crc)
-        return Verdict.LIVE if right else Verdict.WRONG
+        return self.inodes.verdict(self.servers.numbers.get(server, -1), chunk, size, crc)
 
     def scan(self, cursor: bytes, limit: int, buckets: Collection[int] | None = None) -> Scan:
         """The chunks of up to `limit` names behind a cursor (b"" at first), of all buckets or some."""
-        keys = self.tables.keys_after(cursor, limit)
-        chunks = [
-            self._chunk(inode, index, stored)
-            for inode in map(self.tables.entries.__getitem__, keys)
-            if buckets is None or inode % BUCKETS in buckets
-            for index, stored in enumerate(self._chunks_of(inode))
-        ]
-        return Scan(tuple(chunks), keys[-1] if len(keys) == limit else b"")
+        found = self.inodes.slice(cursor, limit, buckets)
+        chunks = [self.inodes.chunk(inode, index, chunk) for _, inode, index, chunk in found.chunks]
+        return Scan(tuple(chunks), found.cursor)
 
     def find_chunk(self, chunk: int) -> op.Chunk | None:
         """A chunk of a file that is alive or read, as it must be."""
-        inode, index = inode_of(chunk), chunk & ((1 << INDEX_BITS) - 1)
-        chunks = self._chunks_of(inode)
-        return self._chunk(inode, index, chunks[index]) if index < len(chunks) else None
+        return self.inodes.find_chunk(chunk)
 
     def expected(self, server: str) -> tuple[int, ...]:
         """The digests of what a server should hold, a bucket each."""
@@ -471,8 +430,11 @@ class Namespace:
         self.volume, self.copies, self.chunk_size = head.volume, head.copies, head.chunk_size
         self.next_inode = head.next_inode
         self._set_up(tables, Servers(head.servers))
-        self._restore_held(head)
-        self._derive()
+        try:
+            self._restore_held(head)
+            self._derive()
+        except (*UNDECODABLE, LookupError) as error:
+            raise Corrupt(f"what a snapshot says of files and servers does not fit together: {error!r}") from error
         self._events = []
 
     def _restore_held(self, head: Head) -> None:

@@ -70,6 +70,8 @@ class SegmentStore:
         self._full: list[Growing] = []
         self._last = 0
         self._is_tended = False
+        self._may_merge = True
+        self._is_blocked = False  # by a full disk
         self.suspects: dict[int, None] = {}  # chunks whose records a merge could not read
 
     @property
@@ -203,6 +205,7 @@ class SegmentStore:
         growing.entries.append(entry)
         self._note(growing.number, entry)
         self._ledger.mended(chunk)
+        self._may_merge = True
         try:
             await written
         except DiskFull:
@@ -217,11 +220,15 @@ class SegmentStore:
     # --- segments that are full, and those with little in them
     @property
     def needs_tending(self) -> bool:
-        """Whether `tend` would find something to do."""
-        return not self._is_tended and bool(self._full or self._to_merge())
+        """Whether `tend` may find something to do."""
+        return not (self._is_tended or self._is_blocked) and bool(self._full or self._may_merge)
+
+    def try_again(self) -> None:
+        """What was prevented until now may be possible."""
+        self._is_blocked, self._may_merge = False, True
 
     async def tend(self) -> None:
-        """Seal what is full, and merge what has little in it. What a full disk prevents is tried again later.
+        """Seal what is full, and merge what has little in it. What a full disk prevents waits for `try_again`.
 
         Raises `Corrupt` when something cannot be read, of which `suspects` says more.
         """
@@ -232,9 +239,11 @@ class SegmentStore:
             while self._full:
                 await self._seal(self._full[0])
                 self._full.pop(0)
+            self._may_merge = False
             while await self._merge(self._to_merge()):
                 pass
         except DiskFull as error:
+            self._is_blocked = True
             self._actor.log.warning("segments_not_tended", error=str(error))
         finally:
             self._is_tended = False
@@ -248,6 +257,7 @@ class SegmentStore:
         renamed = self._disk.rename(self._file(growing.number), str(SegmentName(growing.number)))
         self._kinds[growing.number] = "segment"
         segment.size += len(closing)
+        self._may_merge = True
         await renamed
         await self._disk.sync_folder()
 
@@ -261,6 +271,7 @@ class SegmentStore:
             return False
         needed = sum(self._ledger.segments[number].needed for number in run)
         if needed and await self._disk.free_bytes() < needed + FREE_TO_MERGE:
+            self._is_blocked = True
             self._actor.log.warning("no_room_to_merge", needed=needed)
             return False
         found = {number: await self._entries(number) for number in run}

@@ -18,7 +18,7 @@ import msgspec
 from zactor.actor import Actor, Down, Up, on
 from zactor.errors import Corrupt, DiskFull
 from zactor.journal import record, scan
-from zactor.message import Envelope, Message, decoder, encode
+from zactor.message import UNDECODABLE, Envelope, Message, decoder, encode
 from zactor.units import ByteSize, Duration, format_size
 
 from .chaining import Chaining
@@ -300,6 +300,7 @@ class FileServer(Actor):
         if self._is_full and free >= ROOM_AGAIN:
             self._is_full = False
             self.log.info("room_again", free=free)
+        self._store.segments.try_again()
         self._tend()
         holdings, partials = self._store.holdings, self._store.files.partials
         room = 0 if self._is_full else min(self.capacity - holdings.used, free + self._store.files.partial_size)
@@ -352,12 +353,15 @@ class FileServer(Actor):
     async def _read_binding(self) -> Binding:
         records = scan(await self.disk.read(VOLUME_FILE)).records
         count = self._store.holdings.count
-        if not records and count:
+        try:
+            return _decode_binding(records[0])
+        except (IndexError, *UNDECODABLE) as error:
+            if not count:
+                return Binding(0, 0, "")
             raise Corrupt(
                 f"{self.ref.name} has {count} chunks, but its file 'volume' is lost or damaged: "
                 "bring it back, or move its state folder away, so that it is filled again from the other copies"
-            )
-        return _decode_binding(records[0]) if records else Binding(0, 0, "")
+            ) from error
 
     async def _keep_binding(self) -> None:
         """Write down whose chunks these are; again at each start, since it may not have been synced."""

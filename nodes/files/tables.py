@@ -216,24 +216,23 @@ class Tables:
 
     def _next_entries(self, frozen: _Frozen) -> list[tuple[bytes, int]]:
         """The next entries as they were; the cursor moves on behind them."""
-        taken: list[tuple[bytes, int]] = []
+        taken: dict[bytes, int] = {}
         while not taken:
-            keys = self.keys_after(frozen.cursor, BLOCK_ENTRIES)
-            # Behind the last entry that there is now there may be some that were.
-            last = keys[-1] if len(keys) == BLOCK_ENTRIES else None
-            kept = list(frozen.entries.irange(None, last))
-            if not keys and not kept:
-                return []
-            then = {key: self.entries[key] for key in keys}
+            now = self.keys_after(frozen.cursor, BLOCK_ENTRIES)
+            kept = list(islice(frozen.entries, BLOCK_ENTRIES))
+            if not now and not kept:
+                break
+            # Each of the two is known up to its end, or all of it when it is short.
+            ends = [keys[-1] for keys in (now, kept) if len(keys) == BLOCK_ENTRIES]
+            frozen.cursor = min(ends) if ends else max(now[-1:] + kept[-1:])
+            taken = {key: self.entries[key] for key in now if key <= frozen.cursor}
             for key in kept:
-                was = frozen.entries.pop(key)
-                if was is None:
-                    del then[key]
-                else:
-                    then[key] = was
-            frozen.cursor = last if last is not None else max(keys[-1:] + kept[-1:])
-            taken = sorted(then.items())
-        return taken
+                if key <= frozen.cursor:
+                    was = frozen.entries.pop(key)
+                    taken.pop(key, None)
+                    if was is not None:
+                        taken[key] = was
+        return sorted(taken.items())
 
     def packed(self, inode: int) -> bytes:
         """The record of an inode as bytes."""
