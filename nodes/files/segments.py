@@ -234,6 +234,10 @@ class Ledger:
         """The record of a chunk, the newest until now, did not reach the disk."""
         self._unneeded(number, entry.record_size)
 
+    def are_whole(self, numbers: list[int]) -> bool:
+        """Whether no record of these segments waits to be healed."""
+        return not any(number in numbers for number in self._damaged.values())
+
     def is_needed(self, number: int, entry: Entry, at: tuple[int, int] | None) -> bool:
         """Whether a record must be kept; `at` is the segment and offset of its chunk's newest one."""
         if entry.is_tombstone:

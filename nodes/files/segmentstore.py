@@ -282,6 +282,8 @@ class SegmentStore:
             if copied:
                 await self._disk.synced()
                 await self._read_back(str(merged), written)
+            if not self._ledger.are_whole(run):
+                raise Corrupt(f"{SegmentName(run[0])} has a damaged record by now, which stays as it is")
         except (DiskFull, Corrupt):
             await self._disk.remove(str(merged))
             raise

@@ -231,6 +231,7 @@ class FileServer(Actor):
         passed = self._chaining.pass_on(message.chain, message, envelope)
         if there is not None:
             await self._store.durable()
+            self._store.place(chunk)  # unless it was on its way, and found no room
         else:
             await self._written(self._store.segments.store(chunk, content, crc))
             self._store.damaged.pop(chunk, None)
@@ -354,7 +355,8 @@ class FileServer(Actor):
         records = scan(await self.disk.read(VOLUME_FILE)).records
         count = self._store.holdings.count
         try:
-            return _decode_binding(records[0])
+            found: Binding = _decode_binding(records[0])
+            return found
         except (IndexError, *UNDECODABLE) as error:
             if not count:
                 return Binding(0, 0, "")

@@ -133,7 +133,10 @@ class Store:
     async def _keep_aside(self, file: str) -> None:
         # Numbered, so that nothing that was set aside before is lost.
         self._aside += 1
-        await self._disk.rename(file, f"{ASIDE}/{self._aside:06d}.{file}")
+        try:
+            await self._disk.rename(file, f"{ASIDE}/{self._aside:06d}.{file}")
+        except FileNotFoundError:
+            self._actor.log.error("file_lost", file=file)  # somebody took it away
         await self._disk.sync_folder(ASIDE)
         await self._disk.sync_folder()
 
