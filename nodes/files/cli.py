@@ -506,6 +506,8 @@ async def _each(sources: Sequence[str], work: Callable[[str], Awaitable[Sequence
             failed = FAILED
         except Refused as refusal:
             problems, failed = [str(refusal)], FAILED
+        except BrokenPipeError:
+            raise  # who reads has gone, as in `fs cat /log | head`
         except OSError as error:
             problems, failed = [_words(error)], USAGE
         for problem in problems:
@@ -552,6 +554,8 @@ def _run(work: Callable[[FilesClient], Coroutine[Any, Any, int]], topology: str 
 
     try:
         code = asyncio.run(connected())
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise UserError(_words(error)) from error
     raise typer.Exit(code)
