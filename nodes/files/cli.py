@@ -70,7 +70,7 @@ def put(
 
         async def store(each: str) -> list[str]:
             where = target.of_local(each)
-            if each in local_folders:
+            if each in local_folders or (resume and each != "-"):
                 with progress_bar(where, None, quiet=quiet) as progress:
                     found = await folders.put_tree(
                         files, Path(each), where, resume=resume, progress=_tree_bar(progress)
@@ -533,8 +533,10 @@ def _said(done: str, moved: archive.Moved) -> int:
     """Say on standard error what became of an archive; the exit code."""
     for problem in moved.problems:
         say(problem)
-    size = format_size(moved.bytes)
-    sys.stderr.write(f"{done} {moved.files} files of {size}, {moved.folders} folders, {moved.links} links\n")
+    counted = ((moved.folders, "folder"), (moved.links, "link"))
+    words = [f"{report.count(moved.files, 'file')} of {format_size(moved.bytes)}"]
+    words += [report.count(number, name) for number, name in counted]
+    sys.stderr.write(f"{done} {', '.join(words)}\n")
     return FAILED if moved.problems else OK
 
 

@@ -81,9 +81,14 @@ def json_of_chunk(examined: Examined) -> dict[str, Any]:
 
 def checked_line(checked: Checked) -> str:
     """How much was looked at, and whether it is well."""
-    problems = len(checked.problems)
-    found = {0: "no problem", 1: "one problem"}.get(problems, f"{problems} problems")
-    return f"{checked.files} files, {checked.chunks} chunks, {checked.copies} copies: {found}"
+    found = count(len(checked.problems), "problem") if checked.problems else "no problem"
+    looked = (count(checked.files, "file"), count(checked.chunks, "chunk"), count(checked.copies, "copy", "copies"))
+    return f"{', '.join(looked)}: {found}"
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """So many of something, in words."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"
 
 
 # --- folders
@@ -147,11 +152,10 @@ def space_lines(space: Space) -> list[str]:
     ]
     up = [each for each in space.servers if each.is_up]
     sums = (sum(getattr(each, name) for each in up) for name in ("capacity", "used", "reserved", "room"))
+    copies = count(space.copies, "copy", "copies")
+    stored = f"{count(space.files, 'file')} of {format_size(space.bytes)} in {count(space.folders, 'folder')}, {copies}"
     total = ("total", "", f"{len(up)} up", *map(format_size, sums), sum(each.chunks for each in up))
-    return [
-        *table(head, [*rows, total]),
-        f"{space.files} files of {format_size(space.bytes)} in {space.folders} folders, {space.copies} copies",
-    ]
+    return [*table(head, [*rows, total]), stored]
 
 
 def json_of_space(space: Space) -> dict[str, Any]:
