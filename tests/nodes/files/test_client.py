@@ -329,6 +329,25 @@ def test_a_chunk_whose_only_server_comes_back_without_it_begins_again_if_the_sou
     assert get(cluster) == content
 
 
+@pytest.mark.parametrize("index", [1, 2, 3])
+def test_the_chunks_before_one_that_begins_again_go_on(index: int) -> None:
+    cluster = Cluster(servers=4, copies=1)
+    content = content_of(4 * CHUNK_SIZE)
+    killed: list[str] = []
+
+    def before(server: str, message: Message[Any]) -> None:
+        if isinstance(message, WriteChunk) and message.chunk & 0xFFFF == index and message.offset and not killed:
+            killed.append(server)
+            cluster.kill(server)
+            back_after(cluster, server, 1.0, with_disk=False)
+
+    cluster.before = before
+    put(cluster, content)
+
+    assert len(killed) == 1
+    assert get(cluster) == content
+
+
 def test_a_chunk_that_is_lost_fails_a_put_whose_source_cannot_begin_again() -> None:
     cluster = Cluster(servers=1, copies=1, chunk_size=4 << 20)
     kill_at(cluster, "store/0", 6, back_after_s=1.0, with_disk=False)
