@@ -10,6 +10,7 @@ decision here (`Freed`, `verdict`), never by age.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import msgspec
 
 from zactor.errors import Corrupt, Refused
-from zactor.message import UNDECODABLE, decoder, encode
+from zactor.message import UNDECODABLE, encode
 from zactor.statemachine import Entry
 
 from . import operations as op
@@ -36,15 +37,13 @@ from .messages import (
     chunk_id,
     inode_of,
 )
-from .servers import Server, Servers
-from .tables import ROOT, File, Folder, Tables, chunks_of, decode_record, pack_chunks, unpack
+from .servers import Servers
+from .snapshots import FORMAT, Head, OrphansPart, PinsPart, PutsPart, decode_head, decode_part, held_parts
+from .tables import ROOT, Block, File, Tables, chunks_of, decode_record, pack_chunks
 from .tree import Spot, Tree, last_name
-from .writes import Freed, Pins, Put, Writes
+from .writes import Freed, Pins, Writes
 
 FILE_MODE = 0o644
-FORMAT = 1
-"""What a snapshot looks like; another number is refused."""
-
 DONE = op.Done()
 
 
@@ -53,25 +52,6 @@ class Scan(msgspec.Struct, frozen=True):
 
     chunks: tuple[op.Chunk, ...]
     cursor: bytes
-
-
-class Head(msgspec.Struct, frozen=True, array_like=True):
-    """The first part of a snapshot: all but the entries. `orphans`: inodes without a name that are being read."""
-
-    format: int
-    volume: int
-    copies: int
-    chunk_size: int
-    next_inode: int
-    entry_count: int
-    root: Folder
-    servers: list[Server]
-    puts: list[tuple[int, Put]]
-    pins: list[tuple[int, list[tuple[int, int]]]]
-    orphans: list[tuple[int, bytes]]
-
-
-_decode_head = decoder(Head)
 
 
 class Namespace:
@@ -395,62 +375,72 @@ class Namespace:
 
     # --- snapshots
     def snapshot(self) -> Iterator[bytes]:
-        """The state as it is at this call, in parts: a head, then blocks of entries."""
-        parts = self._parts(encode(self._head()), self.tables.freeze())
+        """The state as it is at this call, in parts: a head, what sessions hold, then blocks of entries."""
+        parts = self._parts(self._little(), self.tables.freeze())
         next(parts)  # to where `close` gives up what is frozen
         return parts
 
     @staticmethod
-    def _parts(head: bytes, blocks: Generator[bytes]) -> Iterator[bytes]:
+    def _parts(little: list[bytes], blocks: Generator[bytes]) -> Iterator[bytes]:
         try:
             yield b""
-            yield head
+            yield from little
             yield from blocks
         finally:
             blocks.close()
 
-    def _head(self) -> Head:
-        return Head(
-            FORMAT, self.volume, self.copies, self.chunk_size, self.next_inode, len(self.tables.entries),
-            self.tables.folders[ROOT], self.servers.table, sorted(self.writes.puts.items()),
-            [(session, sorted(held.items())) for session, held in sorted(self.pins.held.items())],
-            [(inode, self.tables.leaves[inode]) for inode in sorted(self._orphans)],
+    def _little(self) -> list[bytes]:
+        """The parts of a snapshot before the entries."""
+        head = Head(
+            FORMAT, self.volume, self.copies, self.chunk_size, self.next_inode, self.tables.folders[ROOT],
+            self.servers.table, *self._counts(),
         )  # fmt: skip
+        return [encode(head), *held_parts(self.writes, self.pins, self._orphans, self.tables)]
+
+    def _counts(self) -> tuple[int, int, int, int]:
+        """How many entries, puts, pins and orphans there are."""
+        pins = sum(len(held) for held in self.pins.held.values())
+        return len(self.tables.entries), len(self.writes.puts), pins, len(self._orphans)
 
     def restore(self, parts: Iterable[bytes]) -> None:
         """Take over the state of a snapshot. Raises `Corrupt`, and is then of no use."""
-        blocks = iter(parts)
-        head: Head = unpack(_decode_head, next(blocks, b""))
-        if head.format != FORMAT:
-            raise Corrupt(f"a snapshot in format {head.format}; this version reads {FORMAT}")
-        tables = Tables()
-        tables.load(blocks)
-        if len(tables.entries) != head.entry_count:
-            raise Corrupt(f"a snapshot of {head.entry_count} entries has {len(tables.entries)}")
+        remaining = iter(parts)
+        head = decode_head(next(remaining, b""))
         self.volume, self.copies, self.chunk_size = head.volume, head.copies, head.chunk_size
         self.next_inode = head.next_inode
-        self._set_up(tables, Servers(head.servers))
+        self._set_up(Tables(), Servers(head.servers))
         try:
-            self._restore_held(head)
+            self.tables.load(self._take_over(remaining))
+            self.tables.folders[ROOT] = head.root
             self._derive()
         except (*UNDECODABLE, LookupError) as error:
             raise Corrupt(f"what a snapshot says of files and servers does not fit together: {error!r}") from error
+        should_be = head.entry_count, head.put_count, head.pin_count, head.orphan_count
+        if self._counts() != should_be:
+            raise Corrupt(f"a snapshot has {self._counts()} entries, puts, pins and orphans; it says {should_be}")
         self._events = []
 
-    def _restore_held(self, head: Head) -> None:
-        self.tables.folders[ROOT] = head.root
-        for inode, put in head.puts:
-            self.writes.add(inode, put)
-        self.writes.reserve_all()
-        for session, held in head.pins:
-            for inode, times in held:
-                self.pins.add(session, inode, times)
-        for inode, record in head.orphans:
-            self.tables.leaves[inode] = record
-            self._orphans[inode] = None
+    def _take_over(self, parts: Iterable[bytes]) -> Iterator[Block]:
+        """What sessions hold; the blocks are handed on."""
+        for part in map(decode_part, parts):
+            match part:
+                case Block():
+                    yield part
+                case PutsPart(puts):
+                    for inode, put in puts:
+                        self.writes.add(inode, put)
+                case PinsPart(pins):
+                    for session, inode, times in pins:
+                        self.pins.add(session, inode, times)
+                case OrphansPart(orphans):
+                    self._orphans.update(dict.fromkeys([inode for inode, _ in orphans]))
+                    self.tables.leaves.update(orphans)
+                case Head():
+                    raise Corrupt("a snapshot has two heads")
 
     def _derive(self) -> None:
-        """What follows from the inodes: counts, and what each server should hold."""
+        """What follows from puts and inodes: room reserved, counts, and what each server should hold."""
+        self.writes.reserve_all()
         self.file_count = self.byte_count = 0
         for inode, packed in self.tables.leaves.items():
             record = decode_record(packed)
@@ -462,7 +452,7 @@ class Namespace:
 
     def digest(self) -> int:
         """64 bits of all of it: equal for equal states. It takes as long as a snapshot."""
-        digest = blake2b(encode(self._head()), digest_size=8)
-        for part in self.tables.blocks():
+        digest = blake2b(digest_size=8)
+        for part in itertools.chain(self._little(), self.tables.blocks()):
             digest.update(part)
         return int.from_bytes(digest.digest(), "big")

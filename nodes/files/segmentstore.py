@@ -16,6 +16,7 @@ import msgspec
 from zactor.actor import Actor
 from zactor.errors import Corrupt, DiskFull
 
+from .chunkfiles import READINGS, read_surely
 from .chunks import block_checksums
 from .holdings import Holdings, Place
 from .messages import READ_SIZE, Piece
@@ -98,18 +99,20 @@ class SegmentStore:
                 self._note(name.number, entry)
 
     async def _index(self, name: SegmentName, size: int) -> list[Entry] | None:
-        """What a sealed segment says that it holds; None if that cannot be read."""
-        offset = index_offset(await self._disk.read(str(name), max(0, size - END_SIZE), END_SIZE))
-        entries = None
-        if offset is not None:
-            entries = read_index(await self._disk.read(str(name), offset, size - END_SIZE - offset))
-        if entries is None:
-            self._actor.log.error("index_corrupt", file=str(name))
-        return entries
+        """What a sealed segment says that it holds; None if that cannot be read, however often one tries."""
+        for _ in range(READINGS):
+            offset = index_offset(await self._disk.read(str(name), max(0, size - END_SIZE), END_SIZE))
+            entries = None
+            if offset is not None:
+                entries = read_index(await self._disk.read(str(name), offset, size - END_SIZE - offset))
+            if entries is not None:
+                return entries
+        self._actor.log.error("index_corrupt", file=str(name))
+        return None
 
     async def _salvage(self, name: SegmentName, segment: Segment) -> list[Entry]:
         """All that can be read of a segment without an index; it will be given one."""
-        content = await self._disk.read(str(name))
+        content = await read_surely(self._disk, str(name))
         found = scan_segment(content)
         if found.lost_bytes:
             self._actor.log.warning("segment_torn", file=str(name), lost_bytes=found.lost_bytes)
@@ -275,6 +278,10 @@ class SegmentStore:
             self._actor.log.warning("no_room_to_merge", needed=needed)
             return False
         found = {number: await self._entries(number) for number in run}
+        for number, entries in found.items():
+            listed = sum(entry.record_size for entry in entries if self._is_needed(number, entry))
+            if listed < self._ledger.segments[number].needed:
+                raise Corrupt(f"{SegmentName(number)} on {self._actor.ref.name} does not list all that it has")
         merged = SegmentName(run[0], "merged")
         copied: list[Copied] = []
         try:
@@ -301,7 +308,7 @@ class SegmentStore:
     async def _entries(self, number: int) -> list[Entry]:
         name, size = SegmentName(number), self._ledger.segments[number].size
         entries = await self._index(name, size)
-        return scan_segment(await self._disk.read(str(name))).entries if entries is None else entries
+        return scan_segment(await read_surely(self._disk, str(name))).entries if entries is None else entries
 
     async def _copy(self, merged: str, found: dict[int, list[Entry]], copied: list[Copied]) -> bytes:
         """Write all that is needed into a file. Returns the bytes of the file."""

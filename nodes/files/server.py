@@ -144,9 +144,29 @@ class FileServer(Actor):
         place = self._store.holdings.get(chunk)
         return None if place is None else (place.size, place.crc)
 
-    def is_damaged(self, chunk: int) -> bool:
-        """Whether a chunk was here, was found not to be what was sealed, and waits for a copy."""
-        return chunk in self._store.damaged
+    def held(self, bucket: int) -> list[int]:
+        """The sealed chunks of one bucket."""
+        return self._store.holdings.ids(bucket, 0, self._store.holdings.count)
+
+    def digests(self) -> tuple[int, ...]:
+        """Of each bucket, that of its sealed chunks."""
+        return tuple(self._store.holdings.digests)
+
+    def store_number(self) -> int:
+        """What its disk calls itself; 0 before it works for a volume."""
+        return self._binding.store
+
+    def used(self) -> int:
+        """Bytes of all sealed chunks."""
+        return self._store.holdings.used
+
+    def partials(self) -> list[int]:
+        """Chunks that are not sealed."""
+        return sorted(self._store.files.partials)
+
+    def damaged(self) -> tuple[int, ...]:
+        """Chunks that were here, were found not to be what was sealed, and wait for a copy."""
+        return tuple(self._store.damaged)
 
     # --- along the chain
     @on(interleave=True)
@@ -271,6 +291,7 @@ class FileServer(Actor):
         chunk, size, crc = message.chunk, message.size, message.crc
         if self.sealed(chunk) == (size, crc):
             await self._store.durable()
+            self._store.place(chunk)  # unless it was on its way, and found no room
             return
         if self.sealed(chunk) is not None:
             raise BadFrame(f"{self._store.name(chunk)} is there, with another content")

@@ -42,11 +42,14 @@ def test_a_flipped_bit_is_named_set_aside_and_healed(stage: Stage, block: int) -
 
     found = stage.survey(A)
     assert (found.damaged, found.used, any(found.digests)) == ((CHUNK,), 0, False)
-    assert stage.server(A).is_damaged(CHUNK)
+    assert stage.server(A).damaged() == (CHUNK,)
     assert [file for file in stage.files(A) if file.startswith("aside/000001.")]
     assert stage.events("block_corrupt")
     with pytest.raises(MissingChunk, match="it is damaged"):
         stage.read(A, 1)
+    stage.kill(A)
+    stage.restart(A)
+    assert stage.survey(A).damaged == (CHUNK,), "a restart does not forget it"
     heal(stage, CONTENT)
     assert stage.survey(A).damaged == ()
     assert stage.survey(A).digests == stage.survey(B).digests

@@ -170,13 +170,27 @@ def test_other_states_have_other_digests() -> None:
     assert len(digests | {machine.namespace.digest()}) == 10
 
 
+def test_a_part_of_a_snapshot_is_not_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "PART_SIZE", 2_000)
+    busy = Busy(3)
+    busy.run(2_000)
+    parts = list(busy.machine.namespace.snapshot())
+
+    assert max(map(len, parts)) < 3_000, "one thing more than fits"
+    assert restored(parts).digest() == busy.machine.namespace.digest()
+
+
 def test_a_snapshot_that_is_not_whole_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "BLOCK_ENTRIES", 3)
     busy = Busy(3)
     busy.run(500)
     parts = list(busy.machine.namespace.snapshot())
 
-    for damaged in ([], parts[1:], parts[:-1], [*parts[:2], *parts[3:]], [*parts, b"\x00"], [parts[0], parts[0]]):
+    assert [part[1] for part in parts[:5]] == [0, 1, 2, 3, 4], "a part of each kind"
+    for missing in range(len(parts)):
+        with pytest.raises(Corrupt):
+            restored(parts[:missing] + parts[missing + 1 :])
+    for damaged in ([*parts, b"\x00"], [*parts, parts[0]], [*parts, parts[-1][:-1]]):
         with pytest.raises(Corrupt):
             restored(damaged)
     with pytest.raises(Corrupt, match="format 99"):
