@@ -47,7 +47,7 @@ async def fill(files: FilesClient) -> None:
 
 async def shape(files: FilesClient, path: str) -> dict[str, tuple[str, int, str, bytes]]:
     """All below a path: kind, mode, target and content."""
-    found = {}
+    found: dict[str, tuple[str, int, str, bytes]] = {}
     async for here, item in folders.walk(files, path):
         content = await files.read(here) if item.kind == "file" else b""
         found[here.removeprefix(path)] = (item.kind, item.mode, item.target, content)

@@ -9,6 +9,7 @@ import random
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,7 @@ def test_errors_are_those_of_any_file_system(fs: ZactorFileSystem) -> None:
     ):
         with pytest.raises(error):
             act()
-    with pytest.raises(OSError, match="not empty|in it|Directory not empty"):
+    with pytest.raises(OSError, match=r"not empty|in it"):
         fs.rmdir("/docs")
     with pytest.raises(OSError, match=r"'\.\.'"):
         fs.pipe("/docs/../b", b"1")
@@ -355,12 +356,8 @@ def test_a_write_that_fails_leaves_what_was_there(fs: ZactorFileSystem, how: str
             file.write(content)
             raise ValueError("half of it")
 
-    with pytest.raises(ValueError, match="half of it"):
-        if how == "transaction":
-            with fs.transaction:
-                fail()
-        else:
-            fail()
+    with pytest.raises(ValueError, match="half of it"), fs.transaction if how == "transaction" else nullcontext():
+        fail()
 
     assert fs.cat("/a") == b"old"
     assert fs.find("/") == ["/a"]
@@ -407,10 +404,13 @@ def test_the_files_of_a_transaction_appear_at_its_end(fs: ZactorFileSystem) -> N
 def test_a_put_that_does_not_fit_is_told_to_who_writes(fs: ZactorFileSystem) -> None:
     room = max(server.room for server in fs.files.space().servers)
     file = fs.open("/a", "wb")
-    with pytest.raises(OSError, match="room"):
+
+    def fill() -> None:
         for _ in range(room // PIECE_SIZE + 100):
             file.write(bytes(PIECE_SIZE))
-        file.close()
+
+    with pytest.raises(OSError, match="room"):
+        fill()
     file.discard()
     file.close()
 
