@@ -437,13 +437,14 @@ def test_a_snapshot_takes_the_place_of_the_journals_before_it() -> None:
     assert stage.items() == bodies
 
 
-def test_a_snapshot_is_taken_while_changes_never_cease() -> None:
+def test_a_snapshot_is_taken_while_changes_never_cease(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zactor.replication.host.BATCH_SIZE", 1)
     stage = Stage(snapshot_size=1_000)
     session = stage.ask(OpenSession())
-    asked = [stage.submit(session, number, b"x" * 20, number) for number in range(1, 5)]
-    for number in range(5, 100):
-        asked.append(stage.submit(session, number, b"x" * 20, number - 4))
-        stage.virtual.run(until=lambda: asked[number - 5].done)  # noqa: B023
+    asked = [stage.submit(session, number, b"x" * 20, 1) for number in range(1, 9)]
+    for number in range(9, 100):
+        stage.virtual.run(until=lambda: asked[number - 9].done)  # noqa: B023
+        asked.append(stage.submit(session, number, b"x" * 20, number - 8))
 
     assert stage.events("snapshot_taken")
 

@@ -255,6 +255,24 @@ def test_a_small_file_goes_elsewhere_when_a_server_is_away(victim: str) -> None:
     check_copies(cluster)
 
 
+def test_what_lies_in_the_stash_for_a_server_that_failed_is_not_tried() -> None:
+    cluster = Cluster()
+
+    async def work(files: FilesClient) -> int:
+        for index in range(10):
+            await files.put(BytesIO(b"x"), f"/{index}")
+        cluster.kill("store/0", is_known=True)
+        cluster.asked.clear()
+        for index in range(30):
+            await files.put(BytesIO(b"y"), f"/{index}")
+        failed = sum(server == "store/0" for server, _ in cluster.asked)
+        await files.close()
+        return failed
+
+    assert run(cluster, work) <= 4
+    assert [server.reserved for server in run(cluster, lambda files: files.space()).servers] == [0, 0, 0]
+
+
 # --- a server dies in mid-put
 @pytest.mark.parametrize("is_back", [False, True], ids=["gone", "restarted"])
 @pytest.mark.parametrize("victim", ["store/0", "store/1", "store/2"])
@@ -510,6 +528,25 @@ def test_a_put_that_was_cancelled_is_given_up_with_the_next() -> None:
     held, after = run(cluster, work)
     assert held > 2 * CHUNK_SIZE
     assert after == 0
+
+
+def test_a_get_that_was_cancelled_lets_its_version_go_with_the_next_change() -> None:
+    cluster = Cluster()
+    put(cluster, content_of(LARGE))
+
+    async def work(files: FilesClient) -> None:
+        task = asyncio.ensure_future(files.get("/a", BytesIO()))
+        while not count(cluster, ReadChunk):  # noqa: ASYNC110 (the cluster has no event)
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await files.remove("/a")
+        assert cluster.namespace.events() == []
+        await files.put(BytesIO(b"x"), "/b")
+        assert len(cluster.namespace.events()) > 0
+
+    run(cluster, work)
 
 
 # --- reading
