@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,21 +83,23 @@ async def _nobody() -> float:
     raise AssertionError("who is missing is not measured")
 
 
-@dataclass
 class Sides:
-    """The workers: ours, the one that uses disk and sockets as they are, and those of the peers that can run here."""
+    """The workers: ours, one that uses disk and sockets as they are, and those of peers, as of their first turn."""
 
-    ours: Worker
-    bare: Worker
-    peers: Mapping[str, Worker]
+    def __init__(self, stack: AsyncExitStack, disk: Disk, ours: Worker, bare: Worker) -> None:
+        self._stack = stack
+        self._disk = disk
+        self._ours = ours
+        self._bare = bare
+        self._peers: dict[str, Worker] = {}
 
     def rows(self, workload: Workload) -> list[Row]:
         """Ours beside each that can do it, too; the bar is on the first."""
-        ours = _measure(self.ours, workload.case, workload.ours)
+        ours = _measure(self._ours, workload.case, workload.ours)
         beside: list[Peer | None] = []
         if workload.bare is not None:
             name, values = workload.bare
-            beside.append(Peer(name, _measure(self.bare, workload.case, values)))
+            beside.append(Peer(name, _measure(self._bare, workload.case, values)))
         if workload.theirs:
             beside += [self._peer(name, workload) for name in SYSTEMS]
         first, *others = beside or [None]
@@ -107,10 +109,17 @@ class Sides:
         ]
 
     def _peer(self, name: str, workload: Workload) -> Peer:
-        side = self.peers.get(name)
-        if side is None:
-            return Peer(name, _nobody, missing=True, mend=missing(name))
-        return Peer(name, _measure(side, workload.case, workload.theirs))
+        mend = missing(name)
+        if mend:
+            return Peer(name, _nobody, missing=True, mend=mend)
+
+        async def measure() -> float:
+            if name not in self._peers:
+                started = peer(self._disk, name, folder(self._stack))
+                self._peers[name] = await self._stack.enter_async_context(started)
+            return await self._peers[name].measure(workload.case, **workload.theirs)
+
+        return Peer(name, measure)
 
 
 class Through:
@@ -139,7 +148,7 @@ class Through:
 
 
 @asynccontextmanager
-async def _ours(disk: Disk) -> AsyncIterator[tuple[Worker, Mapping[str, int]]]:
+async def ours(disk: Disk) -> AsyncIterator[tuple[Worker, Mapping[str, int]]]:
     """A client of a run that is up, and the processes of that."""
     async with launched(HERE / "files.yaml", NAME) as run:
         book = msgspec.json.decode((run / "book.json").read_bytes(), type=Book)
@@ -151,7 +160,13 @@ async def _ours(disk: Disk) -> AsyncIterator[tuple[Worker, Mapping[str, int]]]:
             yield client, pids
 
 
-def _folder(stack: AsyncExitStack) -> Path:
+def peer(disk: Disk, name: str, where: Path) -> AbstractAsyncContextManager[Worker]:
+    """A peer that keeps everything below a folder."""
+    return worker(disk, *NAMESPACES, *module("peers_files", name, where))
+
+
+def folder(stack: AsyncExitStack) -> Path:
+    """A folder on the disk that is measured, until the stack is left."""
     return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-files-")))
 
 
@@ -166,16 +181,9 @@ async def _open(scale: Scale) -> AsyncIterator[list[Row]]:
     sys.stderr.write(f"bench: {disk}\n")
     _say_load("before")
     async with AsyncExitStack() as stack:
-        client, pids = await stack.enter_async_context(_ours(disk))
-        bare = await stack.enter_async_context(worker(disk, *module("baselines", _folder(stack))))
-        peers = {
-            name: await stack.enter_async_context(
-                worker(disk, *NAMESPACES, *module("peers_files", name, _folder(stack)))
-            )
-            for name in SYSTEMS
-            if not missing(name)
-        }
-        sides = Sides(client, bare, peers)
+        client, pids = await stack.enter_async_context(ours(disk))
+        bare = await stack.enter_async_context(worker(disk, *module("baselines", folder(stack))))
+        sides = Sides(stack, disk, client, bare)
         rows = [row for workload in _workloads(scale) for row in sides.rows(workload)]
         yield [*rows, *Through(client, pids, (256 << 20) if scale.quick else THROUGH_BYTES).rows()]
     _say_load("after")
