@@ -103,6 +103,10 @@ class LeaseExpired(Refused):
     """The put was given up: its client was silent for too long, or abandoned it."""
 
 
+class TooMany(Refused):
+    """A session holds as many puts or pins as one may; end some."""
+
+
 class BadCommit(Refused):
     """What is to be committed is not what this put was given, or lies on too few servers."""
 
@@ -219,7 +223,8 @@ class ReopenChunk(Message[Held]):
 class StoreSmall(Message[None]):
     """Store a whole chunk of at most `SMALL_SIZE_MAX` bytes. Answered when it is durable on all of the chain.
 
-    Storing again what is there is done, too. Raises `Corrupt`, `NoRoom`, `WrongVolume`, `ChainBroken`, `BadFrame`.
+    `crc` is `chunks.seal_crc`, as of any chunk. Storing again what is there is done, too. Raises `Corrupt`, `NoRoom`,
+    `WrongVolume`, `ChainBroken`, `BadFrame`.
     """
 
     chunk: ChunkId
