@@ -111,8 +111,17 @@ def forget_peak(pid: int) -> None:
 
 
 def peak_bytes(pid: int) -> int:
-    """The most memory that a process had at a time: its VmHWM."""
+    """The most memory that a process had at a time."""
+    return _status_bytes(pid, "VmHWM:")
+
+
+def memory_bytes(pid: int) -> int:
+    """The memory that a process has."""
+    return _status_bytes(pid, "VmRSS:")
+
+
+def _status_bytes(pid: int, field: str) -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(field):
             return int(line.split()[1]) << 10
     raise RuntimeError(f"the process {pid} has no memory any more")
