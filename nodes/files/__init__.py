@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from zactor.actor import Actor
 
-KINDS: dict[str, type[Actor]] = {}
+from .server import FileServer
+
+KINDS: dict[str, type[Actor]] = {"files.server": FileServer}
 INVARIANTS: dict[str, str] = {}
 COMMANDS: dict[str, str] = {}

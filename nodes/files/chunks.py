@@ -103,6 +103,11 @@ def seal_crc(checksums: Sequence[int]) -> int:
     return int(crc32c(pack_checksums(checksums)))
 
 
+def content_crc(content: bytes) -> int:
+    """The same of a chunk whose bytes are all here."""
+    return seal_crc(block_checksums(content))
+
+
 def file_checksum(crcs: Sequence[int]) -> int:
     """The checksum of a file: the CRC32C of the `seal_crc` of all its chunks, packed; 0 for an empty one."""
     return int(crc32c(pack_checksums(crcs)))

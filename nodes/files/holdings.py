@@ -48,14 +48,13 @@ class Holdings:
         packed = self._buckets[bucket_of(chunk)].get(chunk)
         if packed is None:
             return None
-        return Place(
-            packed >> _SIZE_AT & _SIZE, packed & _CRC, packed >> _SEGMENT_AT, packed >> _OFFSET_AT & _OFFSET
-        )
+        return Place(packed >> _SIZE_AT & _SIZE, packed & _CRC, packed >> _SEGMENT_AT, packed >> _OFFSET_AT & _OFFSET)
 
     def add(self, chunk: int, place: Place) -> None:
         """A chunk is there, in the place of what there was."""
         self.remove(chunk)
-        assert place.size <= _SIZE and place.offset <= _OFFSET, f"{place} is too large"
+        assert place.size <= _SIZE, f"{place} is too large"
+        assert place.offset <= _OFFSET, f"{place} is too far in its segment"
         bucket = bucket_of(chunk)
         packed = place.segment << _SEGMENT_AT | place.offset << _OFFSET_AT | place.size << _SIZE_AT | place.crc
         self._buckets[bucket][chunk] = packed
