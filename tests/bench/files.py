@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from tests.bench.costs import Disk, forget_peak, peak_bytes, temporary_disk
+from tests.bench.files_start import ManyFiles
 from tests.bench.harness import Bar, Bench, Measure, Peer, Row, Scale, Unit
 from tests.bench.kernel import HERE, launched
 from tests.bench.peers_files import NAMESPACES, SYSTEMS, missing
@@ -35,6 +36,7 @@ PIPELINE = 256
 """Requests under way, where a client does not wait for one before the next."""
 
 THROUGH_BYTES = 4 << 30
+MANY_FILES = 1_000_000
 MEMORY_BYTES = 150 << 20
 """What a process may have at a time, however much streams through it."""
 
@@ -185,7 +187,9 @@ async def _open(scale: Scale) -> AsyncIterator[list[Row]]:
         bare = await stack.enter_async_context(worker(disk, *module("baselines", folder(stack))))
         sides = Sides(stack, disk, client, bare)
         rows = [row for workload in _workloads(scale) for row in sides.rows(workload)]
-        yield [*rows, *Through(client, pids, (256 << 20) if scale.quick else THROUGH_BYTES).rows()]
+        through = Through(client, pids, (256 << 20) if scale.quick else THROUGH_BYTES)
+        many = ManyFiles(folder(stack), 100_000 if scale.quick else MANY_FILES)
+        yield [*rows, *through.rows(), *many.rows()]
     _say_load("after")
 
 
