@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from zactor.actor import Actor
 
+from .metadata import Metadata
 from .server import FileServer
 
-KINDS: dict[str, type[Actor]] = {"files.server": FileServer}
+KINDS: dict[str, type[Actor]] = {"files.metadata": Metadata, "files.server": FileServer}
 INVARIANTS: dict[str, str] = {}
 COMMANDS: dict[str, str] = {}

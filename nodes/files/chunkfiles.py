@@ -12,7 +12,7 @@ from collections.abc import Awaitable
 import msgspec
 
 from zactor.actor import Actor
-from zactor.errors import Corrupt
+from zactor.errors import Corrupt, Failure
 
 from .chunks import (
     PartialName,
@@ -51,7 +51,10 @@ SIZES_AT_ONCE = 256
 
 
 class Partial(msgspec.Struct, eq=False):
-    """A chunk that is not sealed: `size` bytes are in its file. `checksums` is None when they are not known."""
+    """A chunk that is not sealed: `size` bytes are in its file. `checksums` is None when they are not known.
+
+    `given_up`: why it was dropped, which all whose frames were on their way to the disk are told.
+    """
 
     chunk: int
     version: int
@@ -59,6 +62,7 @@ class Partial(msgspec.Struct, eq=False):
     checksums: list[int] | None = None
     unsynced: int = 0
     sealing: bool = False
+    given_up: Failure | None = None
 
     @property
     def file(self) -> str:

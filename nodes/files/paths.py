@@ -42,13 +42,12 @@ def split_target(target: str) -> list[bytes]:
     return names
 
 
-def check_name(name: str) -> bytes:
-    """The name in UTF-8, if a file can have it. Raises `BadPath`."""
-    encoded = _encode(name, "name")
-    _check_name(encoded, name)
-    if b"/" in encoded:
-        raise BadPath(f"the name {name!r} has a '/' in it")
-    return encoded
+def plain_name(name: str) -> bytes | None:
+    """A name in UTF-8 when a glance tells that a file can have it; else `split` has to say whether and why not."""
+    if not name.isprintable() or name in ("", ".", ".."):
+        return None
+    encoded = name.encode()
+    return encoded if len(encoded) <= NAME_SIZE_MAX else None
 
 
 def _encode(text: str, what: str) -> bytes:

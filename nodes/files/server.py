@@ -12,16 +12,16 @@ that was swapped can have chunks dropped that they know nothing of.
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Any
 
 import msgspec
 
-from zactor.actor import Actor, on
-from zactor.errors import Corrupt, DiskFull, Failure
+from zactor.actor import Actor, Down, Up, on
+from zactor.errors import Corrupt, DiskFull
 from zactor.journal import record, scan
-from zactor.message import Message, decoder, encode
+from zactor.message import Envelope, Message, decoder, encode
 from zactor.units import ByteSize, Duration, format_size
 
+from .chaining import Chaining
 from .chunks import content_crc
 from .copying import fetch
 from .messages import (
@@ -31,8 +31,6 @@ from .messages import (
     READ_SIZE,
     SMALL_SIZE_MAX,
     BadFrame,
-    Chain,
-    ChainBroken,
     CopyChunk,
     DropChunks,
     Held,
@@ -55,9 +53,6 @@ from .messages import (
 )
 from .segments import RECORD_SIZE_MAX, SEGMENT_SIZE_MAX
 from .store import Store
-
-CHAIN_TIMEOUT_S = 60.0
-"""For the servers behind this one, unless whoever asked gives up sooner. A dead one is noticed without it."""
 
 ROOM_AGAIN = 1 << 20
 """Free bytes with which a server that was full takes chunks again: a few frames."""
@@ -104,6 +99,7 @@ class FileServer(Actor):
     _wrong: str
     _is_full: bool
     _copying: dict[int, None]
+    _chaining: Chaining
     _scrub_bucket: int
     _scrub_after: int
     _scrub_offset: int
@@ -113,7 +109,7 @@ class FileServer(Actor):
         if not RECORD_SIZE_MAX <= self.segment_size <= SEGMENT_SIZE_MAX:
             raise ValueError(f"segment_size: expected 65KiB to 128MiB, found {format_size(self.segment_size)}")
         self._store = Store(self, self.segment_size)
-        self._is_full, self._copying = False, {}
+        self._is_full, self._copying, self._chaining = False, {}, Chaining(self)
         self._wrong = f"{self.ref.name} has not heard from its metadata server yet"
         await self._store.open()
         self._binding = await self._read_binding()
@@ -151,43 +147,56 @@ class FileServer(Actor):
 
     # --- along the chain
     @on(interleave=True)
-    async def write_chunk(self, message: WriteChunk) -> None:
+    async def write_chunk(self, message: WriteChunk, envelope: Envelope) -> None:
         """Take a frame and pass it on; see the message."""
         self._check_bound()
-        files, content = self._store.files, message.content
+        files, chunk, chain, content = self._store.files, message.chunk, message.chain, message.content
         lack = self._lack(len(content))
         if lack:
-            await self._give_up(message.chunk)
-            raise NoRoom(f"{self.ref.name} is full: {lack}")
-        partial = files.expect(message.chunk, message.version, message.offset, content, message.checksums)
-        behind = self._pass_on(message.chain, message)
+            raise await self._give_up(NoRoom(lack), chunk)
+        partial = files.expect(chunk, message.version, message.offset, content, message.checksums)
+        # Passed on before it is written, so that all write at once, and before anything is awaited, so that the
+        # order stays.
+        passed = self._chaining.pass_on(chain, message, envelope, len(content)) if self._is_open(message) else None
+        written = files.append(partial, content, message.checksums)
+        if passed is None:
+            await self._chaining.room(chain, len(content))
+            passed = self._chaining.pass_on(chain, message, envelope, len(content))
         try:
-            await files.append(partial, content, message.checksums)
-        except DiskFull as error:
-            raise await self._full(error, message.chunk) from error
-        await self._done_behind(message.chain, behind)
-        is_gone = files.partials.get(message.chunk) is not partial and self.sealed(message.chunk) is None
+            await self._written(written, chunk)
+            await passed.done()
+        finally:
+            passed.settle()
+        if partial.given_up is not None:
+            raise partial.given_up
+        is_gone = files.partials.get(chunk) is not partial and self.sealed(chunk) is None
         if is_gone or partial.version != message.version:
-            raise StaleVersion(f"{self._store.name(message.chunk)} was dropped or reopened meanwhile")
+            raise StaleVersion(f"{self._store.name(chunk)} was dropped or reopened meanwhile")
+
+    def _is_open(self, message: WriteChunk) -> bool:
+        return self._chaining.is_open(message.chain, len(message.content))
+
+    async def _written(self, written: Awaitable[None], chunk: int = 0) -> None:
+        """Wait for the disk; when it is full, so is the server, and the partial chunk goes."""
+        try:
+            await written
+        except DiskFull as error:
+            raise await self._full(error, chunk) from error
 
     @on(interleave=True)
-    async def seal_chunk(self, message: SealChunk) -> None:
+    async def seal_chunk(self, message: SealChunk, envelope: Envelope) -> None:
         """Make a chunk durable here and behind; see the message."""
         self._check_bound()
         files, chunk = self._store.files, message.chunk
         await files.settled(chunk)
         is_done = self.sealed(chunk) == (message.size, message.crc)
         partial = None if is_done else files.sealable(chunk, message.version, message.size, message.crc)
-        behind = self._pass_on(message.chain, message)
+        passed = self._chaining.pass_on(message.chain, message, envelope)
         if partial is None:
-            await self._store.segments.durable()  # whoever sealed it may not have waited for the end
-            await self.disk.sync_folder()
+            await self._store.durable()  # whoever had it sealed may not have waited for the end
         else:
-            try:
-                await files.seal(partial)
-            except DiskFull as error:
-                raise await self._full(error, chunk) from error
-        await self._done_behind(message.chain, behind)
+            await self._written(files.seal(partial), chunk)
+        await passed.done()
 
     @on(interleave=True)
     async def reopen_chunk(self, message: ReopenChunk) -> Held:
@@ -197,13 +206,13 @@ class FileServer(Actor):
         await files.settled(chunk)
         sealed = self.sealed(chunk)
         if sealed is not None:
-            await self.disk.sync_folder()
+            await self._store.durable()
             return Held(chunk, *sealed, True)
         partial = await files.reopen(chunk, message.version, message.size)
         return Held(chunk, partial.size, 0, False)
 
     @on(interleave=True)
-    async def store_small(self, message: StoreSmall) -> None:
+    async def store_small(self, message: StoreSmall, envelope: Envelope) -> None:
         """Keep a small chunk here and behind; see the message."""
         self._check_bound()
         content, chunk, crc = message.content, message.chunk, message.crc
@@ -216,36 +225,24 @@ class FileServer(Actor):
             raise BadFrame(f"{self._store.name(chunk)} is there, with another content")
         if there is None:
             self._check_room(len(content))
-        behind = self._pass_on(message.chain, message)
+        passed = self._chaining.pass_on(message.chain, message, envelope)
         if there is not None:
-            await self._store.segments.durable()
+            await self._store.durable()
         else:
-            await self._keep_small(chunk, content, crc)
-        await self._done_behind(message.chain, behind)
+            await self._written(self._store.segments.store(chunk, content, crc))
+            self._store.damaged.pop(chunk, None)
+            self._tend()
+        await passed.done()
 
-    async def _keep_small(self, chunk: int, content: bytes, crc: int) -> None:
-        try:
-            await self._store.segments.store(chunk, content, crc)
-        except DiskFull as error:
-            raise await self._full(error) from error
-        self._store.damaged.pop(chunk, None)
-        self._tend()
+    @on
+    def server_down(self, notice: Down) -> None:
+        """A server behind this one is gone."""
+        self._chaining.on_down(notice)
 
-    def _pass_on(self, chain: Chain, message: Any) -> Awaitable[None] | None:
-        """Ask the next server for the same, if there is one."""
-        if not chain:
-            return None
-        return self.ask(chain[0], msgspec.structs.replace(message, chain=chain[1:]), CHAIN_TIMEOUT_S)
-
-    async def _done_behind(self, chain: Chain, behind: Awaitable[None] | None) -> None:
-        if behind is None:
-            return
-        try:
-            await behind
-        except ChainBroken:
-            raise  # it says who it was
-        except Failure as error:
-            raise ChainBroken(f"{chain[0].name}: {type(error).__name__}: {error}") from error
+    @on
+    def server_up(self, notice: Up) -> None:
+        """It is there again."""
+        self._chaining.on_up(notice)
 
     # --- reading
     @on(interleave=True)
@@ -269,8 +266,7 @@ class FileServer(Actor):
         self._check_bound()
         chunk, size, crc = message.chunk, message.size, message.crc
         if self.sealed(chunk) == (size, crc):
-            await self._store.segments.durable()
-            await self.disk.sync_folder()
+            await self._store.durable()
             return
         if self.sealed(chunk) is not None:
             raise BadFrame(f"{self._store.name(chunk)} is there, with another content")
@@ -279,9 +275,7 @@ class FileServer(Actor):
         self._check_room(size)
         self._copying[chunk] = None
         try:
-            await fetch(self, self._store, message)
-        except DiskFull as error:
-            raise await self._full(error) from error
+            await self._written(fetch(self, self._store, message))
         finally:
             del self._copying[chunk]
         self._store.damaged.pop(chunk, None)
@@ -373,28 +367,30 @@ class FileServer(Actor):
     def _lack(self, size: int) -> str:
         """Why the server may not take so many bytes; "" if it may."""
         if self._is_full:
-            return "its disk is full"
+            return f"the disk of {self.ref.name} is full"
         if self._store.holdings.used + self._store.files.partial_size + size > self.capacity:
-            return f"it may use {format_size(self.capacity)}"
+            return f"{self.ref.name} is full: it may use {format_size(self.capacity)}"
         return ""
 
     def _check_room(self, size: int) -> None:
         lack = self._lack(size)
         if lack:
-            raise NoRoom(f"{self.ref.name} is full: {lack}")
+            raise NoRoom(lack)
 
     async def _full(self, error: DiskFull, partial: int = 0) -> NoRoom:
-        """The disk is full: make room by what was half written, and take nothing until there is more."""
+        """The disk is full: nothing more is taken until there is room again."""
         if not self._is_full:
             self._is_full = True
             self.log.warning("no_room", error=str(error))
-        await self._give_up(partial)
-        return NoRoom(f"{self.ref.name} is full: {error}")
+        return await self._give_up(NoRoom(f"the disk of {self.ref.name} is full: {error}"), partial)
 
-    async def _give_up(self, chunk: int) -> None:
+    async def _give_up(self, because: NoRoom, chunk: int) -> NoRoom:
         """What was half written makes room for others."""
-        if chunk in self._store.files.partials:
+        partial = self._store.files.partials.get(chunk)
+        if partial is not None:
+            partial.given_up = because
             await self._store.drop(chunk)
+        return because
 
     # --- what it does for itself
     def _tend(self) -> None:

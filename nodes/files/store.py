@@ -45,8 +45,7 @@ class Store:
             if self.holdings.get(wrong.chunk) is None:
                 self.damaged[wrong.chunk] = None
         # A crash may have come between a rename and its sync: what is known from here on is durable.
-        await self._disk.synced()
-        await self._disk.sync_folder()
+        await self.durable()
 
     # --- reading
     async def read(self, chunk: int, offset: int, size: int) -> Piece:
@@ -101,6 +100,12 @@ class Store:
         file = self.files.take_out(chunk)
         assert file is not None
         await self._keep_aside(file)
+
+    async def durable(self) -> None:
+        """Wait until all that is sealed is durable, and its names are."""
+        synced, named = self._disk.synced(), self._disk.sync_folder()
+        await synced
+        await named
 
     # --- what is not needed, or should not be here
     async def drop(self, chunk: int) -> None:

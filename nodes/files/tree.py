@@ -20,7 +20,7 @@ from .messages import (
     NotFound,
 )
 from .operations import Page, Stat
-from .paths import check_name, split, split_target
+from .paths import PATH_SIZE_MAX, plain_name, split, split_target
 from .tables import ROOT, File, Folder, Link, Tables
 
 LINKS_MAX = 40
@@ -28,6 +28,11 @@ LINKS_MAX = 40
 
 KNOWN_FOLDERS_MAX = 4_096
 """Paths of folders that are remembered, so that not every change walks from the root."""
+
+
+KNOWN_LENGTH_MAX = PATH_SIZE_MAX // 4
+"""Characters of a path that is never too long in UTF-8. What is remembered must never change an answer: others, who
+remember something else, are to come to the same."""
 
 
 class Spot(msgspec.Struct, frozen=True):
@@ -39,7 +44,7 @@ class Spot(msgspec.Struct, frozen=True):
 
 
 class Tree:
-    """The names. `known` are folders by path; it holds nothing that walking would not find."""
+    """The names. `_known` are folders by path, with '/' at its end: nothing that walking would not find."""
 
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
@@ -48,16 +53,13 @@ class Tree:
     # --- finding
     def spot(self, path: str, *, follow: bool) -> Spot:
         """Where a path ends; a link at its end is followed if `follow`. Raises if its folder is not there."""
-        folder, _, name = path.rpartition("/")
-        parent = self._known.get(folder)
-        if parent is None:
+        cut = path.rfind("/") + 1
+        parent, last = self._known.get(path[:cut]), plain_name(path[cut:])
+        if parent is None or last is None or len(path) > KNOWN_LENGTH_MAX:
             names = split(path)
             if not names:
                 return Spot(ROOT, b"", ROOT)
-            parent = self._folder_of(folder, names[:-1])
-            last = names[-1]
-        else:
-            last = check_name(name)
+            parent, last = self._folder_of(path[:cut], names[:-1]), names[-1]
         inode = self.tables.find(parent, last)
         if follow and inode is not None and inode not in self.tables.folders:
             record = self.tables.leaf(inode)
@@ -78,9 +80,10 @@ class Tree:
             raise NotFound(f"there is no folder {folder}")
         if spot.inode not in self.tables.folders:
             raise NotAFolder(f"{folder} is not a folder")
-        if len(self._known) >= KNOWN_FOLDERS_MAX:
-            self._known.clear()
-        self._known[folder] = spot.inode
+        if len(folder) <= KNOWN_LENGTH_MAX:
+            if len(self._known) >= KNOWN_FOLDERS_MAX:
+                self._known.clear()
+            self._known[folder] = spot.inode
         return spot.inode
 
     def _walk(self, start: int, names: Iterable[bytes], path: str, links: int, *, absolute: bool) -> Spot:
@@ -217,8 +220,10 @@ class Tree:
 
     def rename(self, path: str, to: str, *, replace: bool, time_ns: int) -> int | None:
         """As rename(2); what was there before is returned. Refusals come before any change."""
-        spot, inode = self.inode(path, follow=False)
-        goal = self.spot(to, follow=False)
+        spot, goal = self.spot(path, follow=False), self.spot(to, follow=False)
+        inode = spot.inode
+        if inode is None:
+            raise NotFound(f"there is no file or folder {path}")
         if ROOT in (inode, goal.inode):
             raise BadPath("the root cannot be renamed or replaced")
         if goal.inode == inode:

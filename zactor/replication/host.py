@@ -173,7 +173,7 @@ class Host:
 
         self._enqueue(_Change(encode_end(session), Told(tell)))
 
-    def submit(self, message: Submit) -> bytes | Later[bytes]:
+    def submit(self, message: Submit) -> Later[bytes]:
         """Answer a `Submit`: at once if that was done before, else when it is durable. Raises what it says there."""
         session = message.session
         if session not in self._heard:
@@ -183,14 +183,14 @@ class Host:
         self._heard[session] = self._actor.now_ns()
         key = (session, message.sequence)
         standing = self._sessions.check(message)
-        if standing.__class__ is bytes:
-            return standing
         later: Later[bytes] = self._actor.later()
-        if standing is Standing.UNDER_WAY:
+        if standing is Standing.NEW:
+            change = self._under_way[key] = _Change(encode_change(message), later, key)
+            self._enqueue(change)
+        elif standing is Standing.UNDER_WAY:
             self._under_way[key].again += (later,)
-            return later
-        change = self._under_way[key] = _Change(encode_change(message), later, key)
-        self._enqueue(change)
+        else:
+            later.reply(standing)
         return later
 
     def query(self, message: Query) -> bytes:

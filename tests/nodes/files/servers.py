@@ -28,6 +28,7 @@ from zactor.sim.virtual import Virtual
 
 ASK_S = 3600.0
 VOLUME = 7
+WINDOW = 32
 CHUNK = chunk_id(5, 0)
 NAMES = ("store/0", "store/1", "store/2")
 
@@ -71,7 +72,8 @@ class Stage:
         """The answer, or the failure raised."""
         return self.virtual.result(self.begin(name, message, timeout_s))
 
-    def chain(self, names: Sequence[str]) -> tuple[Ref[Any], ...]:
+    @staticmethod
+    def chain(names: Sequence[str]) -> tuple[Ref[Any], ...]:
         return tuple(Ref(name) for name in names)
 
     def survey(self, name: str, volume: int = VOLUME) -> Inventory:
@@ -98,9 +100,11 @@ class Stage:
     def write(
         self, content: bytes, names: Sequence[str], chunk: int = CHUNK, version: int = 1, offset: int = 0
     ) -> None:
-        """Write all frames at once, and wait for the answers."""
-        for asked in [self.begin(names[0], each) for each in self.frames(content, names, chunk, version, offset)]:
-            self.virtual.result(asked)
+        """Write all frames, a window of them at once, and wait for the answers."""
+        frames = self.frames(content, names, chunk, version, offset)
+        for start in range(0, len(frames), WINDOW):
+            for asked in [self.begin(names[0], each) for each in frames[start : start + WINDOW]]:
+                self.virtual.result(asked)
 
     def sealing(self, content: bytes, names: Sequence[str], chunk: int = CHUNK, version: int = 1) -> SealChunk:
         chain = self.chain(names[1:])
