@@ -67,7 +67,7 @@ class Server:
         version, held = self.partials.get(message.chunk, (0, bytearray()))
         if version != message.version:
             raise StaleVersion(f"version {message.version}")
-        if len(held) != message.size or seal_crc(block_checksums(held)) != message.crc:
+        if len(held) != message.size or seal_crc(block_checksums(bytes(held))) != message.crc:
             raise Corrupt("it is not what is to be sealed")
         del self.partials[message.chunk]
         self.sealed[message.chunk] = bytes(held)
@@ -180,6 +180,7 @@ class Cluster:
                 return found if isinstance(found, bytes) else self._log(encode_change(message))
             case Query(body=body):
                 return self.namespace.query(body)
+        return None
 
     def _log(self, record: bytes) -> Any:
         self._index += 1
@@ -210,6 +211,7 @@ class Cluster:
                 return pack_checksums(block_checksums(server.find(chunk)))
             case CopyChunk():
                 await self._copy(server, message)
+        return None
 
     async def _copy(self, server: Server, message: CopyChunk) -> None:
         for source in message.sources:
