@@ -34,6 +34,9 @@ START_S = 60.0
 
 PAUSE_S = 0.2
 
+IDLE_S = 1.0
+"""After which a connection is not taken for one that is still there."""
+
 WEED = Path(sys.executable).with_name("weed")
 
 
@@ -121,9 +124,7 @@ class Filer:
         body: Iterator[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> http.client.HTTPResponse:
-        connection = getattr(self._threads, "connection", None)
-        if connection is None:
-            connection = self._threads.connection = http.client.HTTPConnection("127.0.0.1", self._port)
+        connection = self._connection()
         try:
             connection.request(verb, path, body, headers or {})
             answer: http.client.HTTPResponse = connection.getresponse()
@@ -133,6 +134,16 @@ class Filer:
             connection.close()  # so that the next request opens it anew
             raise
         return answer
+
+    def _connection(self) -> http.client.HTTPConnection:
+        """This thread's; a new one after a pause, in which the filer may have hung up."""
+        used_s, connection = getattr(self._threads, "kept", (0.0, None))
+        if connection is None:
+            connection = http.client.HTTPConnection("127.0.0.1", self._port)
+        elif time.monotonic() - used_s > IDLE_S:
+            connection.close()
+        self._threads.kept = time.monotonic(), connection
+        return connection
 
 
 class Cases:
