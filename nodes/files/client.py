@@ -253,8 +253,12 @@ class FilesClient:
 
     # --- the session
     async def renew(self) -> None:
-        """Keep what this client holds, such as a `Reader` that nobody reads from. Costs nothing when it is idle."""
+        """Keep what this client holds, such as a `Reader` that nobody reads from. To be called every 2 s or so.
+
+        What it only keeps for small files to come is given back when none came since the last time.
+        """
         await self._names.renew()
+        await self._small.rest()
 
     async def close(self) -> None:
         """End the session: what is under way is given up, and its bytes are free."""

@@ -24,7 +24,7 @@ from .operations import Chunk
 WINDOW = 8
 """Pieces in flight, 8 MiB: one is half as fast, more gain nothing."""
 
-READ_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 5.0
 
 KNOWN_MAX = 256
 """Chunks whose checksums are kept, 4 KiB each at most: who reads here and there asks for them once."""

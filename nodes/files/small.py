@@ -1,4 +1,4 @@
-"""Puts of small files: two exchanges each, since their inodes and places are begun many at a time.
+"""Puts of small files: two exchanges each, since their inodes and places are begun with those before.
 
 The chunk goes down its chain in one message. If that fails, each of its servers is asked by itself, and others in the
 place of those that fail.
@@ -15,14 +15,14 @@ from zactor.replication.client import Door, Patience
 
 from .chunks import block_checksums, file_checksum, seal_crc
 from .messages import SMALL_SIZE_MAX, LeaseExpired, StoreSmall, chunk_id
-from .names import Names
-from .operations import Commit, Create, Placed, Rechain, SealedChunk, Stat
+from .names import Names, refusal
+from .operations import Abandon, Begin, Begun, Commit, Create, Placed, Rechain, SealedChunk, Stat
 from .upload import ask_each, refs
 
 STASH_MAX = 16
-"""Inodes that are begun at once, and kept until they are used: 1 MiB reserved on each server."""
+"""Inodes that are begun before they are needed: 1 MiB reserved on each server."""
 
-STORE_TIMEOUT_S = 10.0
+STORE_TIMEOUT_S = 5.0
 ALONE_TIMEOUT_S = 2.0
 """A server that is there answers at once, and one that does not is done without."""
 
@@ -37,26 +37,30 @@ class Unused(msgspec.Struct, frozen=True):
 
 
 class SmallFiles:
-    """Puts files of up to `SMALL_SIZE_MAX` bytes, any number at once."""
+    """Puts files of up to `SMALL_SIZE_MAX` bytes, any number at once.
+
+    Who commits a file begins another one in the same exchange, so that the next who comes finds it in the stash.
+    """
 
     def __init__(self, door: Door, names: Names) -> None:
         self._door = door
         self._names = names
         self._stash: deque[Unused] = deque()
-        self._stash_size = 1
-        self._is_filling = False
+        self._misses = 0
+        self._is_used = False  # since `rest` was last called
 
     async def put(self, content: bytes, path: str, mode: int | None, replace: bool) -> Stat:
         """Store a whole file under `path`."""
         if not content:
             return await self._names.change(Create(path, replace, mode), Stat)
+        self._is_used = True
         while True:
             unused = await self._take()
             try:
                 sealed = await self._store(unused, content)
                 checksum = file_checksum((sealed.crc,))
                 commit = Commit(unused.inode, path, len(content), checksum, (sealed,), mode, replace)
-                return await self._names.change(commit, Stat)
+                return await self._commit(commit)
             except LeaseExpired:
                 if unused.session == self._names.session:
                     raise
@@ -72,26 +76,42 @@ class SmallFiles:
         """Forget what is in the stash; the end of the session frees it."""
         self._stash.clear()
 
+    async def rest(self) -> None:
+        """Called now and then: who has put nothing since the last time gives back what is reserved in the stash."""
+        if not self._is_used and self._stash:
+            unused, self._misses = [each.inode for each in self._stash], 0
+            self._stash.clear()
+            await self._names.change_all(tuple(map(Abandon, unused)))
+        self._is_used = False
+
+    @property
+    def _wanted(self) -> int:
+        """How many should be in the stash: none for one file, more for each time that it was empty."""
+        return min(1 << self._misses >> 2, STASH_MAX)
+
     async def _take(self) -> Unused:
-        """An inode. The more are used, the more are begun at once."""
         while self._stash:
             unused = self._stash.popleft()
             if unused.session == self._names.session:
                 return unused
-        # Who comes while another coroutine fills the stash begins one for itself, or all would fill it.
-        fills = not self._is_filling
-        self._is_filling = True
-        try:
-            begun = await self._names.begin((SMALL_SIZE_MAX,) * (self._stash_size if fills else 1))
-        finally:
-            self._is_filling = self._is_filling and not fills
-        if fills:
-            self._stash_size = min(2 * self._stash_size, STASH_MAX)
+        self._misses += 1
+        self._keep(await self._names.begin((SMALL_SIZE_MAX,)))
+        return self._stash.pop()
+
+    def _keep(self, begun: Begun) -> None:
         session = self._names.session
-        pairs = zip(begun.inodes, begun.places, strict=True)
-        first, *rest = [Unused(session, inode, place, begun.copies) for inode, place in pairs]
-        self._stash.extend(rest)
-        return first
+        for inode, place in zip(begun.inodes, begun.places, strict=True):
+            self._stash.append(Unused(session, inode, place, begun.copies))
+
+    async def _commit(self, commit: Commit) -> Stat:
+        more = (Begin((SMALL_SIZE_MAX,)),) if len(self._stash) < self._wanted else ()
+        outcome, *begun = await self._names.change_all((commit, *more))
+        for each in begun:
+            if isinstance(each, Begun):  # without room, the next put hears of it
+                self._keep(each)
+        if not isinstance(outcome, Stat):
+            raise refusal(outcome)
+        return outcome
 
     async def _store(self, unused: Unused, content: bytes) -> SealedChunk:
         crc, place = seal_crc(block_checksums(content)), unused.place

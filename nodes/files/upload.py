@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from zactor.errors import Failure, Refused
+from zactor.errors import AskTimeout, Failure, Refused
 from zactor.message import Message, Ref
-from zactor.replication.client import Door, Patience
+from zactor.replication.client import Door, Patience, is_there
 
 from .chunks import block_checksums, file_checksum, seal_crc
 from .messages import (
@@ -37,9 +37,12 @@ WINDOW = 32
 SEALING_MAX = 2
 """Chunks that are being made durable at a time: a disk that cannot follow must hold the source up."""
 
-FRAME_TIMEOUT_S = 20.0
-SEAL_TIMEOUT_S = 60.0
-"""A sync of a whole chunk may stand behind those of others on a busy disk."""
+FRAME_TIMEOUT_S = 5.0
+"""Nobody can renew a session while it waits, so that this and `names.RENEW_S` together are less than a lease."""
+
+SEAL_TIMEOUT_S = 5.0
+SEAL_GIVE_UP_S = 60.0
+"""A sync of a whole chunk may stand behind those of others on a busy disk: it is asked again, which is harmless."""
 
 REOPEN_TIMEOUT_S = 2.0
 """A server that is there answers at once, and one that does not is done without."""
@@ -48,6 +51,9 @@ GO_BACK_S = 5.0
 """A chunk whose servers are all away is begun again after so long elsewhere, if its source can be read again."""
 
 COPY_TIMEOUT_S = 120.0
+LOOK_S = 0.01
+LOOK_S_MAX = 0.5
+"""While a copy is made it is looked so often whether it is there, since the session has to be renewed meanwhile."""
 
 Progress: TypeAlias = Callable[[int], None]
 """Called with the bytes so far: those that all of a chain took, or those that came and were verified."""
@@ -253,20 +259,32 @@ class Upload:
             if chunk.sealing is None:
                 await self._take_answer()
                 continue
-            answer, chunk.sealing = chunk.sealing, None
-            try:
-                await answer
-            except Failure as error:
-                await self._mend(chunk, error)
-            else:
-                chunk.is_sealed = True
+            await self._sealed(chunk, chunk.sealing)
         await self._keep_alive()
         if len(chunk.servers) < self._begun.copies:
             await self._copy(chunk)
 
+    async def _sealed(self, chunk: ChunkWrite, answer: Awaitable[None]) -> None:
+        patience = Patience(self._door, SEAL_GIVE_UP_S)
+        while True:
+            try:
+                await answer
+            except AskTimeout as error:
+                await self._keep_alive()
+                if not patience.left_s:
+                    return await self._mend(chunk, error)
+                head, chain = chunk.chain()
+                answer = chunk.sealing = self._door.ask(head, _seal(chunk, chain), SEAL_TIMEOUT_S)
+            except Failure as error:
+                return await self._mend(chunk, error)
+            else:
+                chunk.sealing, chunk.is_sealed = None, True
+                return None
+
     # --- what went wrong
     async def _mend(self, chunk: ChunkWrite, error: Failure) -> None:
         """Go on with those servers that can. Raises `Lost` when the chunk is nowhere."""
+        chunk.sealing = None
         frames = [frame for frame in self._window if frame.chunk is chunk]
         self._window = deque(frame for frame in self._window if frame.chunk is not chunk)
         for frame in frames:
@@ -310,9 +328,9 @@ class Upload:
             reopen = ReopenChunk(chunk=chunk.id, version=chunk.version, size=chunk.taken)
             problems = await ask_each(self._door, servers, reopen, REOPEN_TIMEOUT_S)
             servers = tuple(server for server in servers if server not in problems)
+            await self._keep_alive()
         if frame is not None:
-            timeout_s = FRAME_TIMEOUT_S if chunk.taken else REOPEN_TIMEOUT_S
-            problems |= await ask_each(self._door, servers, _write(frame, ()), timeout_s)
+            problems |= await ask_each(self._door, servers, _write(frame, ()), FRAME_TIMEOUT_S)
         elif chunk.is_full:
             problems |= await ask_each(self._door, servers, _seal(chunk, ()), SEAL_TIMEOUT_S)
         return problems
@@ -328,7 +346,7 @@ class Upload:
             newcomers = tuple(server for server in place.servers if server not in chunk.servers)
             sources = refs(chunk.servers)
             copy = CopyChunk(chunk=chunk.id, size=chunk.size, crc=chunk.crc, sources=sources)
-            problems = await ask_each(self._door, newcomers, copy, COPY_TIMEOUT_S)
+            problems = await ask_each(self._door, newcomers, copy, COPY_TIMEOUT_S, self._keep_alive)
             chunk.servers += tuple(server for server in newcomers if server not in problems)
             if problems:
                 chunk.avoid = tuple(problems)
@@ -364,11 +382,25 @@ def refs(servers: Iterable[str]) -> tuple[Ref[Any], ...]:
     return tuple([Ref(server) for server in servers])
 
 
-async def ask_each(door: Door, servers: Iterable[str], message: Message[Any], timeout_s: float) -> dict[str, Failure]:
-    """Ask several servers the same at once. Returns the failures of those that failed."""
+async def ask_each(
+    door: Door,
+    servers: Iterable[str],
+    message: Message[Any],
+    timeout_s: float,
+    meanwhile: Callable[[], Awaitable[None]] | None = None,
+) -> dict[str, Failure]:
+    """Ask several servers the same at once. Returns the failures of those that failed.
+
+    With `meanwhile`, which is called now and then, the answers may take long.
+    """
     asked = [(server, door.ask(Ref(server), message, timeout_s)) for server in servers]
     problems: dict[str, Failure] = {}
     for server, answer in asked:
+        pause_s = LOOK_S
+        while meanwhile is not None and not is_there(answer):
+            await door.sleep(pause_s)
+            pause_s = min(2 * pause_s, LOOK_S_MAX)
+            await meanwhile()
         try:
             await answer
         except Failure as error:

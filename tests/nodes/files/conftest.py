@@ -267,6 +267,11 @@ def do_get() -> type[DoGet]:
 
 
 @pytest.fixture
+def do_read() -> type[DoRead]:
+    return DoRead
+
+
+@pytest.fixture
 def make_system() -> Callable[..., System]:
     return System
 

@@ -183,7 +183,7 @@ def test_a_small_file_takes_two_exchanges_once_some_were_put() -> None:
     run(cluster, work)
     asked = [message for server, message in cluster.asked if server == "metadata"]
 
-    assert sum(isinstance(message, Submit) for message in asked) == 20 + 5  # 1, 2, 4, 8 and 16 are begun at once
+    assert sum(isinstance(message, Submit) for message in asked) == 20 + 2  # the first two do not find one begun
     assert (count(cluster, OpenSession), count(cluster, StoreSmall)) == (1, 2 * 20)
 
 
@@ -225,6 +225,24 @@ def test_what_is_reserved_for_small_files_is_free_after_close() -> None:
     held, *after = run(cluster, work)
     assert held > 0
     assert after == [0, 0, 0]
+
+
+def test_what_is_reserved_for_small_files_is_free_when_none_come() -> None:
+    cluster = Cluster()
+
+    async def work(files: FilesClient) -> list[int]:
+        for index in range(8):
+            await files.put(BytesIO(b"x"), f"/{index}")
+        held = []
+        for _ in range(2):
+            await files.renew()
+            held.append(sum(server.reserved for server in (await files.space()).servers))
+        await files.put(BytesIO(b"y"), "/y")
+        return held
+
+    held, after = run(cluster, work)
+    assert held > 0
+    assert after == 0
 
 
 @pytest.mark.parametrize("victim", ["store/0", "store/1", "store/2"])
