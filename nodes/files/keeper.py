@@ -22,8 +22,12 @@ from .namespace import Namespace, Verdict
 from .operations import Chunk, Denied, Done, Lost, Outcome, Relocate, Report
 from .writes import Freed
 
+SWEEP_NAMES = 128
 SCAN_NAMES = 512
-"""Names of the namespace that are looked at in one go: about a millisecond."""
+"""Names that are looked at in one go, all or those of some buckets: about a millisecond."""
+
+HELD_MAX = 200_000
+"""Chunks of a server that are compared in one walk over the namespace: about 20 MB of their ids."""
 
 RETRY_NS = 15 * 10**9
 """After this a copy is tried again that could not be made."""
@@ -94,13 +98,17 @@ Action: TypeAlias = ListHeld | Drop | PutAside | Copy | Propose | Note
 
 
 class _Comparison(msgspec.Struct):
-    """One bucket of a server is compared: first its list is read, then the namespace is."""
+    """Some buckets of a server are compared: first they are listed, one after the other, then the namespace is read."""
 
-    bucket: int
+    buckets: tuple[int, ...]
+    listed: int = 0  # of them
     held: set[int] = msgspec.field(default_factory=set)
-    is_listed: bool = False
     cursor: bytes = b""
     found: int = 0
+
+    @property
+    def is_listed(self) -> bool:
+        return self.listed == len(self.buckets)
 
 
 class _Server(msgspec.Struct):
@@ -220,14 +228,20 @@ class Keeper:
 
     # --- what a server holds
     def _compare(self, server: _Server, now_ns: int, actions: list[Action]) -> None:
-        """Begin to list the first bucket that differs, one at a time."""
+        """Begin to list the buckets that differ."""
         expected = self._namespace.expected(server.name)
+        differing = []
         for bucket in range(BUCKETS):
             if server.digests[bucket] == expected[bucket]:
                 server.quiet.pop(bucket, None)
-            elif server.comparison is None and server.quiet.get(bucket, (0, 0))[0] <= now_ns:
-                server.comparison = _Comparison(bucket)
-                actions.append(ListHeld(server.name, bucket, 0))
+            elif server.quiet.get(bucket, (0, 0))[0] <= now_ns:
+                differing.append(bucket)
+        if differing and server.comparison is None:
+            number = self._namespace.servers.numbers.get(server.name)
+            chunks = 0 if number is None else self._namespace.servers.loads[number].chunks
+            count = max(1, HELD_MAX * BUCKETS // (chunks + 1))
+            server.comparison = _Comparison(tuple(differing[:count]))
+            actions.append(ListHeld(server.name, differing[0], 0))
 
     def on_list_failed(self, action: ListHeld) -> list[Action]:
         """Nothing is known of the rest of that bucket, so nothing follows from it."""
@@ -236,9 +250,9 @@ class Keeper:
 
     def on_held(self, action: ListHeld, page: HeldPage, now_ns: int) -> list[Action]:
         """A page of a bucket's list has come."""
-        name, bucket = action.server, action.bucket
+        name = action.server
         comparison = self._servers[name].comparison
-        if comparison is None or comparison.bucket != bucket or comparison.is_listed:
+        if comparison is None or comparison.is_listed or comparison.buckets[comparison.listed] != action.bucket:
             return []  # it was lost meanwhile: what it said then is not looked at
         actions: list[Action] = []
         garbage, foreign, wrong = [], [], []
@@ -259,14 +273,16 @@ class Keeper:
         for chunk in wrong:
             self._heals[name, chunk] = now_ns
         if page.more:
-            actions.append(ListHeld(name, bucket, page.chunks[-1].chunk))
+            actions.append(ListHeld(name, action.bucket, page.chunks[-1].chunk))
         else:
-            comparison.is_listed = True
+            comparison.listed += 1
+            if not comparison.is_listed:
+                actions.append(ListHeld(name, comparison.buckets[comparison.listed], 0))
         return actions + self._advance(now_ns)
 
     def _look_for_missing(self, server: _Server, comparison: _Comparison, now_ns: int) -> list[Action]:
         """The next names of the namespace: what it expects there and is not held."""
-        scan = self._namespace.scan(comparison.cursor, SCAN_NAMES, comparison.bucket)
+        scan = self._namespace.scan(comparison.cursor, SCAN_NAMES, comparison.buckets)
         comparison.cursor = scan.cursor
         for chunk in scan.chunks:
             if server.name in chunk.servers and chunk.chunk not in comparison.held:
@@ -274,9 +290,10 @@ class Keeper:
         if comparison.cursor:
             return []
         every_ns = self._settings.survey_every_ns
-        wait_ns = server.quiet.get(comparison.bucket, (0, every_ns))[1]
-        wait_ns = every_ns if comparison.found else min(2 * wait_ns, QUIET_NS_MAX)
-        server.quiet[comparison.bucket] = (now_ns + wait_ns, wait_ns)
+        for bucket in comparison.buckets:
+            wait_ns = min(2 * server.quiet.get(bucket, (0, every_ns))[1], QUIET_NS_MAX)
+            wait_ns = every_ns if comparison.found else wait_ns
+            server.quiet[bucket] = (now_ns + wait_ns, wait_ns)
         server.comparison = None
         actions: list[Action] = []
         self._compare(server, now_ns, actions)
@@ -409,7 +426,7 @@ class Keeper:
             if not self._sweep_again:
                 return
             self._sweep_again, self._cursor, self._short, self._retry_ns = False, b"", 0, 0
-        scan = self._namespace.scan(self._cursor, SCAN_NAMES)
+        scan = self._namespace.scan(self._cursor, SWEEP_NAMES)
         self._queue = [chunk for chunk in scan.chunks if self._is_wanting(chunk)]
         # The last one is taken first: the one with the fewest copies.
         self._queue.sort(key=lambda chunk: -sum(map(self._is_up, chunk.servers)))
@@ -522,7 +539,8 @@ class Keeper:
             return []
         chunk = chunk_id(change.inode, change.index)
         for name in change.servers:
-            self._copying.pop((name, chunk), None)
+            if name not in change.was:
+                self._copying.pop((name, chunk), None)
         moved = self._namespace.find_chunk(chunk)
         if not isinstance(outcome, Done):
             self._sweep_again = True

@@ -11,7 +11,7 @@ decision here (`Freed`, `verdict`), never by age.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -403,13 +403,13 @@ class Namespace:
         right = (chunks[index].size, chunks[index].crc) == (size, crc)
         return Verdict.LIVE if right else Verdict.WRONG
 
-    def scan(self, cursor: bytes, limit: int, bucket: int | None = None) -> Scan:
-        """The chunks of up to `limit` names behind a cursor (b"" at first), of all buckets or one."""
+    def scan(self, cursor: bytes, limit: int, buckets: Collection[int] | None = None) -> Scan:
+        """The chunks of up to `limit` names behind a cursor (b"" at first), of all buckets or some."""
         keys = self.tables.keys_after(cursor, limit)
         chunks = [
             self._chunk(inode, index, stored)
             for inode in map(self.tables.entries.__getitem__, keys)
-            if bucket is None or inode % BUCKETS == bucket
+            if buckets is None or inode % BUCKETS in buckets
             for index, stored in enumerate(self._chunks_of(inode))
         ]
         return Scan(tuple(chunks), keys[-1] if len(keys) == limit else b"")

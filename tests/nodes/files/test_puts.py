@@ -473,7 +473,7 @@ def test_a_scan_comes_by_all_chunks_in_slices_and_by_bucket(machine: Machine) ->
     def scan(bucket: int | None) -> list[int]:
         found, cursor = list[int](), b""
         while True:
-            part = machine.namespace.scan(cursor, 7, bucket)
+            part = machine.namespace.scan(cursor, 7, None if bucket is None else (bucket,))
             found += [chunk.chunk for chunk in part.chunks]
             cursor = part.cursor
             if not cursor:
