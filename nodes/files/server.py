@@ -60,6 +60,9 @@ ROOM_AGAIN = 1 << 20
 SCRUB_SIZE = 4 << 20
 """Bytes that are looked at together, every now and then."""
 
+SCRUB_PAUSE_MAX_S = 3_600.0
+"""What comes to a server that had little is looked at in time, too."""
+
 VOLUME_FILE = "volume"
 
 
@@ -440,4 +443,4 @@ class FileServer(Actor):
         if self.scrub_every:
             holdings = self._store.holdings
             looks = 1 + holdings.used // SCRUB_SIZE + holdings.count * BLOCK_SIZE // SCRUB_SIZE
-            self.after(self.scrub_every / looks / 1e9, Scrub())
+            self.after(min(self.scrub_every / looks / 1e9, SCRUB_PAUSE_MAX_S), Scrub())

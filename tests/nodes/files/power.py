@@ -16,7 +16,7 @@ class PowerDisk(MemoryDisk):
     def __init__(self, virtual: Virtual) -> None:
         super().__init__()
         self._virtual = virtual
-        self._under_way: list[tuple[int, Callable[[], None]]] = []
+        self._under_way: list[tuple[int, str, Callable[[], None]]] = []
         self._contents: dict[int, tuple[bytearray, bytes]] = {}  # the file keeps its identity alive
         self._names: dict[tuple[str, str], bytearray] = {}
 
@@ -26,11 +26,11 @@ class PowerDisk(MemoryDisk):
         if isinstance(operation, Sync):
             own = self._own(operation.folder)
             synced = {key: (file, bytes(file)) for key, file in own.items() if key[1] in operation.files}
-            self._under_way.append((at_ns, lambda: self._keep_contents(synced)))
+            self._under_way.append((at_ns, operation.folder, lambda: self._keep_contents(synced)))
         elif isinstance(operation, SyncFolder):
             inside = (operation.folder, operation.file)
             names = {key: file for key, file in self.files.items() if _folder_of(key) == inside}
-            self._under_way.append((at_ns, lambda: self._keep_names(inside, names)))
+            self._under_way.append((at_ns, operation.folder, lambda: self._keep_names(inside, names)))
         return super().perform(operation)
 
     def lose_power(self, folder: str) -> None:
@@ -38,17 +38,20 @@ class PowerDisk(MemoryDisk):
         self._complete()
         for key in self._own(folder):
             del self.files[key]
+        # What was not done by now never is.
+        self._under_way = [each for each in self._under_way if each[1] != folder]
         for key, file in self._names.items():
             if key[0] == folder:
                 _, content = self._contents.get(id(file), (file, b""))
-                self.files[key] = bytearray(content)
+                left = self.files[key] = self._names[key] = bytearray(content)
+                self._contents[id(left)] = (left, content)
 
     def _own(self, folder: str) -> dict[tuple[str, str], bytearray]:
         return {key: file for key, file in self.files.items() if key[0] == folder}
 
     def _complete(self) -> None:
         while self._under_way and self._under_way[0][0] <= self._virtual.now_ns:
-            self._under_way.pop(0)[1]()
+            self._under_way.pop(0)[2]()
 
     def _keep_contents(self, synced: dict[tuple[str, str], tuple[bytearray, bytes]]) -> None:
         for file, content in synced.values():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import pytest
 
 from nodes.files.chunks import block_checksums, content_crc, pack_checksums
@@ -44,10 +43,14 @@ def stage() -> Stage:
 
 def write_message(**changes: Any) -> WriteChunk:
     content = changes.pop("content", content_of(FRAME_SIZE))
-    message = WriteChunk(
-        chunk=CHUNK, version=1, chain=(), offset=0, content=content, checksums=block_checksums(content)
-    )
-    return msgspec.structs.replace(message, **changes)
+    fields: dict[str, Any] = {
+        "chunk": CHUNK,
+        "version": 1,
+        "chain": (),
+        "offset": 0,
+        "checksums": block_checksums(content),
+    }
+    return WriteChunk(content=content, **(fields | changes))
 
 
 # --- along the chain
