@@ -56,10 +56,10 @@ class Workload:
 
 
 def _workloads(scale: Scale) -> list[Workload]:
-    size = scale.size_bytes or ((64 if scale.quick else 512) << 20)
+    size = scale.size_bytes or ((32 if scale.quick else 512) << 20)
     stream = {"size_bytes": size}
-    small = {"count": 500 if scale.quick else 2_000, "width": CLIENTS}
-    theirs = {"count": 250 if scale.quick else 1_000, "width": CLIENTS}
+    small = {"count": 200 if scale.quick else 2_000, "width": CLIENTS}
+    theirs = {"count": 100 if scale.quick else 1_000, "width": CLIENTS}
     many = {"count": 5_000 if scale.quick else 30_000, "width": PIPELINE}
     plain = ("3 plain local writers", stream | {"writers": COPIES})
     return [
@@ -187,8 +187,8 @@ async def _open(scale: Scale) -> AsyncIterator[list[Row]]:
         bare = await stack.enter_async_context(worker(disk, *module("baselines", folder(stack))))
         sides = Sides(stack, disk, client, bare)
         rows = [row for workload in _workloads(scale) for row in sides.rows(workload)]
-        through = Through(client, pids, (256 << 20) if scale.quick else THROUGH_BYTES)
-        many = ManyFiles(folder(stack), 100_000 if scale.quick else MANY_FILES)
+        through = Through(client, pids, (128 << 20) if scale.quick else THROUGH_BYTES)
+        many = ManyFiles(folder(stack), 50_000 if scale.quick else MANY_FILES)
         yield [*rows, *through.rows(), *many.rows()]
     _say_load("after")
 

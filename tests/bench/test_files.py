@@ -14,6 +14,7 @@ import pytest
 from tests.bench import costs
 from tests.bench.content import Check, Source, pieces
 from tests.bench.files import ours, peer
+from tests.bench.files_start import ManyFiles
 from tests.bench.harness import Figure, Peer, Row, as_json, as_table
 from tests.bench.peers_files import SYSTEMS, missing
 from tests.bench.worker import Worker, module, worker
@@ -80,6 +81,17 @@ def test_our_side_is_measured(disk: costs.Disk) -> None:
 
     cases = {**CASES, "batched": {"count": 100, "width": 2}, "through": {"size_bytes": SIZE}}
     assert all(measured(client(), cases).values())
+
+
+@pytest.mark.live
+def test_a_metadata_server_starts_from_the_snapshot_that_was_made_for_it(tmp_path: Path) -> None:
+    (tmp_path / "snapshot").mkdir()
+    rows = ManyFiles(tmp_path / "snapshot", count=2_000).rows()
+    filled, started, _ = (asyncio.run(row.measure()) for row in rows)
+
+    assert filled > 0
+    assert started > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["snapshot"]
 
 
 def test_a_worker_that_fails_is_named(disk: costs.Disk) -> None:
