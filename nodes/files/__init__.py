@@ -1,7 +1,4 @@
-"""Files in chunks on several servers, found by one metadata server.
-
-What it brings is named here again once its parts speak the new form of `messages`.
-"""
+"""Files in chunks, each on several servers; a metadata server knows which. Begin with `messages` and `namespace`."""
 
 from __future__ import annotations
 
@@ -9,7 +6,15 @@ from zactor.actor import Actor
 
 from .metadata import Metadata
 from .server import FileServer
+from .workload import FilesWorkload
 
-KINDS: dict[str, type[Actor]] = {"files.metadata": Metadata, "files.server": FileServer}
-INVARIANTS: dict[str, str] = {}
+KINDS: dict[str, type[Actor]] = {
+    "files.metadata": Metadata,
+    "files.server": FileServer,
+    "files.workload": FilesWorkload,
+}
+INVARIANTS = {
+    "files.is_sound": "nodes.files.invariants:is_sound",
+    "files.is_whole": "nodes.files.invariants:is_whole",
+}
 COMMANDS: dict[str, str] = {}

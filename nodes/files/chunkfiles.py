@@ -12,6 +12,7 @@ from collections.abc import Awaitable
 import msgspec
 
 from zactor.actor import Actor
+from zactor.door import Disk
 from zactor.errors import Corrupt, Failure
 
 from .chunks import (
@@ -46,6 +47,9 @@ SYNC_EVERY = 16 << 20
 FOOTERS_SIZE_MAX = 4 << 20
 """Bytes of checksums kept in memory: those of 1,024 chunks of the largest size."""
 
+READINGS = 4
+"""How often what cannot be verified is read, before the last reading is believed."""
+
 SIZES_AT_ONCE = 256
 """Files whose size is asked for together at the start."""
 
@@ -68,6 +72,17 @@ class Partial(msgspec.Struct, eq=False):
     def file(self) -> str:
         """Where it grows."""
         return str(PartialName(self.chunk, self.version))
+
+
+async def read_surely(disk: Disk, file: str, offset: int = 0, size: int = -1) -> bytes:
+    """Bytes that no checksum covers yet. One reading proves nothing, so two in a row must agree, if they ever do."""
+    content = await disk.read(file, offset, size)
+    for _ in range(READINGS):
+        again = await disk.read(file, offset, size)
+        if again == content:
+            break
+        content = again
+    return content
 
 
 class ChunkFiles:
@@ -228,7 +243,7 @@ class ChunkFiles:
         checksums = [] if known is None else known[: size // BLOCK_SIZE]
         offset = len(checksums) * BLOCK_SIZE
         while offset < size:
-            content = await self._disk.read(file, offset, min(READ_SIZE, size - offset))
+            content = await read_surely(self._disk, file, offset, min(READ_SIZE, size - offset))
             if not content:
                 raise MissingChunk(f"{file} ends at {offset} bytes; it should have {size}")
             # Found after a restart it may stand in the page cache alone, and count as clean, since a sync failed

@@ -10,15 +10,18 @@ fails or is in doubt is left as it is and looked at again later.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Any, Literal, TypeAlias
 
 import msgspec
 
 from zactor.errors import Failure
 
+from .inodes import Verdict
 from .messages import BUCKETS, PAGE_SIZE_MAX, HeldPage, Inventory, NoRoom, WrongVolume, chunk_id, inode_of
-from .namespace import Namespace, Verdict
+from .namespace import Namespace
 from .operations import Chunk, Denied, Done, Lost, Outcome, Relocate, Report
 from .writes import Freed
 
@@ -134,11 +137,13 @@ class Keeper:
         self._servers = {name: _Server(name, now_ns) for name in dict.fromkeys([*known, *servers])}
         self._copying: dict[tuple[str, int], None] = {}  # until the namespace knows of the copy
         self._dropping: dict[tuple[str, int], None] = {}
-        self._heals: dict[tuple[str, int], int] = {}  # what a server should hold and does not; when to try
+        self._heals: OrderedDict[tuple[str, int], None] = OrderedDict()  # what a server should hold and does not
+        self._later: OrderedDict[tuple[str, int], int] = OrderedDict()  # the same, and when to try it again
         self._queue: list[Chunk] = []  # found by the sweep
         self._cursor: bytes | None = None  # of the sweep; None: there is none
         self._sweep_again = False
         self._is_swept = False  # all names were looked at; what was found may still be in the queue
+        self._said: tuple[int, list[str]] | None = None  # of these
         self._short = 0  # chunks that this sweep could do nothing for
         # When to sweep again. Once all who were to come have come, too: this may have been stopped amid a repair.
         self._retry_ns = now_ns + settings.repair_after_ns
@@ -180,7 +185,7 @@ class Keeper:
         if server.lost_ns is not None:
             actions += self._found(server, inventory)
         for chunk in inventory.damaged:
-            self._damaged(name, chunk, now_ns, actions)
+            self._damaged(name, chunk, actions)
         garbage = [
             chunk for chunk in inventory.partials if self._namespace.verdict(name, chunk, 0, 0) is Verdict.GARBAGE
         ]
@@ -271,7 +276,7 @@ class Keeper:
         self._set_aside(name, foreign, "chunk_never_given", actions)
         self._set_aside(name, wrong, "chunk_is_another", actions)
         for chunk in wrong:
-            self._heals[name, chunk] = now_ns
+            self._heal(name, chunk)
         if page.more:
             actions.append(ListHeld(name, action.bucket, page.chunks[-1].chunk))
         else:
@@ -286,7 +291,7 @@ class Keeper:
         comparison.cursor = scan.cursor
         for chunk in scan.chunks:
             if server.name in chunk.servers and chunk.chunk not in comparison.held:
-                comparison.found += self._heal(server.name, chunk.chunk, now_ns)
+                comparison.found += self._heal(server.name, chunk.chunk)
         if comparison.cursor:
             return []
         every_ns = self._settings.survey_every_ns
@@ -299,17 +304,21 @@ class Keeper:
         self._compare(server, now_ns, actions)
         return actions
 
-    def _heal(self, name: str, chunk: int, now_ns: int) -> int:
+    def _heal(self, name: str, chunk: int) -> int:
         """A server should have a chunk and has not. Returns how many are new to us."""
-        if (name, chunk) in self._heals or (name, chunk) in self._copying:
+        if self._is_wanted(name, chunk):
             return 0
-        self._heals[name, chunk] = now_ns
+        self._heals[name, chunk] = None
         return 1
 
-    def _damaged(self, name: str, chunk: int, now_ns: int, actions: list[Action]) -> None:
+    def _heal_later(self, name: str, chunk: int, now_ns: int) -> None:
+        self._heals.pop((name, chunk), None)
+        self._later[name, chunk] = now_ns + RETRY_NS
+
+    def _damaged(self, name: str, chunk: int, actions: list[Action]) -> None:
         known = self._namespace.find_chunk(chunk)
         if known is not None and name in known.servers:
-            self._heal(name, chunk, now_ns)
+            self._heal(name, chunk)
         elif self._namespace.verdict(name, chunk, 0, 0) is Verdict.GARBAGE:
             self._drop(name, [chunk], "damaged_and_no_file_has_it_here", actions)
 
@@ -345,8 +354,8 @@ class Keeper:
         for chunk in action.chunks:
             key = (action.server, chunk)
             self._dropping.pop(key, None)
-            if key in self._heals:
-                self._heals[key] = now_ns  # what was in its place is away
+            if self._later.pop(key, None) is not None:
+                self._heals[key] = None  # what was in its place is away
         return self._advance(now_ns)
 
     def _set_aside(self, name: str, chunks: list[int], event: str, actions: list[Action]) -> None:
@@ -370,6 +379,8 @@ class Keeper:
                 self._sweep_again = True
         if self._retry_ns and now_ns >= self._retry_ns:
             self._sweep_again = True
+        while self._later and next(iter(self._later.values())) <= now_ns:
+            self._heals[self._later.popitem(last=False)[0]] = None
         actions: list[Action] = []
         for server in self._servers.values():
             if server.comparison is not None and server.comparison.is_listed:
@@ -379,9 +390,10 @@ class Keeper:
     def _advance(self, now_ns: int) -> list[Action]:
         """Begin copies while fewer are under way than may be; look at the next names when nothing is known to do."""
         actions: list[Action] = []
-        for name, chunk in [key for key, at_ns in self._heals.items() if at_ns <= now_ns]:
+        while self._heals:
             if len(self._copying) >= self._settings.repairs:
                 return actions
+            (name, chunk), _ = self._heals.popitem(last=False)
             actions += self._begin_heal(name, chunk, now_ns)
         if not self._queue:
             self._sweep()
@@ -395,25 +407,22 @@ class Keeper:
     def _begin_heal(self, name: str, number: int, now_ns: int) -> list[Action]:
         """Copy to a server what it should have."""
         chunk = self._namespace.find_chunk(number)
-        if chunk is None or name not in chunk.servers:
-            del self._heals[name, number]
-            return []
-        if self._servers[name].lost_ns is not None:
-            del self._heals[name, number]  # its comparison finds it when it is back; else it counts as gone
-            return []
+        if chunk is None or name not in chunk.servers or not self._is_up(name):
+            return []  # when that server is back it is compared; until then its chunks may come to count as gone
         return self._copy(name, chunk, now_ns)
 
     def _copy(self, name: str, chunk: Chunk, now_ns: int, instead: str = "") -> list[Action]:
         key = (name, chunk.chunk)
-        self._heals.pop(key, None)
         sources = tuple([each for each in chunk.servers if each not in (name, instead) and self._is_up(each)])
         if sources and key not in self._dropping and key not in self._copying:
             self._copying[key] = None
+            self._heals.pop(key, None)
+            self._later.pop(key, None)
             return [Copy(name, chunk, sources, instead)]
         self._short += not sources
         self._retry_ns = self._retry_ns or now_ns + RETRY_NS
         if name in chunk.servers:
-            self._heals[key] = now_ns + RETRY_NS
+            self._heal_later(name, chunk.chunk, now_ns)
         return []
 
     def _is_up(self, name: str) -> bool:
@@ -436,9 +445,13 @@ class Keeper:
     def _swept(self, now_ns: int) -> list[Action]:
         """All names were looked at: say what could not be done, and plan to try it again."""
         if not self._short:
+            self._said = None
             return []
         self._retry_ns = self._retry_ns or now_ns + RETRY_NS
         lost = [each.name for each in self._servers.values() if each.is_gone]
+        if self._said == (self._short, lost):
+            return []
+        self._said = (self._short, lost)
         fields = {"chunks": self._short, "lost": lost, "because": "there is no other server with room, or no copy up"}
         return [Note("warning", "copies_missing", fields)]
 
@@ -466,7 +479,7 @@ class Keeper:
 
     def _trim(self, chunk: Chunk, staying: list[str]) -> list[Action]:
         """Keep the copies that are spread best, and of those the ones with most room; only if all of them are there."""
-        if not all(map(self._is_up, staying)) or any((name, chunk.chunk) in self._heals for name in staying):
+        if not all(map(self._is_up, staying)) or any(map(self._is_wanted, staying, repeat(chunk.chunk))):
             return []
         table = self._namespace.servers
         left = [table.table[table.numbers[name]] for name in staying]
@@ -478,6 +491,10 @@ class Keeper:
             zones[best.zone] = zones.get(best.zone, 0) + 1
             kept.append(best.name)
         return self._relocate(chunk, tuple(name for name in chunk.servers if name in kept))
+
+    def _is_wanted(self, name: str, chunk: int) -> bool:
+        """Whether a server should have a chunk and has not, as far as is known."""
+        return any((name, chunk) in known for known in (self._heals, self._later, self._copying))
 
     def _relocate(self, chunk: Chunk, servers: tuple[str, ...]) -> list[Action]:
         index = chunk.chunk - chunk_id(inode_of(chunk.chunk), 0)
@@ -502,6 +519,7 @@ class Keeper:
         """Where a chunk is with one more copy; () if it needs none."""
         if instead in chunk.servers:
             self._heals.pop((instead, chunk.chunk), None)
+            self._later.pop((instead, chunk.chunk), None)
             return tuple([name if each == instead else each for each in chunk.servers])
         staying = self._staying(chunk)
         missing = self._namespace.copies - len(staying) - 1
@@ -526,7 +544,7 @@ class Keeper:
     def _heal_elsewhere(self, name: str, chunk: Chunk, is_full: bool, now_ns: int) -> list[Action]:
         """A server has no room for what it should have: then another one takes it."""
         other = self._namespace.place_copy(chunk.chunk, chunk.size, chunk.servers) if is_full else None
-        self._heals[name, chunk.chunk] = now_ns + RETRY_NS
+        self._heal_later(name, chunk.chunk, now_ns)
         return [] if other is None else self._copy(other, chunk, now_ns, instead=name)
 
     # --- what became of proposals

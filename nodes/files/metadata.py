@@ -181,6 +181,11 @@ class Metadata(Actor):
         """What is durable of the namespace, to be looked at."""
         return self._names
 
+    @property
+    def index(self) -> int:
+        """How many changes of the log are in it."""
+        return self._host.index
+
     # --- clients
     @on
     def open_session(self, message: OpenSession) -> Later[int]:  # noqa: ARG002 - it has no fields

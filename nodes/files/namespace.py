@@ -10,7 +10,7 @@ decision here (`Freed`, `verdict`), never by age.
 
 from __future__ import annotations
 
-import enum
+import itertools
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
@@ -18,45 +18,33 @@ from typing import Any
 import msgspec
 
 from zactor.errors import Corrupt, Refused
-from zactor.message import UNDECODABLE, decoder, encode
+from zactor.message import UNDECODABLE, encode
 from zactor.statemachine import Entry
 
 from . import operations as op
+from .inodes import Inodes
+from .inodes import Verdict as Verdict
 from .messages import (
     BLOCK_SIZE,
     BUCKETS,
     CHUNK_SIZE_MAX,
-    INDEX_BITS,
+    CHUNKS_MAX,
     AlreadyExists,
     IsAFolder,
     NoRoom,
     StaleVersion,
+    TooMany,
     chunk_id,
     inode_of,
 )
-from .servers import Server, Servers
-from .tables import ROOT, File, Folder, Stored, Tables, chunks_of, decode_record, pack_chunks, unpack
+from .servers import Servers
+from .snapshots import FORMAT, Head, OrphansPart, PinsPart, PutsPart, decode_head, decode_part, held_parts
+from .tables import ROOT, Block, File, Tables, chunks_of, decode_record, pack_chunks
 from .tree import Spot, Tree, last_name
-from .writes import Freed, Pins, Put, Writes
+from .writes import Freed, Pins, Writes
 
 FILE_MODE = 0o644
-FORMAT = 1
-"""What a snapshot looks like; another number is refused."""
-
 DONE = op.Done()
-
-
-class Verdict(enum.Enum):
-    """What to do with a chunk that a file server holds."""
-
-    LIVE = "live"
-    """It should be there, as it is; or a put under way may have written it."""
-    WRONG = "wrong"
-    """It should be there, but with another size or checksum."""
-    GARBAGE = "garbage"
-    """Its file is gone, or its file is not on that server."""
-    FOREIGN = "foreign"
-    """Its inode was never given: whoever gave it is not who decides here."""
 
 
 class Scan(msgspec.Struct, frozen=True):
@@ -64,25 +52,6 @@ class Scan(msgspec.Struct, frozen=True):
 
     chunks: tuple[op.Chunk, ...]
     cursor: bytes
-
-
-class Head(msgspec.Struct, frozen=True, array_like=True):
-    """The first part of a snapshot: all but the entries. `orphans`: inodes without a name that are being read."""
-
-    format: int
-    volume: int
-    copies: int
-    chunk_size: int
-    next_inode: int
-    entry_count: int
-    root: Folder
-    servers: list[Server]
-    puts: list[tuple[int, Put]]
-    pins: list[tuple[int, list[tuple[int, int]]]]
-    orphans: list[tuple[int, bytes]]
-
-
-_decode_head = decoder(Head)
 
 
 class Namespace:
@@ -97,7 +66,7 @@ class Namespace:
         self.byte_count = 0
         self._set_up(Tables(), Servers())
         self._events: list[Freed] = []
-        self._session = self._time_ns = 0  # of the entry that is being applied
+        self._session = self._time_ns = self._shown_count = 0  # of the entry that is being applied
         self._changes: dict[type, Callable[[Any], Any]] = {
             op.Create: self._create, op.MakeFolder: self._make_folder, op.MakeLink: self._make_link,
             op.Remove: self._remove, op.Rename: self._rename, op.SetMode: self._set_mode, op.Begin: self._begin,
@@ -113,6 +82,7 @@ class Namespace:
     def _set_up(self, tables: Tables, servers: Servers) -> None:
         self.tables, self.servers = tables, servers
         self.tree, self.writes, self.pins = Tree(tables), Writes(servers), Pins()
+        self.inodes = Inodes(self.tree, servers, self.writes)
         self._orphans: dict[int, None] = {}
 
     # --- a state machine
@@ -127,7 +97,7 @@ class Namespace:
             return encode((op.Denied(Refused.wire, f"these are no changes of a namespace: {error}"),))
         if len(changes) > op.OPERATIONS_MAX:
             return encode((op.Denied(Refused.wire, f"{len(changes)} changes; one body has {op.OPERATIONS_MAX}"),))
-        self._session, self._time_ns = entry.session, entry.time_ns
+        self._session, self._time_ns, self._shown_count = entry.session, entry.time_ns, 0
         return encode([self._change(change) for change in changes])
 
     def _change(self, change: op.Change) -> op.Outcome:
@@ -263,8 +233,12 @@ class Namespace:
 
     def _pin(self, change: op.Pin) -> op.Content:
         inode, file = self._file(change.path)
+        content = self.inodes.content(last_name(change.path), inode, file)
+        if self._shown_count + len(content.chunks) > CHUNKS_MAX:
+            raise TooMany(f"the answer to one body shows at most {CHUNKS_MAX} chunks; pin fewer files at once")
         self.pins.add(self._session, inode)
-        return self._content(last_name(change.path), inode, file)
+        self._shown_count += len(content.chunks)
+        return content
 
     def _unpin(self, change: op.Unpin) -> op.Done:
         self._let_go(self._session, change.inode, 1)
@@ -310,7 +284,7 @@ class Namespace:
         was, now = ([self.servers.number(name) for name in names] for names in (change.was, change.servers))
         if not now or len(set(now)) != len(now):
             raise Refused(f"a chunk cannot be on {change.servers}; name one server or more, each once")
-        file = self._file_of(change.inode)
+        file = self.inodes.file(change.inode)
         chunks = list(chunks_of(file)) if file is not None else []
         if file is None or change.index >= len(chunks) or list(chunks[change.index].servers) != was:
             raise StaleVersion(f"chunk {change.index} of inode {change.inode} is not on {change.was} any more")
@@ -336,7 +310,7 @@ class Namespace:
 
     def _get_content(self, question: op.GetContent) -> op.Content:
         inode, file = self._file(question.path)
-        return self._content(last_name(question.path), inode, file)
+        return self.inodes.content(last_name(question.path), inode, file)
 
     def _get_page(self, question: op.GetPage) -> op.Page:
         return self.tree.page(question.path, question.after, question.limit)
@@ -350,17 +324,14 @@ class Namespace:
             after = bytes.fromhex(question.after)
         except ValueError:
             raise Refused(f"{question.after!r} is no cursor; begin with '', go on with the one that came") from None
+        found = self.inodes.slice(after, question.limit)
         problems = []
-        keys = self.tables.keys_after(after, question.limit)
-        for key in keys:
-            inode = self.tables.entries[key]
-            for index, stored in enumerate(self._chunks_of(inode)):
-                up = self.servers.up(stored.servers)
-                if len(up) < self.copies:
-                    chunk = self._chunk(inode, index, stored)
-                    problems.append(op.Problem(self.tree.path_of(key), chunk, self.servers.names(up)))
-        more = len(keys) == question.limit
-        return op.Problems(tuple(problems), len(keys), keys[-1].hex() if more else "")
+        for key, inode, index, stored in found.chunks:
+            up = self.servers.up(stored.servers)
+            if len(up) < self.copies:
+                chunk = self.inodes.chunk(inode, index, stored)
+                problems.append(op.Problem(self.tree.path_of(key), chunk, self.servers.names(up)))
+        return op.Problems(tuple(problems), found.names, found.cursor.hex())
 
     def _file(self, path: str) -> tuple[int, File]:
         _, inode = self.tree.inode(path)
@@ -370,55 +341,23 @@ class Namespace:
         assert isinstance(record, File), "a link at the end was followed"
         return inode, record
 
-    def _file_of(self, inode: int) -> File | None:
-        """The file with that inode, if it is alive or read."""
-        record = self.tables.leaf(inode) if inode in self.tables.leaves else None
-        return record if isinstance(record, File) else None
-
-    def _chunks_of(self, inode: int) -> tuple[Stored, ...]:
-        file = self._file_of(inode)
-        return chunks_of(file) if file is not None else ()
-
-    def _content(self, name: bytes, inode: int, file: File) -> op.Content:
-        chunks = [self._chunk(inode, index, stored) for index, stored in enumerate(chunks_of(file))]
-        return op.Content(self.tree.stat(name, inode), tuple(chunks))
-
-    def _chunk(self, inode: int, index: int, stored: Stored) -> op.Chunk:
-        return op.Chunk(chunk_id(inode, index), stored.size, stored.crc, self.servers.names(stored.servers))
-
     # --- for who keeps the servers in order
     def verdict(self, server: str, chunk: int, size: int, crc: int) -> Verdict:
-        """What to do with a chunk that a server holds; `size` and `crc` count only when it is sealed."""
-        inode, index = inode_of(chunk), chunk & ((1 << INDEX_BITS) - 1)
-        if inode >= self.next_inode:
+        """What to do with a sealed chunk that a server holds. One that is not sealed has size and checksum 0, which
+        no file says: of it, only garbage or foreign tells anything."""
+        if inode_of(chunk) >= self.next_inode:
             return Verdict.FOREIGN
-        number = self.servers.numbers.get(server, -1)
-        put = self.writes.puts.get(inode)
-        if put is not None:
-            place = put.places.get(index)
-            return Verdict.LIVE if place is not None and number in place.given else Verdict.GARBAGE
-        chunks = self._chunks_of(inode)
-        if index >= len(chunks) or number not in chunks[index].servers:
-            return Verdict.GARBAGE
-        right = (chunks[index].size, chunks[index].crc) == (size, crc)
-        return Verdict.LIVE if right else Verdict.WRONG
+        return self.inodes.verdict(self.servers.numbers.get(server, -1), chunk, size, crc)
 
     def scan(self, cursor: bytes, limit: int, buckets: Collection[int] | None = None) -> Scan:
         """The chunks of up to `limit` names behind a cursor (b"" at first), of all buckets or some."""
-        keys = self.tables.keys_after(cursor, limit)
-        chunks = [
-            self._chunk(inode, index, stored)
-            for inode in map(self.tables.entries.__getitem__, keys)
-            if buckets is None or inode % BUCKETS in buckets
-            for index, stored in enumerate(self._chunks_of(inode))
-        ]
-        return Scan(tuple(chunks), keys[-1] if len(keys) == limit else b"")
+        found = self.inodes.slice(cursor, limit, buckets)
+        chunks = [self.inodes.chunk(inode, index, chunk) for _, inode, index, chunk in found.chunks]
+        return Scan(tuple(chunks), found.cursor)
 
     def find_chunk(self, chunk: int) -> op.Chunk | None:
         """A chunk of a file that is alive or read, as it must be."""
-        inode, index = inode_of(chunk), chunk & ((1 << INDEX_BITS) - 1)
-        chunks = self._chunks_of(inode)
-        return self._chunk(inode, index, chunks[index]) if index < len(chunks) else None
+        return self.inodes.find_chunk(chunk)
 
     def expected(self, server: str) -> tuple[int, ...]:
         """The digests of what a server should hold, a bucket each."""
@@ -436,59 +375,72 @@ class Namespace:
 
     # --- snapshots
     def snapshot(self) -> Iterator[bytes]:
-        """The state as it is at this call, in parts: a head, then blocks of entries."""
-        parts = self._parts(encode(self._head()), self.tables.freeze())
+        """The state as it is at this call, in parts: a head, what sessions hold, then blocks of entries."""
+        parts = self._parts(self._little(), self.tables.freeze())
         next(parts)  # to where `close` gives up what is frozen
         return parts
 
     @staticmethod
-    def _parts(head: bytes, blocks: Generator[bytes]) -> Iterator[bytes]:
+    def _parts(little: list[bytes], blocks: Generator[bytes]) -> Iterator[bytes]:
         try:
             yield b""
-            yield head
+            yield from little
             yield from blocks
         finally:
             blocks.close()
 
-    def _head(self) -> Head:
-        return Head(
-            FORMAT, self.volume, self.copies, self.chunk_size, self.next_inode, len(self.tables.entries),
-            self.tables.folders[ROOT], self.servers.table, sorted(self.writes.puts.items()),
-            [(session, sorted(held.items())) for session, held in sorted(self.pins.held.items())],
-            [(inode, self.tables.leaves[inode]) for inode in sorted(self._orphans)],
+    def _little(self) -> list[bytes]:
+        """The parts of a snapshot before the entries."""
+        head = Head(
+            FORMAT, self.volume, self.copies, self.chunk_size, self.next_inode, self.tables.folders[ROOT],
+            self.servers.table, *self._counts(),
         )  # fmt: skip
+        return [encode(head), *held_parts(self.writes, self.pins, self._orphans, self.tables)]
+
+    def _counts(self) -> tuple[int, int, int, int]:
+        """How many entries, puts, pins and orphans there are."""
+        pins = sum(len(held) for held in self.pins.held.values())
+        return len(self.tables.entries), len(self.writes.puts), pins, len(self._orphans)
 
     def restore(self, parts: Iterable[bytes]) -> None:
         """Take over the state of a snapshot. Raises `Corrupt`, and is then of no use."""
-        blocks = iter(parts)
-        head: Head = unpack(_decode_head, next(blocks, b""))
-        if head.format != FORMAT:
-            raise Corrupt(f"a snapshot in format {head.format}; this version reads {FORMAT}")
-        tables = Tables()
-        tables.load(blocks)
-        if len(tables.entries) != head.entry_count:
-            raise Corrupt(f"a snapshot of {head.entry_count} entries has {len(tables.entries)}")
+        remaining = iter(parts)
+        head = decode_head(next(remaining, b""))
         self.volume, self.copies, self.chunk_size = head.volume, head.copies, head.chunk_size
         self.next_inode = head.next_inode
-        self._set_up(tables, Servers(head.servers))
-        self._restore_held(head)
-        self._derive()
+        self._set_up(Tables(), Servers(head.servers))
+        try:
+            self.tables.load(self._take_over(remaining))
+            self.tables.folders[ROOT] = head.root
+            self._derive()
+        except (*UNDECODABLE, LookupError) as error:
+            raise Corrupt(f"what a snapshot says of files and servers does not fit together: {error!r}") from error
+        should_be = head.entry_count, head.put_count, head.pin_count, head.orphan_count
+        if self._counts() != should_be:
+            raise Corrupt(f"a snapshot has {self._counts()} entries, puts, pins and orphans; it says {should_be}")
         self._events = []
 
-    def _restore_held(self, head: Head) -> None:
-        self.tables.folders[ROOT] = head.root
-        for inode, put in head.puts:
-            self.writes.add(inode, put)
-        self.writes.reserve_all()
-        for session, held in head.pins:
-            for inode, times in held:
-                self.pins.add(session, inode, times)
-        for inode, record in head.orphans:
-            self.tables.leaves[inode] = record
-            self._orphans[inode] = None
+    def _take_over(self, parts: Iterable[bytes]) -> Iterator[Block]:
+        """What sessions hold; the blocks are handed on."""
+        for part in map(decode_part, parts):
+            match part:
+                case Block():
+                    yield part
+                case PutsPart(puts):
+                    for inode, put in puts:
+                        self.writes.add(inode, put)
+                case PinsPart(pins):
+                    for session, inode, times in pins:
+                        self.pins.add(session, inode, times)
+                case OrphansPart(orphans):
+                    self._orphans.update(dict.fromkeys([inode for inode, _ in orphans]))
+                    self.tables.leaves.update(orphans)
+                case Head():
+                    raise Corrupt("a snapshot has two heads")
 
     def _derive(self) -> None:
-        """What follows from the inodes: counts, and what each server should hold."""
+        """What follows from puts and inodes: room reserved, counts, and what each server should hold."""
+        self.writes.reserve_all()
         self.file_count = self.byte_count = 0
         for inode, packed in self.tables.leaves.items():
             record = decode_record(packed)
@@ -500,7 +452,7 @@ class Namespace:
 
     def digest(self) -> int:
         """64 bits of all of it: equal for equal states. It takes as long as a snapshot."""
-        digest = blake2b(encode(self._head()), digest_size=8)
-        for part in self.tables.blocks():
+        digest = blake2b(digest_size=8)
+        for part in itertools.chain(self._little(), self.tables.blocks()):
             digest.update(part)
         return int.from_bytes(digest.digest(), "big")

@@ -182,12 +182,11 @@ def _next_record(content: bytes, start: int) -> int:
 
 # --- what is needed of which segment
 class Segment(msgspec.Struct):
-    """A segment: its bytes, and those of records that are needed. `damaged`: the chunks whose records are not whole."""
+    """A segment: its bytes, and those of records that are needed."""
 
     number: int
     size: int = 0
     needed: int = 0
-    damaged: dict[int, None] = msgspec.field(default_factory=dict)
 
 
 class Ledger:
@@ -200,6 +199,7 @@ class Ledger:
         self.segments: dict[int, Segment] = {}
         self._dead: dict[int, int] = {}  # records on the disk that count no more, by chunk
         self._tombstones: dict[int, int] = {}  # the segment of the one that is needed, by chunk
+        self._damaged: dict[int, int] = {}  # the segment of the only record of a chunk, which is not whole
 
     def stored(self, number: int, entry: Entry, was: tuple[int, int] | None) -> None:
         """A chunk is in a segment now; `was` is the segment and size of its record until now."""
@@ -224,16 +224,19 @@ class Ledger:
         """A record turned out to be damaged: its segment stays until it is not needed any more."""
         self._unneeded(number, OVERHEAD + size)
         self._dead[chunk] = self._dead.get(chunk, 0) + 1
-        self.segments[number].damaged[chunk] = None
+        self._damaged[chunk] = number
 
     def mended(self, chunk: int) -> None:
         """A damaged chunk has another record, or is not needed any more."""
-        for segment in self.segments.values():
-            segment.damaged.pop(chunk, None)
+        self._damaged.pop(chunk, None)
 
     def unstored(self, number: int, entry: Entry) -> None:
         """The record of a chunk, the newest until now, did not reach the disk."""
         self._unneeded(number, entry.record_size)
+
+    def are_whole(self, numbers: list[int]) -> bool:
+        """Whether no record of these segments waits to be healed."""
+        return not any(number in numbers for number in self._damaged.values())
 
     def is_needed(self, number: int, entry: Entry, at: tuple[int, int] | None) -> bool:
         """Whether a record must be kept; `at` is the segment and offset of its chunk's newest one."""
@@ -263,8 +266,9 @@ class Ledger:
         that what is written does not soon have to be written again. They must be neighbours: a record keeps its age.
         """
         run: list[int] = []
+        damaged = set(self._damaged.values())
         for number in sealed:
-            if self.segments[number].damaged:
+            if number in damaged:
                 run = []
                 continue
             run.append(number)

@@ -16,6 +16,7 @@ import msgspec
 from zactor.actor import Actor
 from zactor.errors import Corrupt, DiskFull
 
+from .chunkfiles import READINGS, read_surely
 from .chunks import block_checksums
 from .holdings import Holdings, Place
 from .messages import READ_SIZE, Piece
@@ -70,6 +71,8 @@ class SegmentStore:
         self._full: list[Growing] = []
         self._last = 0
         self._is_tended = False
+        self._may_merge = True
+        self._is_blocked = False  # by a full disk
         self.suspects: dict[int, None] = {}  # chunks whose records a merge could not read
 
     @property
@@ -96,18 +99,20 @@ class SegmentStore:
                 self._note(name.number, entry)
 
     async def _index(self, name: SegmentName, size: int) -> list[Entry] | None:
-        """What a sealed segment says that it holds; None if that cannot be read."""
-        offset = index_offset(await self._disk.read(str(name), max(0, size - END_SIZE), END_SIZE))
-        entries = None
-        if offset is not None:
-            entries = read_index(await self._disk.read(str(name), offset, size - END_SIZE - offset))
-        if entries is None:
-            self._actor.log.error("index_corrupt", file=str(name))
-        return entries
+        """What a sealed segment says that it holds; None if that cannot be read, however often one tries."""
+        for _ in range(READINGS):
+            offset = index_offset(await self._disk.read(str(name), max(0, size - END_SIZE), END_SIZE))
+            entries = None
+            if offset is not None:
+                entries = read_index(await self._disk.read(str(name), offset, size - END_SIZE - offset))
+            if entries is not None:
+                return entries
+        self._actor.log.error("index_corrupt", file=str(name))
+        return None
 
     async def _salvage(self, name: SegmentName, segment: Segment) -> list[Entry]:
         """All that can be read of a segment without an index; it will be given one."""
-        content = await self._disk.read(str(name))
+        content = await read_surely(self._disk, str(name))
         found = scan_segment(content)
         if found.lost_bytes:
             self._actor.log.warning("segment_torn", file=str(name), lost_bytes=found.lost_bytes)
@@ -203,6 +208,7 @@ class SegmentStore:
         growing.entries.append(entry)
         self._note(growing.number, entry)
         self._ledger.mended(chunk)
+        self._may_merge = True
         try:
             await written
         except DiskFull:
@@ -217,11 +223,15 @@ class SegmentStore:
     # --- segments that are full, and those with little in them
     @property
     def needs_tending(self) -> bool:
-        """Whether `tend` would find something to do."""
-        return not self._is_tended and bool(self._full or self._to_merge())
+        """Whether `tend` may find something to do."""
+        return not (self._is_tended or self._is_blocked) and bool(self._full or self._may_merge)
+
+    def try_again(self) -> None:
+        """What was prevented until now may be possible."""
+        self._is_blocked, self._may_merge = False, True
 
     async def tend(self) -> None:
-        """Seal what is full, and merge what has little in it. What a full disk prevents is tried again later.
+        """Seal what is full, and merge what has little in it. What a full disk prevents waits for `try_again`.
 
         Raises `Corrupt` when something cannot be read, of which `suspects` says more.
         """
@@ -232,9 +242,11 @@ class SegmentStore:
             while self._full:
                 await self._seal(self._full[0])
                 self._full.pop(0)
+            self._may_merge = False
             while await self._merge(self._to_merge()):
                 pass
         except DiskFull as error:
+            self._is_blocked = True
             self._actor.log.warning("segments_not_tended", error=str(error))
         finally:
             self._is_tended = False
@@ -248,6 +260,7 @@ class SegmentStore:
         renamed = self._disk.rename(self._file(growing.number), str(SegmentName(growing.number)))
         self._kinds[growing.number] = "segment"
         segment.size += len(closing)
+        self._may_merge = True
         await renamed
         await self._disk.sync_folder()
 
@@ -261,9 +274,14 @@ class SegmentStore:
             return False
         needed = sum(self._ledger.segments[number].needed for number in run)
         if needed and await self._disk.free_bytes() < needed + FREE_TO_MERGE:
+            self._is_blocked = True
             self._actor.log.warning("no_room_to_merge", needed=needed)
             return False
         found = {number: await self._entries(number) for number in run}
+        for number, entries in found.items():
+            listed = sum(entry.record_size for entry in entries if self._is_needed(number, entry))
+            if listed < self._ledger.segments[number].needed:
+                raise Corrupt(f"{SegmentName(number)} on {self._actor.ref.name} does not list all that it has")
         merged = SegmentName(run[0], "merged")
         copied: list[Copied] = []
         try:
@@ -271,6 +289,8 @@ class SegmentStore:
             if copied:
                 await self._disk.synced()
                 await self._read_back(str(merged), written)
+            if not self._ledger.are_whole(run):
+                raise Corrupt(f"{SegmentName(run[0])} has a damaged record by now, which stays as it is")
         except (DiskFull, Corrupt):
             await self._disk.remove(str(merged))
             raise
@@ -288,7 +308,7 @@ class SegmentStore:
     async def _entries(self, number: int) -> list[Entry]:
         name, size = SegmentName(number), self._ledger.segments[number].size
         entries = await self._index(name, size)
-        return scan_segment(await self._disk.read(str(name))).entries if entries is None else entries
+        return scan_segment(await read_surely(self._disk, str(name))).entries if entries is None else entries
 
     async def _copy(self, merged: str, found: dict[int, list[Entry]], copied: list[Copied]) -> bytes:
         """Write all that is needed into a file. Returns the bytes of the file."""

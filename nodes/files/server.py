@@ -18,7 +18,7 @@ import msgspec
 from zactor.actor import Actor, Down, Up, on
 from zactor.errors import Corrupt, DiskFull
 from zactor.journal import record, scan
-from zactor.message import Envelope, Message, decoder, encode
+from zactor.message import UNDECODABLE, Envelope, Message, decoder, encode
 from zactor.units import ByteSize, Duration, format_size
 
 from .chaining import Chaining
@@ -144,9 +144,29 @@ class FileServer(Actor):
         place = self._store.holdings.get(chunk)
         return None if place is None else (place.size, place.crc)
 
-    def is_damaged(self, chunk: int) -> bool:
-        """Whether a chunk was here, was found not to be what was sealed, and waits for a copy."""
-        return chunk in self._store.damaged
+    def held(self, bucket: int) -> list[int]:
+        """The sealed chunks of one bucket."""
+        return self._store.holdings.ids(bucket, 0, self._store.holdings.count)
+
+    def digests(self) -> tuple[int, ...]:
+        """Of each bucket, that of its sealed chunks."""
+        return tuple(self._store.holdings.digests)
+
+    def store_number(self) -> int:
+        """What its disk calls itself; 0 before it works for a volume."""
+        return self._binding.store
+
+    def used(self) -> int:
+        """Bytes of all sealed chunks."""
+        return self._store.holdings.used
+
+    def partials(self) -> list[int]:
+        """Chunks that are not sealed."""
+        return sorted(self._store.files.partials)
+
+    def damaged(self) -> tuple[int, ...]:
+        """Chunks that were here, were found not to be what was sealed, and wait for a copy."""
+        return tuple(self._store.damaged)
 
     # --- along the chain
     @on(interleave=True)
@@ -231,6 +251,7 @@ class FileServer(Actor):
         passed = self._chaining.pass_on(message.chain, message, envelope)
         if there is not None:
             await self._store.durable()
+            self._store.place(chunk)  # unless it was on its way, and found no room
         else:
             await self._written(self._store.segments.store(chunk, content, crc))
             self._store.damaged.pop(chunk, None)
@@ -270,6 +291,7 @@ class FileServer(Actor):
         chunk, size, crc = message.chunk, message.size, message.crc
         if self.sealed(chunk) == (size, crc):
             await self._store.durable()
+            self._store.place(chunk)  # unless it was on its way, and found no room
             return
         if self.sealed(chunk) is not None:
             raise BadFrame(f"{self._store.name(chunk)} is there, with another content")
@@ -300,6 +322,7 @@ class FileServer(Actor):
         if self._is_full and free >= ROOM_AGAIN:
             self._is_full = False
             self.log.info("room_again", free=free)
+        self._store.segments.try_again()
         self._tend()
         holdings, partials = self._store.holdings, self._store.files.partials
         room = 0 if self._is_full else min(self.capacity - holdings.used, free + self._store.files.partial_size)
@@ -352,12 +375,16 @@ class FileServer(Actor):
     async def _read_binding(self) -> Binding:
         records = scan(await self.disk.read(VOLUME_FILE)).records
         count = self._store.holdings.count
-        if not records and count:
+        try:
+            found: Binding = _decode_binding(records[0])
+            return found
+        except (IndexError, *UNDECODABLE) as error:
+            if not count:
+                return Binding(0, 0, "")
             raise Corrupt(
                 f"{self.ref.name} has {count} chunks, but its file 'volume' is lost or damaged: "
                 "bring it back, or move its state folder away, so that it is filled again from the other copies"
-            )
-        return _decode_binding(records[0]) if records else Binding(0, 0, "")
+            ) from error
 
     async def _keep_binding(self) -> None:
         """Write down whose chunks these are; again at each start, since it may not have been synced."""

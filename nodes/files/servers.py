@@ -16,6 +16,9 @@ from .operations import Report, ServerSpace
 from .placement import Candidate, choose, footprint
 from .tables import Stored
 
+LISTED_MAX = 8
+"""File servers named in one error."""
+
 
 class Server(msgspec.Struct, array_like=True):
     """A file server as it is known. `fresh`: bytes committed to it since it reported its room."""
@@ -109,8 +112,7 @@ class Servers:
         lost = [server.name for server in self.table if not server.is_up]
         rooms = [f"{server.name} {self.free(number)}" for number, server in enumerate(self.table) if server.is_up]
         return NoRoom(
-            f"{count} file servers with room for {size} bytes are needed; free: {', '.join(rooms) or 'none'}"
-            + (f"; lost: {', '.join(lost)}" if lost else "")
+            f"{count} file servers with room for {size} bytes are needed; free: {_listed(rooms)}; lost: {_listed(lost)}"
         )
 
     def reserve(self, numbers: Iterable[int], size: int) -> None:
@@ -145,3 +147,9 @@ class Servers:
             )
             for number, (server, load) in enumerate(zip(self.table, self.loads, strict=True))
         )  # fmt: skip
+
+
+def _listed(words: list[str]) -> str:
+    """A few of them, for people."""
+    more = [f"and {len(words) - LISTED_MAX} more"] if len(words) > LISTED_MAX else []
+    return ", ".join(words[:LISTED_MAX] + more) or "none"

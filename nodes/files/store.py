@@ -34,7 +34,8 @@ class Store:
     async def open(self) -> None:
         """Learn what is there."""
         names = await self._disk.list()
-        self._aside = len(await self._disk.list(ASIDE))
+        aside = await self._disk.list(ASIDE)
+        self._aside = max((int(name.partition(".")[0]) for name in aside), default=0)
         for name in names:
             if name.endswith(".copy"):
                 await self._disk.remove(name)
@@ -42,8 +43,10 @@ class Store:
         for wrong in await self.files.open(names):
             self._actor.log.error("chunk_corrupt", chunk=f"{wrong.chunk:016x}", because="size")
             await self._keep_aside(str(wrong))
-            if self.holdings.get(wrong.chunk) is None:
-                self.damaged[wrong.chunk] = None
+            aside = (*aside, f"0.{wrong}")
+        for file in (SealedName.parse(name.partition(".")[2]) for name in aside):
+            if file is not None and self.holdings.get(file.chunk) is None:
+                self.damaged[file.chunk] = None
         # A crash may have come between a rename and its sync: what is known from here on is durable.
         await self.durable()
 
@@ -133,7 +136,10 @@ class Store:
     async def _keep_aside(self, file: str) -> None:
         # Numbered, so that nothing that was set aside before is lost.
         self._aside += 1
-        await self._disk.rename(file, f"{ASIDE}/{self._aside:06d}.{file}")
+        try:
+            await self._disk.rename(file, f"{ASIDE}/{self._aside:06d}.{file}")
+        except FileNotFoundError:
+            self._actor.log.error("file_lost", file=file)  # somebody took it away
         await self._disk.sync_folder(ASIDE)
         await self._disk.sync_folder()
 

@@ -12,19 +12,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import islice
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
 from sortedcontainers import SortedDict
 
 from zactor.errors import Corrupt
-from zactor.message import UNDECODABLE, decoder, encode
+from zactor.message import decoder, encode
+
+T = TypeVar("T")
 
 ROOT = 1
 """The inode of '/', which has no entry."""
 
 BLOCK_ENTRIES = 1_024
 """Entries in one part of a snapshot: about 100 KiB."""
+
+PART_SIZE = 256 << 10
+"""Bytes of what one part of a snapshot holds, unless a single thing in it is larger."""
 
 
 class File(msgspec.Struct, frozen=True, array_like=True, tag=0):
@@ -65,7 +70,7 @@ class Stored(msgspec.Struct, frozen=True, array_like=True):
     servers: tuple[int, ...]
 
 
-class Block(msgspec.Struct, frozen=True, array_like=True):
+class Block(msgspec.Struct, frozen=True, array_like=True, tag=4):
     """A part of a snapshot: entries in their order, the inode of each, and what that is."""
 
     keys: list[bytes]
@@ -74,7 +79,6 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
 
 
 decode_record = decoder(File | Link | Folder)
-decode_block = decoder(Block)
 _decode_leaf = decoder(File | Link)
 _decode_chunks = decoder(tuple[Stored, ...])
 
@@ -211,29 +215,29 @@ class Tables:
 
     def _blocks(self, frozen: _Frozen) -> Iterator[bytes]:
         while taken := self._next_entries(frozen):
-            keys, inodes = [key for key, _ in taken], [inode for _, inode in taken]
-            yield encode(Block(keys, inodes, [frozen.records.get(inode) or self.packed(inode) for inode in inodes]))
+            rows = ((key, inode, frozen.records.get(inode) or self.packed(inode)) for key, inode in taken)
+            for some in in_parts(rows, lambda row: len(row[0]) + len(row[2]) + 9):
+                yield encode(Block([row[0] for row in some], [row[1] for row in some], [row[2] for row in some]))
 
     def _next_entries(self, frozen: _Frozen) -> list[tuple[bytes, int]]:
         """The next entries as they were; the cursor moves on behind them."""
-        taken: list[tuple[bytes, int]] = []
+        taken: dict[bytes, int] = {}
         while not taken:
-            keys = self.keys_after(frozen.cursor, BLOCK_ENTRIES)
-            # Behind the last entry that there is now there may be some that were.
-            last = keys[-1] if len(keys) == BLOCK_ENTRIES else None
-            kept = list(frozen.entries.irange(None, last))
-            if not keys and not kept:
-                return []
-            then = {key: self.entries[key] for key in keys}
+            now = self.keys_after(frozen.cursor, BLOCK_ENTRIES)
+            kept = list(islice(frozen.entries, BLOCK_ENTRIES))
+            if not now and not kept:
+                break
+            # Each of the two is known up to its end, or all of it when it is short.
+            ends = [keys[-1] for keys in (now, kept) if len(keys) == BLOCK_ENTRIES]
+            frozen.cursor = min(ends) if ends else max(now[-1:] + kept[-1:])
+            taken = {key: self.entries[key] for key in now if key <= frozen.cursor}
             for key in kept:
-                was = frozen.entries.pop(key)
-                if was is None:
-                    del then[key]
-                else:
-                    then[key] = was
-            frozen.cursor = last if last is not None else max(keys[-1:] + kept[-1:])
-            taken = sorted(then.items())
-        return taken
+                if key <= frozen.cursor:
+                    was = frozen.entries.pop(key)
+                    taken.pop(key, None)
+                    if was is not None:
+                        taken[key] = was
+        return sorted(taken.items())
 
     def packed(self, inode: int) -> bytes:
         """The record of an inode as bytes."""
@@ -252,23 +256,28 @@ class Tables:
         if inode not in frozen.records and (inode in self.leaves or inode in self.folders):
             frozen.records[inode] = self.packed(inode)
 
-    def load(self, parts: Iterable[bytes]) -> None:
+    def load(self, blocks: Iterable[Block]) -> None:
         """Take over the entries of a snapshot. The root is set by whoever has it. Raises `Corrupt`."""
         entries: dict[bytes, int] = {}
-        for part in parts:
-            block: Block = unpack(decode_block, part)
+        for block in blocks:
             if not len(block.keys) == len(block.inodes) == len(block.records):
                 raise Corrupt("a snapshot has a block whose columns differ in length")
             entries.update(zip(block.keys, block.inodes, strict=True))
             self.leaves.update(zip(block.inodes, block.records, strict=True))
         self.entries = SortedDict(entries)
         for inode in [inode for inode, record in self.leaves.items() if record[:2] == _FOLDER_HEAD]:
-            self.folders[inode] = unpack(decode_record, self.leaves.pop(inode))
+            self.folders[inode] = decode_record(self.leaves.pop(inode))
 
 
-def unpack(decode: Callable[[bytes], Any], part: bytes) -> Any:
-    """Decode a part of a snapshot. Raises `Corrupt`."""
-    try:
-        return decode(part)
-    except UNDECODABLE as error:
-        raise Corrupt(f"a part of a snapshot cannot be read: {error}") from error
+def in_parts(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
+    """Items in lists of about `PART_SIZE` bytes, none of them empty."""
+    part: list[T] = []
+    size = 0
+    for item in items:
+        part.append(item)
+        size += size_of(item)
+        if size >= PART_SIZE:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part

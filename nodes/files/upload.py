@@ -91,18 +91,19 @@ class ChunkWrite(msgspec.Struct, eq=False):
     start: int  # in the file
     version: int
     servers: tuple[str, ...]
-    checksums: list[int] = msgspec.field(default_factory=list)
+    checksums: list[int] = msgspec.field(default_factory=list)  # until it is full
     size: int = 0
     taken: int = 0
     is_full: bool = False
+    crc: int = 0  # what it is sealed with, once it is full
     avoid: tuple[str, ...] = ()  # those that failed
     sealing: Awaitable[None] | None = None
     is_sealed: bool = False
 
-    @property
-    def crc(self) -> int:
-        """What it is sealed with."""
-        return seal_crc(self.checksums)
+    def fill(self) -> None:
+        """Nothing follows."""
+        self.is_full, self.crc = True, seal_crc(self.checksums)
+        self.checksums.clear()
 
     def chain(self) -> tuple[Ref[Any], tuple[Ref[Any], ...]]:
         """The server to ask, and those behind it."""
@@ -136,6 +137,7 @@ class Upload:
         self._ahead: tuple[int, Awaitable[list[Outcome]]] | None = None
         self._window: deque[Frame] = deque()
         self._chunks: list[ChunkWrite] = []
+        self._unfinished: deque[ChunkWrite] = deque()
         self._furthest = 0
 
     async def run(self) -> tuple[tuple[SealedChunk, ...], int, int]:
@@ -166,12 +168,12 @@ class Upload:
                 piece = await self._reader.read(min(FRAME_SIZE, size - chunk.size)) if chunk.size < size else b""
                 if 2 * chunk.size >= size and self._goes_on(chunk):
                     self._allocate_ahead(chunk.index + 1)
-            chunk.is_full = True
+            chunk.fill()
             self._seal_if_taken(chunk)
         while self._window:
             await self._take_answer()
-        for chunk in self._chunks:
-            await self._finish(chunk)
+        while self._unfinished:
+            await self._finish_first()
 
     def _goes_on(self, chunk: ChunkWrite) -> bool:
         """Whether another chunk is likely to follow."""
@@ -182,10 +184,9 @@ class Upload:
             self._ahead = index, self._names.change_all((self._allocation(index),))
 
     def _allocation(self, index: int) -> Allocate:
-        start, size = index * self._begun.chunk_size, self._begun.chunk_size
-        return Allocate(
-            self._inode, index, size if self._expected is None else max(1, min(size, self._expected - start))
-        )
+        size = self._begun.chunk_size
+        left = size if self._expected is None else self._expected - index * size
+        return Allocate(self._inode, index, min(left, size) if left > 0 else size)  # it may have grown meanwhile
 
     async def _next_chunk(self) -> ChunkWrite:
         index = len(self._chunks)
@@ -196,10 +197,10 @@ class Upload:
         self._begun_before.add(index)
         start = index * self._begun.chunk_size
         chunk = ChunkWrite(chunk_id(self._inode, index), index, start, place.version, place.servers)
-        sealing = [each for each in self._chunks if not each.is_sealed]
-        if len(sealing) > SEALING_MAX:
-            await self._finish(sealing[0])
+        if len(self._unfinished) > SEALING_MAX:
+            await self._finish_first()
         self._chunks.append(chunk)
+        self._unfinished.append(chunk)
         return chunk
 
     async def _place(self, index: int) -> Placed:
@@ -230,8 +231,8 @@ class Upload:
         assert frame.answer is not None, "what is in the window was asked"
         try:
             await frame.answer
-        except Failure as error:
-            await self._mend(frame.chunk, error)
+        except Failure:
+            await self._mend(frame.chunk)
             return
         self._window.popleft()
         await self._took(frame.chunk, frame.end)
@@ -253,8 +254,9 @@ class Upload:
             head, chain = chunk.chain()
             chunk.sealing = self._door.ask(head, _seal(chunk, chain), SEAL_TIMEOUT_S)
 
-    async def _finish(self, chunk: ChunkWrite) -> None:
-        """Wait until a chunk is whole on as many servers as it should be."""
+    async def _finish_first(self) -> None:
+        """Wait until the oldest chunk is whole on as many servers as it should be."""
+        chunk = self._unfinished[0]
         while not chunk.is_sealed:
             if chunk.sealing is None:
                 await self._take_answer()
@@ -263,26 +265,27 @@ class Upload:
         await self._keep_alive()
         if len(chunk.servers) < self._begun.copies:
             await self._copy(chunk)
+        self._unfinished.popleft()
 
     async def _sealed(self, chunk: ChunkWrite, answer: Awaitable[None]) -> None:
         patience = Patience(self._door, SEAL_GIVE_UP_S)
         while True:
             try:
                 await answer
-            except AskTimeout as error:
+            except AskTimeout:
                 await self._keep_alive()
                 if not patience.left_s:
-                    return await self._mend(chunk, error)
+                    return await self._mend(chunk)
                 head, chain = chunk.chain()
                 answer = chunk.sealing = self._door.ask(head, _seal(chunk, chain), SEAL_TIMEOUT_S)
-            except Failure as error:
-                return await self._mend(chunk, error)
+            except Failure:
+                return await self._mend(chunk)
             else:
                 chunk.sealing, chunk.is_sealed = None, True
                 return None
 
     # --- what went wrong
-    async def _mend(self, chunk: ChunkWrite, error: Failure) -> None:
+    async def _mend(self, chunk: ChunkWrite) -> None:
         """Go on with those servers that can. Raises `Lost` when the chunk is nowhere."""
         chunk.sealing = None
         frames = [frame for frame in self._window if frame.chunk is chunk]
@@ -291,13 +294,13 @@ class Upload:
             if await _is_done(frame.answer):
                 chunk.taken = max(chunk.taken, frame.end)
         frames = [frame for frame in frames if frame.end > chunk.taken]
-        await self._rechain(chunk, frames[0] if frames else None, error)
+        await self._rechain(chunk, frames[0] if frames else None)
         for frame in frames[1:]:
             self._ask(frame)
         self._window.extendleft(reversed(frames[1:]))
         await self._took(chunk, frames[0].end if frames else chunk.taken)
 
-    async def _rechain(self, chunk: ChunkWrite, frame: Frame | None, error: Failure) -> None:
+    async def _rechain(self, chunk: ChunkWrite, frame: Frame | None) -> None:
         """Raise the version, and go on with the servers that do the next step under it: a frame, or the seal."""
         patience = Patience(self._door, GO_BACK_S) if self._reader.can_go_back else self._patience
         while True:
@@ -362,16 +365,17 @@ class Upload:
         for chunk in self._chunks[first:]:
             self._places[chunk.index] = Placed(chunk.version, chunk.servers)
         del self._chunks[first:]
+        self._unfinished = deque(chunk for chunk in self._unfinished if chunk.index < first)
         self._reader.go_back(lost.chunk.start)
 
     async def _settle(self) -> None:
         """Wait for asks whose answers are of no use any more."""
         answers: list[Awaitable[Any] | None] = [frame.answer for frame in self._window]
-        answers += [chunk.sealing for chunk in self._chunks]
+        answers += [chunk.sealing for chunk in self._unfinished]
         answers += [self._ahead[1]] if self._ahead is not None else []
         self._window.clear()
         self._ahead = None
-        for chunk in self._chunks:
+        for chunk in self._unfinished:
             chunk.sealing = None
         for answer in answers:
             await _is_done(answer)

@@ -11,6 +11,7 @@ import pytest
 
 from zactor.actor import Actor, on
 from zactor.door import Later
+from zactor.errors import Overloaded
 from zactor.journal import record
 from zactor.message import Message, decoder, encode
 from zactor.replication.host import Beat, Host, TakeSnapshot
@@ -313,6 +314,33 @@ def test_a_session_that_was_ended_is_over_at_once(stage: Stage) -> None:
     with pytest.raises(SessionExpired):
         stage.virtual.result(stage.submit(session, 1, b"a"))
     stage.ask(EndSession(session=session))
+
+
+# --- more than it takes
+def test_a_host_whose_disk_does_not_follow_says_that_it_is_overloaded(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zactor.replication.host.WAITING_SIZE_MAX", 1_000)
+    session = stage.ask(OpenSession())
+    asked = [stage.submit(session, number, b"x" * 400) for number in range(1, 9)]
+    stage.virtual.run(seconds=1.0)
+
+    refused = [each for each in asked if each.error is not None]
+    assert 0 < len(refused) < 8
+    assert all(isinstance(each.error, Overloaded) for each in refused)
+    for number in range(1, 9):
+        stage.virtual.result(stage.submit(session, number, b"x" * 400))
+    assert len(stage.items()) == 8
+
+
+def test_there_are_so_many_sessions_and_no_more(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zactor.replication.host.SESSIONS_MAX", 1)
+    session = stage.ask(OpenSession())
+    with pytest.raises(Overloaded):
+        stage.ask(OpenSession())
+
+    stage.ask(EndSession(session=session))
+    stage.ask(OpenSession())
 
 
 # --- its own changes

@@ -120,7 +120,7 @@ class Host:
             self._actor.log.warning("journal_cut", bytes=found.torn_size, because="a_write_was_torn")
         for text in found.damaged:
             self._actor.log.error("snapshot_damaged", because=text)
-        self._actor.log.info("log_recovered", index=self._storage.index, changes=len(found.batches))
+        self._actor.log.info("log_recovered", index=self._storage.index, batches=len(found.batches))
         self._snapshot_due = self._snapshot_step
         self._beat_ns = now_ns = self._actor.now_ns()
         self._heard = dict.fromkeys(self._sessions.ids(), now_ns)
@@ -139,10 +139,11 @@ class Host:
     # --- what clients say
     def open_session(self) -> Later[int]:
         """Answer an `OpenSession`."""
-        if len(self._heard) >= SESSIONS_MAX:
-            raise Overloaded(f"there are {SESSIONS_MAX} sessions already; each ends after a silence")
         later = self._actor.later()
-        self._enqueue(_Change(encode_open(), later))
+        if len(self._heard) >= SESSIONS_MAX:
+            later.fail(Overloaded(f"there are {SESSIONS_MAX} sessions already; each ends after a silence"))
+        else:
+            self._enqueue(_Change(encode_open(), later))
         return later
 
     def renew(self, message: Renew) -> None:
@@ -178,13 +179,14 @@ class Host:
         session = message.session
         if session not in self._heard:
             raise SessionExpired(f"session {session} is not known, or over")
-        if self._waiting_size > WAITING_SIZE_MAX:
-            raise Overloaded(f"{self._waiting_size} bytes of changes wait for the disk")
         self._heard[session] = self._actor.now_ns()
         key = (session, message.sequence)
         standing = self._sessions.check(message)
         later: Later[bytes] = self._actor.later()
-        if standing is Standing.NEW:
+        if standing is Standing.NEW and self._waiting_size > WAITING_SIZE_MAX:
+            self._sessions.withdraw(*key)
+            later.fail(Overloaded(f"{self._waiting_size} bytes of changes wait for the disk"))
+        elif standing is Standing.NEW:
             change = self._under_way[key] = _Change(encode_change(message), later, key)
             self._enqueue(change)
         elif standing is Standing.UNDER_WAY:

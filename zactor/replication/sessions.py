@@ -122,6 +122,12 @@ class _Session:
         if not low <= sequence < low + WINDOW:
             raise OutOfWindow(f"change {sequence}; those from {low} to {low + WINDOW - 1} are open")
 
+    def keep(self, sequence: int, answer: bytes) -> None:
+        """A change was made. One that follows it in the log may have acknowledged it already."""
+        if sequence >= self.acknowledged_below:
+            self.answers[sequence] = answer
+        self.under_way.discard(sequence)
+
     def acknowledge(self, below: int) -> None:
         """Forget the answers that the client has."""
         for sequence in range(self.acknowledged_below, below):
@@ -211,9 +217,7 @@ class Sessions:
         for ((session, sequence), (place, _)), answer in zip(run.items(), made, strict=True):
             answers[place] = answer
             if session != HOST:
-                known = self._sessions[session]
-                known.answers[sequence] = answer
-                known.under_way.discard(sequence)
+                self._sessions[session].keep(sequence, answer)
         run.clear()
 
     def _open_or_end(self, index: int, record: Opened | Ended) -> int | None:

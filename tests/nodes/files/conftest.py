@@ -241,6 +241,11 @@ class System:
         assert [len(set(chunk.servers)) for chunk in chunks] == [copies] * len(chunks)
         assert sorted(held) == sorted((each.chunk, server, each.crc) for each in chunks for server in each.servers)
 
+    def actors(self) -> dict[str, Actor]:
+        """All that are there, by name."""
+        cells = (cell for each in self.virtual.processes.values() for cell in each.kernel.cells.values())
+        return {cell.name: cell.actor for cell in cells if cell.actor is not None}
+
     def shown(self) -> tuple[int, ...]:
         """The progress that the user was shown."""
         actor = self.virtual.processes["user"].kernel.cells["user"].actor

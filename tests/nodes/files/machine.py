@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from nodes.files import operations as op
@@ -21,14 +21,22 @@ class Machine:
 
     def __init__(self) -> None:
         self.namespace = Namespace()
-        self.log: list[Entry] = []
+        self.log: list[Entry | int] = []
+        """Entries, and sessions that ended."""
+        self.answers: list[bytes] = []
 
     def all(self, *changes: op.Change, session: int = CLIENT) -> tuple[Any, ...]:
         """The outcomes of changes in one body."""
         index = len(self.log) + 1
         self.log.append(Entry(index, index * 1_000, session, encode(changes)))
-        outcomes: tuple[Any, ...] = op.decode_outcomes(self.namespace.apply(self.log[-1:])[0])
+        self.answers.append(apply_to(self.namespace, self.log[-1]))
+        outcomes: tuple[Any, ...] = op.decode_outcomes(self.answers[-1])
         return outcomes
+
+    def end(self, session: int) -> None:
+        """A session is over."""
+        self.log.append(session)
+        self.answers.append(apply_to(self.namespace, session))
 
     def do(self, change: op.Change, session: int = CLIENT) -> Any:
         """The outcome of a change; what it was denied with is raised."""
@@ -84,7 +92,15 @@ class Machine:
         return restored(list(self.namespace.snapshot()))
 
 
-def restored(parts: Sequence[bytes]) -> Namespace:
+def apply_to(namespace: Namespace, entry: Entry | int) -> bytes:
+    """Apply what stands in the log of a `Machine`."""
+    if isinstance(entry, Entry):
+        return namespace.apply([entry])[0]
+    namespace.end_session(entry)
+    return b""
+
+
+def restored(parts: Iterable[bytes]) -> Namespace:
     """A namespace from a snapshot."""
     namespace = Namespace()
     namespace.restore(parts)

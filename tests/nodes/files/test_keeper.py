@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from nodes.files import operations as op
+from nodes.files.inodes import Verdict
 from nodes.files.keeper import Action, Copy, Drop, Keeper, ListHeld, Note, Propose, PutAside, Settings
 from nodes.files.messages import (
     BUCKETS,
@@ -21,7 +22,7 @@ from nodes.files.messages import (
     held_digest,
     inode_of,
 )
-from nodes.files.namespace import Namespace, Verdict
+from nodes.files.namespace import Namespace
 from zactor.errors import AskTimeout, Corrupt, Failure
 from zactor.message import encode
 from zactor.statemachine import Entry

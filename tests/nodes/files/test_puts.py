@@ -6,6 +6,7 @@ import pytest
 
 from nodes.files import operations as op
 from nodes.files.messages import (
+    BUCKETS,
     CHUNKS_MAX,
     AlreadyExists,
     BadCommit,
@@ -18,6 +19,7 @@ from nodes.files.messages import (
     TooMany,
     WrongVolume,
     chunk_id,
+    held_digest,
 )
 from nodes.files.namespace import Verdict
 from nodes.files.placement import footprint
@@ -482,3 +484,66 @@ def test_a_scan_comes_by_all_chunks_in_slices_and_by_bucket(machine: Machine) ->
     ids = [chunk_id(stat.inode, index) for stat in stats for index in (0, 1)]
     assert scan(None) == ids
     assert scan(stats[0].inode % 64) == [chunk for chunk in ids if (chunk >> 16) % 64 == stats[0].inode % 64]
+
+
+def test_a_slice_is_cut_short_by_files_of_many_chunks(machine: Machine) -> None:
+    stats = [machine.put(f"/{number}", 6 * MIB) for number in range(3)]
+
+    first = machine.namespace.scan(b"", 5)
+    assert {chunk.chunk >> 16 for chunk in first.chunks} == {stats[0].inode}
+    rest = machine.namespace.scan(first.cursor, 100)
+    assert ({chunk.chunk >> 16 for chunk in rest.chunks}, rest.cursor) == ({stats[1].inode, stats[2].inode}, b"")
+
+
+def test_the_answer_to_one_body_does_not_grow_without_bound(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nodes.files.namespace.CHUNKS_MAX", 10)
+    machine.put("/a", 6 * MIB)
+
+    outcomes = machine.all(op.Pin("/a"), op.Pin("/a"))
+    assert isinstance(outcomes[0], op.Content)
+    assert outcomes[1].error == TooMany.wire
+    machine.do(op.Pin("/a"))
+
+
+def test_an_error_names_a_few_of_many_servers() -> None:
+    machine = Machine()
+    machine.servers(*[""] * 30)
+    for number in range(30):
+        machine.do(op.Lost(f"s{number}"), 0)
+
+    with pytest.raises(NoRoom, match=r"free: none; lost: s0, s1, .*, s7, and 22 more"):
+        machine.do(op.Begin((1,)))
+
+
+def test_a_server_that_left_the_chain_has_no_say_in_the_commit(machine: Machine) -> None:
+    begun = machine.do(op.Begin((5,)))
+    first, second = begun.places[0].servers
+    place = machine.do(op.Rechain(begun.inodes[0], 0, 1, (second,), add=1, avoid=(first,)))
+
+    with pytest.raises(BadCommit, match="its chain is"):
+        machine.do(op.Commit(begun.inodes[0], "/a", 5, 0, (op.SealedChunk(5, 7, place.version, (first, second)),)))
+
+
+def test_what_joined_a_chain_is_live_while_the_put_is_open_and_free_after_it(machine: Machine) -> None:
+    begun = machine.do(op.Begin((5,)))
+    inode, (first, second) = begun.inodes[0], begun.places[0].servers
+    added = machine.do(op.Rechain(inode, 0, 1, (second,), add=1, avoid=(first,))).servers[1]
+
+    assert machine.namespace.verdict(added, chunk_id(inode, 0), 0, 0) is Verdict.LIVE
+    machine.do(op.Abandon(inode))
+    assert machine.freed() == [(chunk_id(inode, 0), (first, second, added))]
+
+
+def test_a_server_should_hold_the_digests_of_the_chunks_of_files(machine: Machine) -> None:
+    machine.put("/a", 2 * MIB)
+    machine.put("/b", 5)
+    machine.put("/gone", 5)
+    machine.do(op.Remove("/gone"))
+    machine.do(op.Begin((5,)))
+    for server in ("s0", "s1", "s2"):
+        digests = [0] * BUCKETS
+        for chunk in (*machine.ask(op.GetContent("/a")).chunks, *machine.ask(op.GetContent("/b")).chunks):
+            if server in chunk.servers:
+                digests[(chunk.chunk >> 16) % BUCKETS] ^= held_digest(chunk.chunk, chunk.size, chunk.crc)
+        assert machine.namespace.expected(server) == tuple(digests)
+    assert machine.namespace.expected("nobody") == (0,) * BUCKETS

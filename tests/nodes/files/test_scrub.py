@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from nodes.files.chunks import content_crc, file_size
-from nodes.files.messages import BLOCK_SIZE, CopyChunk, MissingChunk, ReadChecksums, chunk_id
-from tests.nodes.files.servers import CHUNK, Stage, content_of
+from nodes.files.messages import BLOCK_SIZE, CopyChunk, DropChunks, MissingChunk, ReadChecksums, ReadChunk, chunk_id
+from tests.nodes.files.servers import CHUNK, VOLUME, Stage, content_of
 from zactor.errors import Corrupt
 from zactor.world import Operation, Read
 
@@ -42,11 +42,14 @@ def test_a_flipped_bit_is_named_set_aside_and_healed(stage: Stage, block: int) -
 
     found = stage.survey(A)
     assert (found.damaged, found.used, any(found.digests)) == ((CHUNK,), 0, False)
-    assert stage.server(A).is_damaged(CHUNK)
+    assert stage.server(A).damaged() == (CHUNK,)
     assert [file for file in stage.files(A) if file.startswith("aside/000001.")]
     assert stage.events("block_corrupt")
     with pytest.raises(MissingChunk, match="it is damaged"):
         stage.read(A, 1)
+    stage.kill(A)
+    stage.restart(A)
+    assert stage.survey(A).damaged == (CHUNK,), "a restart does not forget it"
     heal(stage, CONTENT)
     assert stage.survey(A).damaged == ()
     assert stage.survey(A).digests == stage.survey(B).digests
@@ -94,6 +97,18 @@ def test_a_chunk_that_is_cut_while_the_server_runs_is_found_when_it_is_read(stag
 
     with pytest.raises(Corrupt, match="the footer has 0 bytes"):
         stage.read_all(A, len(CONTENT))
+
+
+def test_a_chunk_whose_file_was_taken_away_is_healed(stage: Stage) -> None:
+    stage.disk.files.pop((A, stage.files(A, ".chunk")[0]))
+
+    with pytest.raises(Corrupt):
+        stage.read(A, 1)
+
+    assert stage.survey(A).damaged == (CHUNK,)
+    assert stage.events("file_lost")
+    heal(stage, CONTENT)
+    assert stage.read_all(A, len(CONTENT)) == CONTENT
 
 
 def test_a_chunk_that_was_damaged_twice_is_set_aside_twice(stage: Stage) -> None:
@@ -213,6 +228,24 @@ def test_a_segment_with_damaged_records_is_not_merged_before_they_are_healed() -
     stage.run(1.0)
     assert stage.disk.files.get((A, "00000001.segment")) is not segment
     assert stage.read(A, 1 << 16, chunk_id(2, 0)) == content_of(30_000, 2)
+
+
+def test_a_record_that_is_found_damaged_during_a_merge_is_not_merged_away() -> None:
+    content = content_of(30_000, 4)
+    wrong = content[:7] + b"!" + content[8:]
+    for wait_us in range(400, 900, 10):
+        stage = Stage(1, segment_size=70_000)
+        for inode in range(1, 7):
+            stage.store(content_of(30_000, inode), (A,), chunk_id(inode, 0))
+        segment = stage.disk.files[A, "00000002.segment"]
+        segment[bytes(segment).index(content) + 7] = ord("!")
+        stage.begin(A, DropChunks(volume=VOLUME, chunks=(chunk_id(3, 0), chunk_id(1, 0))))
+        stage.run(wait_us / 1e6)
+        stage.begin(A, ReadChunk(chunk=chunk_id(4, 0), offset=0, size=100_000))
+        stage.run(1.0)
+
+        assert stage.survey(A).damaged == (chunk_id(4, 0),)
+        assert any(wrong in bytes(file) for file in stage.disk.files.values()), f"after {wait_us} µs"
 
 
 # --- scrubbing

@@ -31,6 +31,7 @@ from nodes.files.messages import (
 )
 from tests.nodes.files.servers import CHUNK, NAMES, VOLUME, Stage, content_of
 from zactor.errors import Corrupt
+from zactor.world import Write
 
 A, B, C = NAMES
 CONTENT = content_of(3 * FRAME_SIZE + 1000)
@@ -77,6 +78,20 @@ def test_a_small_chunk_is_on_all_servers_of_its_chain(stage: Stage, size: int) -
         assert stage.read(name, SMALL_SIZE_MAX) == content
         assert stage.server(name).sealed(CHUNK) == (size, content_crc(content))
         assert stage.files(name, "00000001.open")
+
+
+def test_what_comes_is_passed_on_before_it_is_written(stage: Stage) -> None:
+    world = stage.virtual.processes[A]
+    begin = world.begin
+    world.begin = lambda token, operation: None if isinstance(operation, Write) else begin(token, operation)  # type: ignore[method-assign]
+
+    for message in (*stage.frames(CONTENT, NAMES), stage.small(b"small", NAMES, chunk_id(6, 0))):
+        stage.begin(A, message)
+    stage.run(0.1)
+
+    for name in (B, C):
+        assert bytes(stage.disk.files[name, stage.files(name, ".tmp")[0]]) == CONTENT
+        assert stage.read(name, 10, chunk_id(6, 0)) == b"small"
 
 
 def test_small_chunks_that_come_together_share_syncs(stage: Stage) -> None:
@@ -293,6 +308,17 @@ def test_a_version_outlives_a_crash_and_so_does_what_was_synced(stage: Stage, cr
     assert stage.reopen(A, 3, len(CONTENT)).size == len(CONTENT)
     stage.seal(CONTENT, (A,), version=3)
     assert stage.read_all(A, len(CONTENT)) == CONTENT
+
+
+def test_a_version_that_was_answered_outlives_a_power_failure(stage: Stage) -> None:
+    stage.write(CONTENT, (A,))
+    stage.reopen(A, 2, FRAME_SIZE)
+
+    stage.lose_power(A)
+    stage.restart(A)
+
+    with pytest.raises(StaleVersion):
+        stage.reopen(A, 1, 0)
 
 
 def test_what_a_power_failure_took_cannot_be_reopened(stage: Stage) -> None:
@@ -585,6 +611,27 @@ def test_a_full_disk_takes_nothing_until_there_is_room_again(stage: Stage, left:
     stage.kill(A)
     stage.restart(A)
     assert stage.read(A, 1, chunk_id(8, 0)) == b"y"
+
+
+def test_a_small_chunk_that_found_no_room_is_in_no_index() -> None:
+    stage = Stage(1, segment_size=100_000)
+    stage.store(content_of(30_000, 1), (A,), chunk_id(1, 0))
+    stage.disk.capacity_bytes = sum(map(len, stage.disk.files.values())) + 100
+    with pytest.raises(NoRoom):
+        stage.store(content_of(30_000, 2), (A,), chunk_id(2, 0))
+    stage.disk.capacity_bytes += 10 << 20
+    stage.survey(A)
+    for inode in (3, 4, 5):
+        stage.store(content_of(30_000, inode), (A,), chunk_id(inode, 0))
+    stage.run(1.0)
+    assert "00000001.segment" in stage.files(A)
+
+    stage.kill(A)
+    stage.restart(A)
+
+    assert [held.chunk >> 16 for held in stage.held(A)] == [1, 3, 4, 5]
+    for inode in (1, 3, 4, 5):
+        assert stage.read(A, 30_000, chunk_id(inode, 0)) == content_of(30_000, inode)
 
 
 def test_a_full_disk_in_the_chain_breaks_it(stage: Stage) -> None:
