@@ -164,7 +164,7 @@ class Inventory(msgspec.Struct, frozen=True, array_like=True):
 
     `store` is a number that its disk was given once. `room`: bytes that it can take beside what is sealed; 0 when it
     cannot write. `digests`: of each bucket, all `held_digest` of its sealed chunks in one XOR. `damaged`: chunks that
-    were set aside since they are not what was sealed, and wait for a copy. `partials`: those not sealed, a page of them.
+    were set aside since they are not what was sealed, and wait for a copy. `partials`: a page of those not sealed.
     """
 
     store: Volume

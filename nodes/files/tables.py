@@ -49,7 +49,7 @@ class Link(msgspec.Struct, frozen=True, array_like=True, tag=1):
     target: str
 
 
-class Folder(msgspec.Struct, array_like=True, tag=2):
+class Folder(msgspec.Struct, array_like=True, tag=2, gc=False):
     """The inode of a folder: where it is, and how many entries it has."""
 
     mode: int

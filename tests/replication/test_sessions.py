@@ -14,6 +14,7 @@ from zactor.errors import Corrupt
 from zactor.message import decoder, encode
 from zactor.replication.messages import WINDOW, OutOfWindow, SessionExpired, Submit
 from zactor.replication.sessions import (
+    PART_SIZE,
     Answer,
     Sessions,
     Standing,
@@ -247,6 +248,16 @@ def test_answers_survive_in_a_snapshot(log: Log) -> None:
     assert other.apply(record(first, 2))[0].__class__ is OutOfWindow
     assert other.apply(record(second, 5)) == [b"600:x"]
     assert other.machine.seen == log.machine.seen
+
+
+def test_a_part_of_a_snapshot_is_not_large(log: Log) -> None:
+    session = log.open()
+    for sequence in range(1, 101):
+        log.apply(record(session, sequence, bytes(50_000)))
+    parts = list(log.sessions.snapshot())[:-1]
+
+    assert max(map(len, parts)) < PART_SIZE + 60_000
+    assert restored(log).sessions.digest() == log.sessions.digest()
 
 
 def test_a_snapshot_is_the_state_at_its_call(log: Log) -> None:

@@ -26,8 +26,12 @@ from .messages import WINDOW, OutOfWindow, SessionExpired, Submit
 HOST = 0
 """The session of whoever runs the machine: never opened, never over."""
 
-ANSWERS_IN_PART = 256
-"""Answers in one part of a snapshot."""
+PART_SIZE = 256 << 10
+"""Bytes of answers in one part of a snapshot, unless a single one is larger."""
+
+
+ANSWER_SIZE = 16
+"""Bytes of an answer in a part beside itself, about."""
 
 
 # --- what stands in the log
@@ -273,8 +277,15 @@ class Sessions:
 
 def _encode_sessions(held: list[tuple[int, int, list[tuple[int, bytes]]]]) -> Iterator[bytes]:
     for number, acknowledged_below, answers in held:
-        for first in range(0, max(len(answers), 1), ANSWERS_IN_PART):
-            yield encode(Part(number, acknowledged_below, dict(answers[first : first + ANSWERS_IN_PART])))
+        part: dict[int, bytes] = {}
+        size = 0
+        for sequence, answer in answers:
+            if size >= PART_SIZE:
+                yield encode(Part(number, acknowledged_below, part))
+                part, size = {}, 0
+            part[sequence] = answer
+            size += len(answer) + ANSWER_SIZE
+        yield encode(Part(number, acknowledged_below, part))
     yield encode(Rest())
 
 
