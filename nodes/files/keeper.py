@@ -469,7 +469,7 @@ class Keeper:
             return []
         staying = self._staying(chunk)
         if len(staying) > self._namespace.copies:
-            return self._trim(chunk, staying)
+            return self._trim(chunk, staying, now_ns)
         name = self._namespace.place_copy(chunk.chunk, chunk.size, chunk.servers)
         if name is None or not self._is_up(name):
             self._short += 1
@@ -477,9 +477,10 @@ class Keeper:
             return []
         return self._copy(name, chunk, now_ns)
 
-    def _trim(self, chunk: Chunk, staying: list[str]) -> list[Action]:
+    def _trim(self, chunk: Chunk, staying: list[str], now_ns: int) -> list[Action]:
         """Keep the copies that are spread best, and of those the ones with most room; only if all of them are there."""
         if not all(map(self._is_up, staying)) or any(map(self._is_wanted, staying, repeat(chunk.chunk))):
+            self._retry_ns = self._retry_ns or now_ns + RETRY_NS
             return []
         table = self._namespace.servers
         left = [table.table[table.numbers[name]] for name in staying]

@@ -11,7 +11,7 @@ import pytest
 
 from zactor.actor import Actor, on
 from zactor.door import Later
-from zactor.errors import Overloaded
+from zactor.errors import DiskFull, Overloaded
 from zactor.journal import record
 from zactor.message import Message, decoder, encode
 from zactor.replication.host import Beat, Host, TakeSnapshot
@@ -22,7 +22,7 @@ from zactor.sim.disk import Machine
 from zactor.sim.heap import Chance
 from zactor.sim.virtual import SYNC_NS, Virtual
 from zactor.statemachine import Entry
-from zactor.world import Operation, Remove, Sync, SyncFolder
+from zactor.world import Append, Operation, Remove, Sync, SyncFolder
 
 LEASE_NS = 8 * 10**9
 JOURNAL = ("host", "journal.1")
@@ -129,6 +129,13 @@ class Hosted(Actor):
         self._host.on_disk_failed(error)
 
 
+class Worst(Chance):
+    """Nothing stays that was not synced."""
+
+    def below(self, end: int) -> int:
+        return 0
+
+
 class PowerDisk(Machine):
     """A disk that keeps what was synced, and of the rest a random part, when the power fails."""
 
@@ -146,7 +153,13 @@ class PowerDisk(Machine):
         if isinstance(operation, Sync | SyncFolder):
             self.syncs += 1
             self._under_way.append((self._virtual.now_ns + SYNC_NS, operation, self.mark(operation)))
-        return super().perform(operation)
+        try:
+            return super().perform(operation)
+        except DiskFull:
+            if isinstance(operation, Append):  # as a real one: what there was room for is written
+                fits = operation.data[: self.free_bytes()]
+                super().perform(Append(operation.folder, operation.file, fits))
+            raise
 
     def lose_power(self) -> None:
         self._complete()
@@ -368,6 +381,24 @@ def test_a_full_disk_refuses_changes_answers_questions_and_recovers(stage: Stage
     assert [len(stage.events(name)) for name in ("log_full", "log_writable")] == [1, 1]
 
 
+def test_what_follows_a_change_that_had_no_room_is_answered_when_it_is_durable_itself(stage: Stage) -> None:
+    session = stage.ask(OpenSession())
+    stage.disk.limit(100)
+    large = stage.submit(session, 1, b"x" * 500)
+    stage.virtual.run(until=lambda: stage.disk.free_bytes() == 0)
+    small = stage.begin(Propose(body=b"small"))
+    stage.virtual.run(until=lambda: small.done)
+    assert isinstance(large.error, NoSpace)
+    assert small.value == b"1"
+
+    stage.kill()
+    stage.disk.chance = Worst(Random())
+    stage.disk.lose_power()
+    stage.disk.limit(None)
+    stage.restart()
+    assert stage.items() == [b"small"]
+
+
 def test_a_disk_too_full_for_a_snapshot_leaves_the_journals(stage: Stage) -> None:
     stage = Stage(snapshot_size=2_000)
     session = stage.ask(OpenSession())
@@ -404,6 +435,18 @@ def test_a_snapshot_takes_the_place_of_the_journals_before_it() -> None:
     stage.kill()
     stage.restart()
     assert stage.items() == bodies
+
+
+def test_a_snapshot_is_taken_while_changes_never_cease(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zactor.replication.host.BATCH_SIZE", 1)
+    stage = Stage(snapshot_size=1_000)
+    session = stage.ask(OpenSession())
+    asked = [stage.submit(session, number, b"x" * 20, 1) for number in range(1, 9)]
+    for number in range(9, 100):
+        stage.virtual.run(until=lambda: asked[number - 9].done)  # noqa: B023
+        asked.append(stage.submit(session, number, b"x" * 20, number - 8))
+
+    assert stage.events("snapshot_taken")
 
 
 def test_a_snapshot_that_is_not_whole_is_passed_over_for_the_one_before_it() -> None:
@@ -469,8 +512,8 @@ def test_a_journal_of_a_newer_version_is_refused(stage: Stage) -> None:
 
 
 # --- crashes
-@pytest.mark.parametrize("crash", ["kill", "power"])
-@pytest.mark.parametrize("snapshot_size", [1 << 20, 300])
+@pytest.mark.parametrize("crash", ["kill", "power", "worst"])
+@pytest.mark.parametrize("snapshot_size", [1 << 20, 150])
 def test_a_crash_between_any_two_steps_loses_nothing_that_was_answered(crash: str, snapshot_size: int) -> None:
     steps = 0
     while True:
@@ -486,7 +529,9 @@ def test_a_crash_between_any_two_steps_loses_nothing_that_was_answered(crash: st
         if finished:
             stage.virtual.run(seconds=1.0)
         stage.kill()
-        if crash == "power":
+        if crash == "worst":
+            stage.disk.chance = Worst(Random())
+        if crash != "kill":
             stage.disk.lose_power()
         stage.restart()
 

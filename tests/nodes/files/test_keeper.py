@@ -299,10 +299,7 @@ def test_a_copy_goes_to_a_zone_that_has_none() -> None:
 def test_of_too_many_copies_the_ones_in_different_zones_stay() -> None:
     yard = Yard(servers=4, copies=4, zones=2)
     chunk = yard.put()
-    yard.change(op.Configure(2, 64 << 20))
-    yard.keeper = Keeper(yard.namespace, list(yard.stores), SETTINGS, yard.now_ns)
-    for name in yard.stores:
-        yard.survey(name)
+    with_fewer_copies(yard, 2)
     yard.settle(40.0)
 
     now = yard.chunk(chunk.chunk).servers
@@ -311,17 +308,65 @@ def test_of_too_many_copies_the_ones_in_different_zones_stay() -> None:
     yard.check_whole()
 
 
+def with_fewer_copies(yard: Yard, copies: int) -> None:
+    """The metadata server starts again with another setting."""
+    yard.change(op.Configure(copies, 64 << 20))
+    yard.keeper = Keeper(yard.namespace, list(yard.stores), SETTINGS, yard.now_ns)
+    for name in yard.stores:
+        yard.survey(name)
+
+
 def test_copies_are_not_taken_away_while_one_of_them_is_away() -> None:
     yard = Yard(servers=3, copies=3)
     chunk = yard.put()
-    yard.change(op.Configure(2, 64 << 20))
-    yard.keeper = Keeper(yard.namespace, list(yard.stores), SETTINGS, yard.now_ns)
-    yard.survey("store/0")
-    yard.survey("store/1")
+    with_fewer_copies(yard, 2)
+    yard.settle(20.0)
     yard.lose("store/2")
     yard.settle(20.0)
 
     assert yard.chunk(chunk.chunk).servers == chunk.servers
+
+
+def test_copies_are_not_taken_away_while_one_of_them_is_not_right() -> None:
+    yard = Yard(servers=3, copies=3)
+    chunk = yard.put()
+    with_fewer_copies(yard, 2)
+    yard.settle(26.0)
+    del yard.stores["store/1"].held[chunk.chunk]
+    yard.stores["store/1"].damaged[chunk.chunk] = None
+    yard.survey("store/1")
+    yard.do(failure=Corrupt("it rots"))
+    yard.tick(5.0)
+    yard.settle()
+    assert yard.chunk(chunk.chunk).servers == chunk.servers
+
+    yard.settle(40.0)
+    yard.check_whole()
+
+
+def test_when_two_servers_are_gone_a_chunk_of_both_gets_two_copies() -> None:
+    yard = Yard(servers=5, copies=3)
+    chunks = [yard.put() for _ in range(40)]
+    yard.lose("store/0")
+    yard.lose("store/1")
+    yard.settle(36.0)
+
+    for chunk in chunks:
+        assert set(yard.chunk(chunk.chunk).servers) <= {"store/2", "store/3", "store/4"}
+        assert len(yard.holders(yard.chunk(chunk.chunk))) >= 3
+
+
+def test_a_copy_that_the_namespace_does_not_know_of_yet_is_no_garbage(yard: Yard) -> None:
+    chunk = yard.put()
+    yard.lose(chunk.servers[0])
+    yard.tick(30.0)
+    (copy,) = [action for action in yard.todo if isinstance(action, Copy)]
+    yard.stores[copy.server].held[chunk.chunk] = (chunk.size, chunk.crc)  # it is there, and the answer on its way
+    yard.survey(copy.server)
+    while any(isinstance(action, ListHeld) for action in yard.todo):
+        yard.do(next(place for place, action in enumerate(yard.todo) if isinstance(action, ListHeld)))
+
+    assert yard.todo == [copy]
 
 
 # --- what a server should hold
