@@ -37,7 +37,7 @@ RENEW_S = 2.0
 """Who holds something says so this often: a quarter of the lease."""
 
 ABANDON_MAX = 64
-"""Puts that are given up together with the beginning of another one."""
+"""Puts that are given up together with another change."""
 
 
 class Names:
@@ -98,10 +98,9 @@ class Names:
     # --- puts
     async def begin(self, sizes: tuple[int | None, ...]) -> Begun:
         """Begin puts, and again while file servers are missing."""
-        given_up, self._given_up = self._given_up[:ABANDON_MAX], self._given_up[ABANDON_MAX:]
         patience = Patience(self._door)
         while True:
-            outcome = (await self.change_all((*map(Abandon, given_up), Begin(sizes))))[-1]
+            outcome = (await self.change_all((*self.given_up(), Begin(sizes))))[-1]
             if isinstance(outcome, Begun):
                 return outcome
             await self._wait_for_servers(refusal(outcome), patience)
@@ -132,8 +131,13 @@ class Names:
             error.add_note(f"what was stored is dropped when the session ends; sooner failed with: {problem}")
 
     def abandon_later(self, inode: int) -> None:
-        """The same for one that was cancelled, when nothing can be awaited: with the next that begins."""
+        """The same when nothing can be awaited, or need be: it goes with the next change that takes `given_up`."""
         self._given_up.append(inode)
+
+    def given_up(self) -> tuple[Abandon, ...]:
+        """What was to be abandoned later, for the next exchange."""
+        some, self._given_up = self._given_up[:ABANDON_MAX], self._given_up[ABANDON_MAX:]
+        return tuple(map(Abandon, some))
 
     async def _wait_for_servers(self, error: Failure, patience: Patience) -> None:
         """Pause if `error` may pass by itself: no room, since too few servers are up. Else raises it."""

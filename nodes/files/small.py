@@ -7,6 +7,7 @@ place of those that fail.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 import msgspec
 
@@ -105,13 +106,20 @@ class SmallFiles:
 
     async def _commit(self, commit: Commit) -> Stat:
         more = (Begin((SMALL_SIZE_MAX,)),) if len(self._stash) < self._wanted else ()
-        outcome, *begun = await self._names.change_all((commit, *more))
+        outcome, *begun = await self._names.change_all((commit, *more, *self._names.given_up()))
         for each in begun:
             if isinstance(each, Begun):  # without room, the next put hears of it
                 self._keep(each)
         if not isinstance(outcome, Stat):
             raise refusal(outcome)
         return outcome
+
+    def _pass_over(self, problems: Iterable[str]) -> None:
+        """Give up what lies in the stash for servers that failed: it would fail, too, one after the other."""
+        failed = [each for each in self._stash if not set(problems).isdisjoint(each.place.servers)]
+        for each in failed:
+            self._stash.remove(each)
+            self._names.abandon_later(each.inode)
 
     async def _store(self, unused: Unused, content: bytes) -> SealedChunk:
         crc, place = seal_crc(block_checksums(content)), unused.place
@@ -129,6 +137,7 @@ class SmallFiles:
         place = unused.place
         servers: tuple[str, ...] = ()
         while True:
+            await self._names.hold(unused.session)
             asked = tuple(server for server in place.servers if server not in servers)
             problems = await ask_each(self._door, asked, message, ALONE_TIMEOUT_S)
             servers += tuple(server for server in asked if server not in problems)
@@ -136,7 +145,7 @@ class SmallFiles:
             if not missing:
                 return SealedChunk(len(message.content), message.crc, place.version, servers)
             if problems:
-                await self._names.hold(unused.session)
+                self._pass_over(problems)
                 await patience.pause(next(iter(problems.values())))
             rechain = Rechain(unused.inode, 0, place.version, servers, missing, tuple(problems))
             place = await self._names.replace(rechain)

@@ -356,29 +356,28 @@ class Upload:
                 await patience.pause(next(iter(problems.values())))
 
     async def _go_back(self, lost: Lost) -> None:
-        """Begin again with the chunk that was lost."""
-        await self._settle()
+        """Begin again with the chunk that was lost. Those before it go on."""
+        first = lost.chunk.index
+        await self._settle(first)
         if not self._reader.can_go_back:
             raise lost.because
         await self._patience.pause(lost.because)
-        first = lost.chunk.index
         for chunk in self._chunks[first:]:
             self._places[chunk.index] = Placed(chunk.version, chunk.servers)
         del self._chunks[first:]
         self._unfinished = deque(chunk for chunk in self._unfinished if chunk.index < first)
         self._reader.go_back(lost.chunk.start)
 
-    async def _settle(self) -> None:
-        """Wait for asks whose answers are of no use any more."""
-        answers: list[Awaitable[Any] | None] = [frame.answer for frame in self._window]
-        answers += [chunk.sealing for chunk in self._unfinished]
-        answers += [self._ahead[1]] if self._ahead is not None else []
-        self._window.clear()
-        self._ahead = None
-        for chunk in self._unfinished:
-            chunk.sealing = None
+    async def _settle(self, first: int = 0) -> None:
+        """Wait for asks about chunks from the `first` on, whose answers are of no use any more."""
+        answers = [frame.answer for frame in self._window if frame.chunk.index >= first]
+        answers += [chunk.sealing for chunk in self._unfinished if chunk.index >= first]
+        self._window = deque(frame for frame in self._window if frame.chunk.index < first)
         for answer in answers:
             await _is_done(answer)
+        if self._ahead is not None:
+            (_, ahead), self._ahead = self._ahead, None
+            await _is_done(ahead)
 
 
 def refs(servers: Iterable[str]) -> tuple[Ref[Any], ...]:

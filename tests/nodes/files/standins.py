@@ -1,7 +1,7 @@
 """A door that is no actor, with a whole file system behind it in memory: the real namespace, and servers that lie down.
 
 Time passes only in pauses and at messages, so a minute of patience costs nothing. `Cluster.before` is called with the
-server and the message before each one is handled; what it raises is what the asker gets.
+server and the message before each one is handled, and `after` when it was: what they raise is what the asker gets.
 """
 
 from __future__ import annotations
@@ -104,6 +104,7 @@ class Cluster:
         self.sessions = Sessions(self.namespace)
         self.servers = {f"store/{index}": Server(f"store/{index}") for index in range(servers)}
         self.before: Callable[[str, Message[Any]], None] = lambda server, message: None
+        self.after: Callable[[str, Message[Any]], None] = lambda server, message: None
         self.asked: list[tuple[str, Message[Any]]] = []
         self.in_flight = self.in_flight_max = 0
         self._turns = latency_turns
@@ -160,8 +161,11 @@ class Cluster:
                 await asyncio.sleep(0)
             self.before(target, message)
             if target == "metadata":
-                return self._host(message)
-            return await self._serve(self.servers[target], message)
+                answer = self._host(message)
+            else:
+                answer = await self._serve(self.servers[target], message)
+            self.after(target, message)
+            return answer
         finally:
             self.in_flight -= isinstance(message, WriteChunk | ReadChunk)
 

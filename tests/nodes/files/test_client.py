@@ -255,6 +255,24 @@ def test_a_small_file_goes_elsewhere_when_a_server_is_away(victim: str) -> None:
     check_copies(cluster)
 
 
+def test_what_lies_in_the_stash_for_a_server_that_failed_is_not_tried() -> None:
+    cluster = Cluster()
+
+    async def work(files: FilesClient) -> int:
+        for index in range(10):
+            await files.put(BytesIO(b"x"), f"/{index}")
+        cluster.kill("store/0", is_known=True)
+        cluster.asked.clear()
+        for index in range(30):
+            await files.put(BytesIO(b"y"), f"/{index}")
+        failed = sum(server == "store/0" for server, _ in cluster.asked)
+        await files.close()
+        return failed
+
+    assert run(cluster, work) <= 4
+    assert [server.reserved for server in run(cluster, lambda files: files.space()).servers] == [0, 0, 0]
+
+
 # --- a server dies in mid-put
 @pytest.mark.parametrize("is_back", [False, True], ids=["gone", "restarted"])
 @pytest.mark.parametrize("victim", ["store/0", "store/1", "store/2"])
@@ -326,6 +344,25 @@ def test_a_chunk_whose_only_server_comes_back_without_it_begins_again_if_the_sou
 
     put(cluster, content)
 
+    assert get(cluster) == content
+
+
+@pytest.mark.parametrize("index", [1, 2, 3])
+def test_the_chunks_before_one_that_begins_again_go_on(index: int) -> None:
+    cluster = Cluster(servers=4, copies=1)
+    content = content_of(4 * CHUNK_SIZE)
+    killed: list[str] = []
+
+    def before(server: str, message: Message[Any]) -> None:
+        if isinstance(message, WriteChunk) and message.chunk & 0xFFFF == index and message.offset and not killed:
+            killed.append(server)
+            cluster.kill(server)
+            back_after(cluster, server, 1.0, with_disk=False)
+
+    cluster.before = before
+    put(cluster, content)
+
+    assert len(killed) == 1
     assert get(cluster) == content
 
 
