@@ -130,7 +130,7 @@ async def run(bench: Bench, scale: Scale, *, rounds: int | None = None, only: st
         rows = [row for row in opened if only in row.case]
         for row in rows:
             if row.peer is not None and row.peer.missing:
-                sys.stderr.write(f"bench: {row.case}: {row.peer.name} is not installed ({row.peer.mend})\n")
+                sys.stderr.write(f"bench: {row.case}: {row.peer.name} does not run here ({row.peer.mend})\n")
         round_s = 0.0
         for number in range(rounds or (bench.rounds_quick if scale.quick else bench.rounds)):
             round_started_s = time.monotonic()
