@@ -1,4 +1,4 @@
-"""Crashes: a process ends between any two events, by a kill or with the power, and everything is whole or not at all."""
+"""Crashes: a process ends between any two events, by a kill or with the power; all is whole, or not there."""
 
 from __future__ import annotations
 
