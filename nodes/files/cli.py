@@ -38,7 +38,7 @@ from . import archive, check, folders, report
 from .client import FilesClient
 from .folders import join
 from .local import progress_bar, read_pieces, whole_file
-from .messages import IsAFolder, NotAFolder, NotFound
+from .messages import READ_SIZE, IsAFolder, NotAFolder, NotFound
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Files: put, get, list, move, remove, check.")
 
@@ -484,8 +484,12 @@ def _size_and_mode(source: io.RawIOBase) -> tuple[int | None, int | None]:
 
 async def _show(files: FilesClient, path: str) -> None:
     """Write a file to standard output, which may block, and so is written to by a thread."""
-    reader = await files.open(_plain(path))
     out = sys.stdout.buffer
+    if (await files.stat(_plain(path))).size <= READ_SIZE:  # such a file is not pinned, which would be a change
+        out.write(await files.read(_plain(path)))
+        out.flush()
+        return
+    reader = await files.open(_plain(path))
 
     async def take(piece: bytes) -> None:
         await asyncio.to_thread(out.write, piece)
