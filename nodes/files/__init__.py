@@ -17,4 +17,4 @@ INVARIANTS = {
     "files.is_sound": "nodes.files.invariants:is_sound",
     "files.is_whole": "nodes.files.invariants:is_whole",
 }
-COMMANDS: dict[str, str] = {}
+COMMANDS = {"fs": "nodes.files.cli:app"}

@@ -15,9 +15,9 @@ from zactor.errors import Failure
 from zactor.message import Ref
 from zactor.replication.client import Door
 
-from .chunks import seal_crc, unpack_checksums
+from .chunks import block_checksums, seal_crc, unpack_checksums
 from .download import Copies, Download, Take
-from .messages import READ_SIZE, SMALL_SIZE_MAX, IsAFolder, NotAFolder, NotFound, ReadChecksums, Replaced
+from .messages import READ_SIZE, SMALL_SIZE_MAX, IsAFolder, NotAFolder, NotFound, ReadChecksums, ReadChunk, Replaced
 from .names import Names
 from .operations import (
     Abandon,
@@ -182,6 +182,22 @@ class FilesClient:
             except Failure as error:
                 held[server] = error
         return held
+
+    async def read_copies(self, chunk: Chunk) -> dict[str, int | Failure]:
+        """As `held`, of what each server sends when all of it is read: every block of every copy is verified."""
+        return {server: await self._read_copy(chunk, server) for server in chunk.servers}
+
+    async def _read_copy(self, chunk: Chunk, server: str) -> int | Failure:
+        checksums: tuple[int, ...] = ()
+        for offset in range(0, chunk.size, READ_SIZE):
+            size = min(READ_SIZE, chunk.size - offset)
+            message = ReadChunk(chunk=chunk.chunk, offset=offset, size=size)
+            try:
+                piece = await self._door.ask(Ref(server), message, CHECKSUMS_TIMEOUT_S)
+            except Failure as error:
+                return error
+            checksums += block_checksums(piece.content)
+        return seal_crc(checksums)
 
     # --- names
     async def stat(self, path: str, follow: bool = True) -> Stat:

@@ -12,12 +12,14 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Generic, Protocol, TypeVar
 
 from zactor.units import format_size
+
+T = TypeVar("T")
 
 PIECE_SIZE = 1 << 20
 """Bytes that are read at once here: four frames."""
@@ -44,23 +46,25 @@ class Readable(Protocol):
         """Up to `size` bytes; none at the end."""
 
 
-class Feed:
-    """Pieces that a thread gives and a coroutine takes, at most `AHEAD` of them at once.
+class Feed(Generic[T]):
+    """What a thread gives and a coroutine takes, at most `AHEAD` pieces of it at once.
 
-    The thread calls `send`, and `end` or `fail` at the end; the coroutine loops over `pieces`, once.
+    The thread calls `send`, and `end` or `fail` at the end; the coroutine loops over `pieces`, once. `nothing` is what
+    it gets when there is nothing for a while.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, nothing: T) -> None:
+        self._nothing = nothing
         self._room = threading.Semaphore(AHEAD)
         self._lock = threading.Lock()
-        self._items: deque[bytes | BaseException | None] = deque()
+        self._items: deque[tuple[T] | BaseException | None] = deque()
         self._wake: Callable[[], object] | None = None
         self._is_over = False
 
-    def send(self, piece: bytes) -> None:
+    def send(self, piece: T) -> None:
         """Give a piece, when there is room for it. Raises `NobodyReads`."""
         self._room.acquire()
-        self._give(piece)
+        self._give((piece,))
 
     def end(self) -> None:
         """That was all. Raises `NobodyReads`."""
@@ -77,7 +81,7 @@ class Feed:
             self._items.clear()
         self._room.release()
 
-    def _give(self, item: bytes | BaseException | None) -> None:
+    def _give(self, item: tuple[T] | BaseException | None) -> None:
         with self._lock:
             if self._is_over:
                 raise NobodyReads
@@ -87,8 +91,8 @@ class Feed:
             with suppress(RuntimeError):  # the loop is closed
                 wake()
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The pieces, in order; b"" when none came for `STALL_S`. Raises what `fail` was told."""
+    async def pieces(self) -> AsyncGenerator[T, None]:
+        """The pieces, in order; `nothing` when none came for `STALL_S`. Raises what `fail` was told."""
         loop, arrived = asyncio.get_running_loop(), asyncio.Event()
         with self._lock:
             self._wake = lambda: loop.call_soon_threadsafe(arrived.set)
@@ -99,7 +103,7 @@ class Feed:
                     try:
                         await asyncio.wait_for(arrived.wait(), STALL_S)
                     except TimeoutError:
-                        yield b""
+                        yield self._nothing
                     continue
                 item = self._items.popleft()
                 if item is None:
@@ -107,17 +111,17 @@ class Feed:
                 if isinstance(item, BaseException):
                     raise item
                 self._room.release()
-                yield item
+                yield item[0]
         finally:
             self.close()
 
 
-async def read_pieces(file: Readable) -> AsyncIterator[bytes]:
+async def read_pieces(file: Readable) -> AsyncGenerator[bytes, None]:
     """The content of a file or a pipe, read by a thread; b"" when nothing came for `STALL_S`.
 
     `file` should be unbuffered: a thread that waits in the buffer of standard input cannot be left at the exit.
     """
-    feed = Feed()
+    feed = Feed(b"")
     # A daemon: nobody can wake it from a pipe in which nothing comes, and Ctrl-C must not wait for it.
     threading.Thread(target=_read_all, args=(file, feed), name="zactor.fs", daemon=True).start()
     pieces = feed.pieces()
@@ -128,7 +132,7 @@ async def read_pieces(file: Readable) -> AsyncIterator[bytes]:
         feed.close()
 
 
-def _read_all(file: Readable, feed: Feed) -> None:
+def _read_all(file: Readable, feed: Feed[bytes]) -> None:
     with suppress(NobodyReads):
         try:
             while piece := file.read(PIECE_SIZE):
@@ -164,9 +168,9 @@ def part_of(path: Path) -> Path:
 
 
 @contextmanager
-def progress_bar(what: str, size: int | None) -> Iterator[Callable[[int], None] | None]:
+def progress_bar(what: str, size: int | None, *, quiet: bool = False) -> Iterator[Callable[[int], None] | None]:
     """What to call with the bytes so far, of `size` if that is known; None when nobody would see it."""
-    if not sys.stderr.isatty():
+    if quiet or not sys.stderr.isatty():
         yield None
         return
     drawn = -BAR_STEP_BYTES

@@ -31,7 +31,7 @@ class Change(msgspec.Struct, frozen=True, array_like=True):
 
 
 # --- changes of names
-class Create(Change, tag="create"):
+class Create(Change, frozen=True, tag="create"):
     """An empty file; one that is there becomes empty if `replace`, else `AlreadyExists`. Outcome: `Stat`."""
 
     path: Path
@@ -39,7 +39,7 @@ class Create(Change, tag="create"):
     mode: Mode | None = None
 
 
-class MakeFolder(Change, tag="mkdir"):
+class MakeFolder(Change, frozen=True, tag="mkdir"):
     """A folder. With `parents`, all above it, too, and none of them need be missing. Outcome: `Done`."""
 
     path: Path
@@ -47,20 +47,20 @@ class MakeFolder(Change, tag="mkdir"):
     mode: Mode = 0o755
 
 
-class MakeLink(Change, tag="symlink"):
+class MakeLink(Change, frozen=True, tag="symlink"):
     """A symbolic link to a path that need not be there. Outcome: `Done`."""
 
     path: Path
     target: Path
 
 
-class Remove(Change, tag="remove"):
+class Remove(Change, frozen=True, tag="remove"):
     """A file, a link, or a folder with nothing in it goes away. Outcome: `Done`."""
 
     path: Path
 
 
-class Rename(Change, tag="rename"):
+class Rename(Change, frozen=True, tag="rename"):
     """As rename(2): a file takes the place of a file, a folder that of an empty folder. Outcome: `Done`.
 
     Without `replace` there must be nothing of that name (`AlreadyExists`). `Loop`: a folder below itself.
@@ -71,7 +71,7 @@ class Rename(Change, tag="rename"):
     replace: bool = True
 
 
-class SetMode(Change, tag="chmod"):
+class SetMode(Change, frozen=True, tag="chmod"):
     """Permissions, which are kept for those who care. Outcome: `Done`."""
 
     path: Path
@@ -79,7 +79,7 @@ class SetMode(Change, tag="chmod"):
 
 
 # --- changes of content: a put is a new inode, which nobody sees before its commit
-class Begin(Change, tag="begin"):
+class Begin(Change, frozen=True, tag="begin"):
     """Puts begin, of files with these sizes (None: not known). Outcome: `Begun`. The session holds their leases.
 
     Each is given its inode and the place of its first chunk. Raises `NoRoom` for all if one has none.
@@ -88,7 +88,7 @@ class Begin(Change, tag="begin"):
     sizes: Annotated[tuple[Size | None, ...], msgspec.Meta(min_length=1, max_length=64)]
 
 
-class Allocate(Change, tag="allocate"):
+class Allocate(Change, frozen=True, tag="allocate"):
     """The next chunk of a put, of up to `size` bytes, which are reserved. Outcome: `Placed`.
 
     Asked again for the same index, the outcome is the same.
@@ -99,7 +99,7 @@ class Allocate(Change, tag="allocate"):
     size: Size
 
 
-class Rechain(Change, tag="rechain"):
+class Rechain(Change, frozen=True, tag="rechain"):
     """A chunk that is being written goes on with these of its servers and `add` new ones. Outcome: `Placed`.
 
     `version` is that of the chain until now; the new one is higher. `avoid`: servers not to choose. The kept servers
@@ -123,7 +123,7 @@ class SealedChunk(msgspec.Struct, frozen=True, array_like=True):
     servers: Servers
 
 
-class Commit(Change, tag="commit"):
+class Commit(Change, frozen=True, tag="commit"):
     """The file of a put appears under `path`, in the place of any that is there. Outcome: `Stat`.
 
     Its folder must be there. Each chunk must be on `copies` servers that it was given. `mode` None: as that which
@@ -139,39 +139,39 @@ class Commit(Change, tag="commit"):
     replace: bool = True
 
 
-class Abandon(Change, tag="abandon"):
+class Abandon(Change, frozen=True, tag="abandon"):
     """A put will not go on: what it stored is garbage. Outcome: `Done`, also when it is not known."""
 
     inode: Inode
 
 
-class Pin(Change, tag="pin"):
+class Pin(Change, frozen=True, tag="pin"):
     """Begin to read a file: its chunks stay until `Unpin`, or the end of the session. Outcome: `Content`."""
 
     path: Path
 
 
-class Unpin(Change, tag="unpin"):
+class Unpin(Change, frozen=True, tag="unpin"):
     """The reading has ended. Outcome: `Done`."""
 
     inode: Inode
 
 
 # --- changes by whoever runs the machine (session 0)
-class Format(Change, tag="format"):
+class Format(Change, frozen=True, tag="format"):
     """The first of all: the number of this volume."""
 
     volume: Volume
 
 
-class Configure(Change, tag="configure"):
+class Configure(Change, frozen=True, tag="configure"):
     """How many servers a chunk is put on from now on, and its size."""
 
     copies: Annotated[int, msgspec.Meta(ge=1, le=COPIES_MAX)]
     chunk_size: Size
 
 
-class Report(Change, tag="report"):
+class Report(Change, frozen=True, tag="report"):
     """A file server is there. `store` must be the one that it had before (`Denied` with `WrongVolume`)."""
 
     server: str
@@ -182,13 +182,13 @@ class Report(Change, tag="report"):
     room: Size
 
 
-class Lost(Change, tag="lost"):
+class Lost(Change, frozen=True, tag="lost"):
     """A file server does not answer: nothing new is put there."""
 
     server: str
 
 
-class Relocate(Change, tag="relocate"):
+class Relocate(Change, frozen=True, tag="relocate"):
     """A chunk of a file is on these servers now: it was copied, and found right there. Outcome: `Done`.
 
     `was` is what it was decided on; when it is not so any more: `StaleVersion`.

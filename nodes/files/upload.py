@@ -235,8 +235,8 @@ class Upload:
         assert frame.answer is not None, "what is in the window was asked"
         try:
             await frame.answer
-        except Failure:
-            await self._mend(frame.chunk)
+        except Failure as error:
+            await self._mend(frame.chunk, error)
             return
         self._window.popleft()
         await self._took(frame.chunk, frame.end)
@@ -276,20 +276,20 @@ class Upload:
         while True:
             try:
                 await answer
-            except AskTimeout:
+            except AskTimeout as error:
                 await self._keep_alive()
                 if not patience.left_s:
-                    return await self._mend(chunk)
+                    return await self._mend(chunk, error)
                 head, chain = chunk.chain()
                 answer = chunk.sealing = self._door.ask(head, _seal(chunk, chain), SEAL_TIMEOUT_S)
-            except Failure:
-                return await self._mend(chunk)
+            except Failure as error:
+                return await self._mend(chunk, error)
             else:
                 chunk.sealing, chunk.is_sealed = None, True
                 return None
 
     # --- what went wrong
-    async def _mend(self, chunk: ChunkWrite) -> None:
+    async def _mend(self, chunk: ChunkWrite, because: Failure) -> None:
         """Go on with those servers that can. Raises `Lost` when the chunk is nowhere."""
         chunk.sealing = None
         frames = [frame for frame in self._window if frame.chunk is chunk]
@@ -298,13 +298,13 @@ class Upload:
             if await _is_done(frame.answer):
                 chunk.taken = max(chunk.taken, frame.end)
         frames = [frame for frame in frames if frame.end > chunk.taken]
-        await self._rechain(chunk, frames[0] if frames else None)
+        await self._rechain(chunk, frames[0] if frames else None, because)
         for frame in frames[1:]:
             self._ask(frame)
         self._window.extendleft(reversed(frames[1:]))
         await self._took(chunk, frames[0].end if frames else chunk.taken)
 
-    async def _rechain(self, chunk: ChunkWrite, frame: Frame | None) -> None:
+    async def _rechain(self, chunk: ChunkWrite, frame: Frame | None, because: Failure) -> None:
         """Raise the version, and go on with the servers that do the next step under it: a frame, or the seal."""
         patience = Patience(self._door, GO_BACK_S) if self._reader.can_go_back else self._patience
         while True:
@@ -322,7 +322,8 @@ class Upload:
                 return
             error = next(iter(problems.values()))
             if chunk.taken and all(isinstance(problem, Refused) for problem in problems.values()):
-                raise Lost(chunk, error)
+                # Who has no room drops what was begun, so that is gone, too: the first failure says why.
+                raise Lost(chunk, because if isinstance(because, Refused) else error)
             try:
                 await patience.pause(error)
             except Failure:

@@ -97,7 +97,7 @@ def test_a_pipe_in_which_nothing_comes_gives_empty_pieces_and_is_left_at_once(mo
         os.write(writing, b"late")
         while not got[-1]:
             got.append(await anext(pieces))
-        await pieces.aclose()  # type: ignore[attr-defined]  # it is a generator
+        await pieces.aclose()
         return got
 
     got = asyncio.run(read())
@@ -109,7 +109,7 @@ def test_a_pipe_in_which_nothing_comes_gives_empty_pieces_and_is_left_at_once(mo
 
 
 def test_a_feed_holds_no_more_than_its_room_and_tells_when_nobody_takes() -> None:
-    feed = Feed()
+    feed = Feed(b"")
     sent: list[int] = []
     stopped = threading.Event()
 
@@ -125,7 +125,7 @@ def test_a_feed_holds_no_more_than_its_room_and_tells_when_nobody_takes() -> Non
         thread.start()
         pieces = feed.pieces()
         got = [await anext(pieces), await anext(pieces)]
-        await pieces.aclose()  # type: ignore[attr-defined]  # it is a generator
+        await pieces.aclose()
         return got
 
     thread = threading.Thread(target=give)
