@@ -39,7 +39,7 @@ class _IsSound:
         is_changed = metadata is not self._metadata or metadata.index != self._index
         problem = None
         if is_changed:
-            problem = room_adds_up(metadata.namespace)
+            problem = room_adds_up(metadata.namespace) or what_is_read_stays(metadata.namespace)
         if is_changed or held != self._held:
             problem = problem or chunks_are_sealed(metadata.namespace, servers)
             problem = problem or ids_are_given_once(metadata.namespace, self._new_chunks(held))
@@ -92,6 +92,14 @@ def room_adds_up(namespace: Namespace) -> str | None:
             return f"{loads[number].reserved} bytes are reserved on {server.name}; its puts need {reserved[number]}"
         if loads[number].digests != expected[server.name]:
             return f"the digests of what {server.name} should hold are not those of the files' chunks"
+    return None
+
+
+def what_is_read_stays(namespace: Namespace) -> str | None:
+    """A file that is being read is there, with or without a name."""
+    for inode in namespace.pins.counts:
+        if inode not in namespace.tables.leaves:
+            return f"inode {inode:x} is being read, and is gone"
     return None
 
 

@@ -27,6 +27,7 @@ from .messages import (
     BadPath,
     IsAFolder,
     Loop,
+    MissingChunk,
     NotAFolder,
     NotEmpty,
     NotFound,
@@ -42,7 +43,7 @@ more than one chunk, if those are not larger than 384 KiB."""
 
 _NOISE = b"".join(blake2b(index.to_bytes(4, "little")).digest() for index in range(2 * BLOCK_SIZE // 64))
 
-LOOKS, LOOK_S = 10, 0.5
+LOOKS, LOOK_S = 20, 0.5
 """How often a file is looked at again that cannot be read."""
 
 STALLED_S = 1_000_000.0
@@ -160,7 +161,7 @@ class FilesWorkload(Workload):
             await self._files.get(f"{folder}/{name}", sink)
         except NotFound:
             self.answered(operation, None)
-        except Corrupt as error:
+        except (Corrupt, MissingChunk) as error:
             self.failed(operation, error)
             await self._look_again(f"{folder}/{name}", str(error))
         except Failure as error:
@@ -176,9 +177,8 @@ class FilesWorkload(Workload):
             await self.sleep(LOOK_S)
             try:
                 await self._files.get(path, BytesIO())
-            except Corrupt as error:
-                if str(error) != because:
-                    return
+            except (Corrupt, MissingChunk):
+                continue
             except Failure:
                 return
             else:

@@ -389,7 +389,7 @@ def test_replicas_and_clients_are_drawn_from_their_ranges() -> None:
     trial = load(TRIAL)
     plans = [runner.plan_of(trial, seed) for seed in range(60)]
 
-    assert {plan.replicas["store"] for plan in plans} == {1, 2, 3, 4}
+    assert {plan.replicas["store"] for plan in plans} == {3, 4, 5}
     assert {len(plan.clients) for plan in plans} == {4, 5, 6, 7}
     assert len({msgspec.json.encode(plan.knobs) for plan in plans}) > 30
     kinds = [{fault.do for fault in plan.faults} for plan in plans]

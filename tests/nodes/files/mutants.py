@@ -32,12 +32,14 @@ MUTANTS = (
         JOURNAL,
         "                await self._disk.write(self.file, self.size, rest[: found.size])\n",
         "                pass\n",
+        4,
     ),
     Mutant(
         "a torn record stays where it is",
         JOURNAL,
         "        await self.cut(self.size)\n",
         "",
+        12,
     ),
     Mutant(
         "what is read of an open segment is taken to be on the disk, too (fsyncgate)",
@@ -56,6 +58,7 @@ MUTANTS = (
         CHUNKS,
         "        if again == content:\n            break\n",
         "        break\n",
+        11,
     ),
     Mutant(
         "a merge believes an index that does not list all",
@@ -89,6 +92,7 @@ MUTANTS = (
         SERVER,
         "            await self._written(files.seal(partial), chunk)\n        await passed.done()\n",
         "            await self._written(files.seal(partial), chunk)\n",
+        1,
     ),
     Mutant(
         "a reopened chunk keeps what was behind the cut",
@@ -101,6 +105,7 @@ MUTANTS = (
         CHUNKS,
         "            await renamed\n            await self._disk.sync_folder()\n        finally:\n",
         "            await renamed\n        finally:\n",
+        6,
     ),
     # --- the log
     Mutant(
@@ -108,6 +113,7 @@ MUTANTS = (
         HOST,
         "            if change.key is not None:\n                self._sessions.withdraw(*change.key)\n",
         "",
+        7,
     ),
     Mutant(
         "a snapshot forgets which changes were made",
@@ -120,6 +126,7 @@ MUTANTS = (
         HOST,
         "        while self._writing:\n            await self._actor.disk.synced()\n        journal_size",
         "        journal_size",
+        12,
     ),
     Mutant(
         "a change is sent again under another number",
@@ -127,12 +134,14 @@ MUTANTS = (
         "        if self._session is not session:\n"
         "            self._session, self._sequence = session, session.take()\n",
         "        self._session, self._sequence = session, session.take()\n",
+        3,
     ),
     Mutant(
         "a change whose session was lost is made again in the next one",
         DOOR,
         "                    if may_be_done:\n",
         "                    if False:\n",
+        10,
     ),
     Mutant(
         "answers are acknowledged before they came",
@@ -171,6 +180,7 @@ MUTANTS = (
         INODES,
         "            return Verdict.LIVE if place is not None and server in place.given else Verdict.GARBAGE\n",
         "            return Verdict.LIVE if place is not None and server == place.servers[0] else Verdict.GARBAGE\n",
+        1,
     ),
     # --- what a client does
     Mutant(
@@ -180,6 +190,7 @@ MUTANTS = (
         "            except ValueError:\n                return await self._mend(chunk)\n"
         "            except Failure:\n                chunk.sealing, chunk.is_sealed = None, True\n"
         "                return None\n            else:\n",
+        1,
     ),
     Mutant(
         "frames whose answers are lost count as taken",
@@ -193,11 +204,6 @@ MUTANTS = (
         "        except Failure:\n            alone",
         "        except Failure as error:\n            if type(error).__name__ == 'ConnectionLost':\n"
         "                return SealedChunk(len(content), crc, place.version, place.servers)\n            alone",
-    ),
-    Mutant(
-        "a chunk is committed on fewer servers than it should be",
-        UPLOAD,
-        "        if len(chunk.servers) < self._begun.copies:\n            await self._copy(chunk)\n",
-        "",
+        1,
     ),
 )
