@@ -198,7 +198,7 @@ class Ledger:
     def __init__(self) -> None:
         self.segments: dict[int, Segment] = {}
         self._dead: dict[int, int] = {}  # records on the disk that count no more, by chunk
-        self._tombstones: dict[int, int] = {}  # the segment of the one that is needed, by chunk
+        self._tombstones: dict[int, tuple[int, int]] = {}  # segment and offset of the one that is needed, by chunk
         self._damaged: dict[int, int] = {}  # the segment of the only record of a chunk, which is not whole
 
     def stored(self, number: int, entry: Entry, was: tuple[int, int] | None) -> None:
@@ -217,7 +217,7 @@ class Ledger:
             self._dead[entry.chunk] = self._dead.get(entry.chunk, 0) + 1
         self._forget_tombstone(entry.chunk)
         if entry.chunk in self._dead:
-            self._tombstones[entry.chunk] = number
+            self._tombstones[entry.chunk] = (number, entry.offset)
             self.segments[number].needed += OVERHEAD
 
     def lost(self, chunk: int, number: int, size: int) -> None:
@@ -241,7 +241,7 @@ class Ledger:
     def is_needed(self, number: int, entry: Entry, at: tuple[int, int] | None) -> bool:
         """Whether a record must be kept; `at` is the segment and offset of its chunk's newest one."""
         if entry.is_tombstone:
-            return self._tombstones.get(entry.chunk) == number
+            at = self._tombstones.get(entry.chunk)
         return at == (number, entry.offset)
 
     def erased(self, entry: Entry) -> None:
@@ -257,7 +257,7 @@ class Ledger:
 
     def moved(self, entry: Entry, number: int) -> None:
         """A tombstone is in another segment now, which counts it already."""
-        self._tombstones[entry.chunk] = number
+        self._tombstones[entry.chunk] = (number, entry.offset)
 
     def to_merge(self, sealed: list[int], segment_size: int) -> list[int]:
         """Neighbours among the sealed segments that are worth being written anew as one; [] if there are none.
@@ -283,9 +283,9 @@ class Ledger:
         self.segments[number].needed -= size
 
     def _forget_tombstone(self, chunk: int) -> None:
-        number = self._tombstones.pop(chunk, None)
-        if number is not None:
-            self._unneeded(number, OVERHEAD)
+        at = self._tombstones.pop(chunk, None)
+        if at is not None:
+            self._unneeded(at[0], OVERHEAD)
 
 
 MERGED_AT_ONCE = 4

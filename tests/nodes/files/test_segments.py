@@ -164,6 +164,19 @@ def test_a_tombstone_is_needed_as_long_as_an_older_record_is_on_the_disk() -> No
     assert ledger.segments[3].needed == 0
 
 
+def test_of_two_tombstones_in_one_segment_the_newer_is_needed() -> None:
+    ledger = ledger_of((100, 0), (100, 0))
+    older, newer = (Entry(5, offset, 0, 0, is_tombstone=True) for offset in (0, 90))
+    ledger.stored(1, Entry(5, 0, 10, 1), None)
+    ledger.dropped(2, older, (1, 10))
+    ledger.stored(2, Entry(5, 30, 10, 1), None)
+    ledger.dropped(2, newer, (2, 10))
+
+    assert not ledger.is_needed(2, older, None)
+    assert ledger.is_needed(2, newer, None)
+    assert ledger.segments[2].needed == OVERHEAD
+
+
 def test_a_tombstone_of_what_was_stored_again_is_not_needed() -> None:
     ledger = ledger_of((100, 0), (100, 0), (100, 0))
     tombstone = Entry(5, 0, 0, 0, is_tombstone=True)
