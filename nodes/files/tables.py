@@ -33,13 +33,13 @@ PART_SIZE = 256 << 10
 
 
 class File(msgspec.Struct, frozen=True, array_like=True, tag=0):
-    """The inode of a file. `chunks` is `pack_chunks` of them; `b""` when it is empty."""
+    """The inode of a file. `chunks` is `pack_chunks` of them."""
 
     mode: int
     mtime_ns: int
     size: int
     checksum: int
-    chunks: bytes
+    chunks: bytes | tuple[int, ...]
 
 
 class Link(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -87,14 +87,20 @@ _FOLDER_HEAD = encode(Folder(0, 0, 0, b""))[:2]
 """How the record of a folder begins: an array, and the tag."""
 
 
-def pack_chunks(chunks: tuple[Stored, ...]) -> bytes:
-    """Chunks as a file's record has them."""
+def pack_chunks(chunks: tuple[Stored, ...]) -> bytes | tuple[int, ...]:
+    """Chunks as a file's record has them. Nearly all files have one: its checksum and servers are enough, since its
+    size is the file's, and the record then takes 64 bytes of memory."""
+    if len(chunks) == 1:
+        return (chunks[0].crc, *chunks[0].servers)
     return encode(chunks) if chunks else b""
 
 
 def chunks_of(file: File) -> tuple[Stored, ...]:
     """The chunks of a file, in order."""
-    chunks: tuple[Stored, ...] = _decode_chunks(file.chunks) if file.chunks else ()
+    packed = file.chunks
+    if isinstance(packed, tuple):
+        return (Stored(file.size, packed[0], packed[1:]),)
+    chunks: tuple[Stored, ...] = _decode_chunks(packed) if packed else ()
     return chunks
 
 
