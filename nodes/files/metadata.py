@@ -20,7 +20,7 @@ from zactor.message import Message, Ref, Refs, encode
 from zactor.replication.host import Beat, Host, TakeSnapshot
 from zactor.replication.messages import EndSession, NoSpace, OpenSession, Query, Renew, Submit
 from zactor.replication.sessions import Sessions
-from zactor.units import ByteSize, Duration, format_size
+from zactor.units import ByteSize, Duration, format_duration, format_size
 
 from .keeper import Action, Copy, Drop, Keeper, ListHeld, Note, Propose, PutAside, Settings
 from .messages import (
@@ -135,9 +135,14 @@ class Metadata(Actor):
             )
         if not 1 <= self.copies <= COPIES_MAX:
             raise UserError(f"copies: expected 1 to {COPIES_MAX}, found {self.copies}")
-        for name, least in (("lease", SECOND_NS), ("survey_every", 1), ("repairs", 1), ("snapshot_bytes", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name}: expected at least {least}, found {getattr(self, name)}")
+        for name, span_ns, least_ns in (("lease", self.lease, SECOND_NS), ("survey_every", self.survey_every, 1)):
+            if span_ns < least_ns:
+                raise UserError(
+                    f"{name}: expected at least {format_duration(least_ns)}, found {format_duration(span_ns)}"
+                )
+        for name, count in (("repairs", self.repairs), ("snapshot_bytes", self.snapshot_bytes)):
+            if count < 1:
+                raise UserError(f"{name}: expected at least 1, found {count}")
         if len(self.servers) < self.copies:
             self.log.warning(
                 "too_few_servers",

@@ -324,7 +324,8 @@ def test_other_settings_hold_from_the_next_start_on(town: Town) -> None:
     [
         ("chunk_size", 1_000, "chunk_size: expected a multiple of 64KiB up to 64MiB, found 1000B"),
         ("copies", 9, "copies: expected 1 to 8, found 9"),
-        ("lease", 1, "lease: expected at least"),
+        ("lease", 10**8, "lease: expected at least 1s, found 100ms"),
+        ("repairs", 0, "repairs: expected at least 1, found 0"),
     ],
 )
 def test_bad_settings_are_errors_of_the_topology(setting: str, value: int, text: str) -> None:
