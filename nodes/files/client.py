@@ -9,7 +9,7 @@ Many coroutines may use one client at once.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 from zactor.errors import Failure
 from zactor.message import Ref
@@ -20,6 +20,7 @@ from .download import Copies, Download, Take
 from .messages import READ_SIZE, SMALL_SIZE_MAX, IsAFolder, NotAFolder, NotFound, ReadChecksums, Replaced
 from .names import Names
 from .operations import (
+    Abandon,
     Chunk,
     Commit,
     Content,
@@ -112,7 +113,7 @@ class FilesClient:
             await self._names.abandon(inode, error)
             raise
         except BaseException:  # cancelled: nothing can be awaited any more
-            self._names.abandon_later(inode)
+            self._names.later(Abandon(inode))
             raise
 
     async def get(self, path: str, sink: Writable, *, offset: int = 0, progress: Progress | None = None) -> Stat:
@@ -128,7 +129,6 @@ class FilesClient:
             if progress is not None:
                 progress(stat.size)
             return stat
-        reader = await self.open(path)
         done = offset
 
         async def take(piece: bytes) -> None:
@@ -138,11 +138,9 @@ class FilesClient:
             if progress is not None:
                 progress(done)
 
-        try:
+        async with await self.open(path) as reader:
             await reader.stream(offset, reader.stat.size, take)
-        finally:
-            await reader.close()
-        return reader.stat
+            return reader.stat
 
     async def open(self, path: str) -> Reader:
         """Begin to read a file: its content stays as it is now until the reader is closed."""
@@ -154,11 +152,8 @@ class FilesClient:
         small = await self._read_small(path)
         if small is not None:
             return small[1][offset:] if size is None else small[1][offset : offset + size]
-        reader = await self.open(path)
-        try:
+        async with await self.open(path) as reader:
             return await reader.read(offset, reader.stat.size if size is None else size)
-        finally:
-            await reader.close()
 
     async def _read_small(self, path: str) -> tuple[Stat, bytes] | None:
         """A whole file of one piece, which needs no pin: if it is replaced, the new one is read. None: it is larger."""
@@ -267,7 +262,7 @@ class FilesClient:
 
 
 class Reader:
-    """A file of which one version can be read, whatever happens to its name. `close` it.
+    """A file of which one version can be read, whatever happens to its name. `close` it, or use `async with`.
 
     When nothing was read for longer than the lease, it goes on if the file is still the same, and else raises
     `Replaced`.
@@ -284,6 +279,16 @@ class Reader:
         self._content = content
         self._is_pinned = is_pinned
         self._session = names.session
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        if kind is None or issubclass(kind, Exception):
+            await self.close()
+        elif self._is_pinned:  # cancelled: nothing can be awaited any more
+            self._is_pinned = False
+            self._names.later(Unpin(self.stat.inode))
 
     async def read(self, offset: int, size: int) -> bytes:
         """Up to `size` bytes from `offset` on; none behind the end."""

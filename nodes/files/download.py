@@ -15,7 +15,7 @@ import msgspec
 
 from zactor.errors import Corrupt, Failure, Refused
 from zactor.message import Ref
-from zactor.replication.client import Door, Patience
+from zactor.replication.client import Door, Patience, forget
 
 from .chunks import bad_block, block_count, seal_crc, unpack_checksums
 from .messages import BLOCK_SIZE, READ_SIZE, Piece, ReadChecksums, ReadChunk
@@ -109,6 +109,11 @@ class Download:
                 await self._receive(window, start, end, take)
         except Exception:
             await _settle(window)
+            raise
+        except BaseException:  # cancelled: nothing can be awaited any more
+            for request in window:
+                forget(request.answer)
+                forget(request.checksums)
             raise
 
     async def _receive(self, window: deque[Request], start: int, end: int, take: Take) -> None:

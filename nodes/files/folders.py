@@ -20,13 +20,17 @@ from zactor.errors import Failure, ZactorError
 from .chunks import block_checksums, file_checksum, seal_crc
 from .client import FilesClient
 from .local import part_of, whole_file
-from .messages import READ_SIZE, AlreadyExists, BadPath
-from .operations import Content, Stat
+from .messages import READ_SIZE, AlreadyExists, BadPath, NotFound
+from .names import refusal
+from .operations import Content, Denied, Remove, Stat
 
 SMALL_AT_ONCE = 16
 LARGE_AT_ONCE = 2
 LARGE_SIZE = 1 << 20
 """From this size on a file takes longer to send than to ask for."""
+
+REMOVED_AT_ONCE = 256
+"""Names in one exchange."""
 
 TreeProgress: TypeAlias = Callable[[int, int], None]
 """Called with the files and the bytes so far; of files under way, too."""
@@ -64,26 +68,26 @@ async def walk(files: FilesClient, path: str) -> AsyncIterator[tuple[str, Stat]]
 async def remove_tree(files: FilesClient, path: str) -> int:
     """Remove a folder and all that is below it, or a file. Returns how many names there were.
 
-    Names that come in the meantime are removed with the rest, or keep their folder (`NotEmpty`).
+    Names that come in the meantime keep their folder (`NotEmpty`).
     """
-    names = [(here, found.kind) async for here, found in walk(files, path)]
-    for here, _ in reversed(names):  # what is in a folder before the folder
-        await files.remove(here)
+    names = [here async for here, _ in walk(files, path)]
+    names.reverse()  # what is in a folder before the folder
+    for start in range(0, len(names), REMOVED_AT_ONCE):
+        for outcome in await files.change([Remove(name) for name in names[start : start + REMOVED_AT_ONCE]]):
+            if isinstance(outcome, Denied) and outcome.error != NotFound.wire:  # somebody else was faster
+                raise refusal(outcome)
     return len(names)
 
 
 async def copy(files: FilesClient, source: str, to: str, *, progress: Callable[[int], None] | None = None) -> Stat:
     """Copy one file. It keeps its mode, and appears whole or not at all."""
-    reader = await files.open(source)
-    try:
+    async with await files.open(source) as reader:
 
         async def pieces() -> AsyncIterator[bytes]:
             for offset in range(0, reader.stat.size, READ_SIZE):
                 yield await reader.read(offset, READ_SIZE)
 
         return await files.put(pieces(), to, size=reader.stat.size, mode=reader.stat.mode, progress=progress)
-    finally:
-        await reader.close()
 
 
 async def copy_tree(files: FilesClient, source: str, to: str, *, progress: TreeProgress | None = None) -> Report:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from zactor.errors import Failure
 from zactor.message import Ref, encode
-from zactor.replication.client import Door, Patience, SessionClient
+from zactor.replication.client import Door, Patience, SessionClient, forget
 
 from .messages import LeaseExpired, NoRoom
 from .operations import (
@@ -26,6 +26,7 @@ from .operations import (
     Question,
     Rechain,
     Space,
+    Unpin,
     decode_answer,
     decode_outcomes,
 )
@@ -36,8 +37,8 @@ AnswerT = TypeVar("AnswerT", bound=Answer)
 RENEW_S = 2.0
 """Who holds something says so this often: a quarter of the lease."""
 
-ABANDON_MAX = 64
-"""Puts that are given up together with another change."""
+LATER_MAX = 64
+"""Changes that nobody waits for, made together with another one."""
 
 
 class Names:
@@ -46,7 +47,7 @@ class Names:
     def __init__(self, door: Door, metadata: Ref[Any]) -> None:
         self._door = door
         self._session = SessionClient(door, metadata)
-        self._given_up: list[int] = []
+        self._later: list[Abandon | Unpin] = []
 
     @property
     def session(self) -> int:
@@ -100,7 +101,7 @@ class Names:
         """Begin puts, and again while file servers are missing."""
         patience = Patience(self._door)
         while True:
-            outcome = (await self.change_all((*self.given_up(), Begin(sizes))))[-1]
+            outcome = (await self.change_all((*self.left_over(), Begin(sizes))))[-1]
             if isinstance(outcome, Begun):
                 return outcome
             await self._wait_for_servers(refusal(outcome), patience)
@@ -130,14 +131,14 @@ class Names:
         except Failure as problem:
             error.add_note(f"what was stored is dropped when the session ends; sooner failed with: {problem}")
 
-    def abandon_later(self, inode: int) -> None:
-        """The same when nothing can be awaited, or need be: it goes with the next change that takes `given_up`."""
-        self._given_up.append(inode)
+    def later(self, operation: Abandon | Unpin) -> None:
+        """Make a change when nothing can be awaited, or need be: it goes with the next that takes `left_over`."""
+        self._later.append(operation)
 
-    def given_up(self) -> tuple[Abandon, ...]:
-        """What was to be abandoned later, for the next exchange."""
-        some, self._given_up = self._given_up[:ABANDON_MAX], self._given_up[ABANDON_MAX:]
-        return tuple(map(Abandon, some))
+    def left_over(self) -> tuple[Abandon | Unpin, ...]:
+        """What was to be done later, for the next exchange."""
+        some, self._later = self._later[:LATER_MAX], self._later[LATER_MAX:]
+        return tuple(some)
 
     async def _wait_for_servers(self, error: Failure, patience: Patience) -> None:
         """Pause if `error` may pass by itself: no room, since too few servers are up. Else raises it."""
@@ -159,6 +160,10 @@ class _Outcomes:
     def __await__(self) -> Generator[Any, None, list[Outcome]]:
         answer = yield from self._answer.__await__()
         return list(decode_outcomes(answer))
+
+    def cancel(self) -> None:
+        """Nobody will await it."""
+        forget(self._answer)
 
 
 def refusal(outcome: Outcome) -> Failure:

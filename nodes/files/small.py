@@ -70,7 +70,7 @@ class SmallFiles:
                 await self._names.abandon(unused.inode, error)
                 raise
             except BaseException:
-                self._names.abandon_later(unused.inode)
+                self._names.later(Abandon(unused.inode))
                 raise
 
     def clear(self) -> None:
@@ -106,7 +106,7 @@ class SmallFiles:
 
     async def _commit(self, commit: Commit) -> Stat:
         more = (Begin((SMALL_SIZE_MAX,)),) if len(self._stash) < self._wanted else ()
-        outcome, *begun = await self._names.change_all((commit, *more, *self._names.given_up()))
+        outcome, *begun = await self._names.change_all((commit, *more, *self._names.left_over()))
         for each in begun:
             if isinstance(each, Begun):  # without room, the next put hears of it
                 self._keep(each)
@@ -119,7 +119,7 @@ class SmallFiles:
         failed = [each for each in self._stash if not set(problems).isdisjoint(each.place.servers)]
         for each in failed:
             self._stash.remove(each)
-            self._names.abandon_later(each.inode)
+            self._names.later(Abandon(each.inode))
 
     async def _store(self, unused: Unused, content: bytes) -> SealedChunk:
         crc, place = seal_crc(block_checksums(content)), unused.place

@@ -16,7 +16,7 @@ import msgspec
 
 from zactor.errors import AskTimeout, Failure, Refused
 from zactor.message import Message, Ref
-from zactor.replication.client import Door, Patience, is_there
+from zactor.replication.client import Door, Patience, forget, is_there
 
 from .chunks import block_checksums, file_checksum, seal_crc
 from .messages import (
@@ -134,7 +134,7 @@ class Upload:
         self._inode = begun.inodes[0]
         self._places: dict[int, Placed] = {0: begun.places[0]}
         self._begun_before: set[int] = set()
-        self._ahead: tuple[int, Awaitable[list[Outcome]]] | None = None
+        self._ahead: Awaitable[list[Outcome]] | None = None  # the place of the next chunk
         self._window: deque[Frame] = deque()
         self._chunks: list[ChunkWrite] = []
         self._unfinished: deque[ChunkWrite] = deque()
@@ -151,6 +151,10 @@ class Upload:
                     await self._go_back(lost)
         except Exception:
             await self._settle()
+            raise
+        except BaseException:  # cancelled: nothing can be awaited any more
+            for answer in self._under_way(0):
+                forget(answer)
             raise
         chunks = tuple(SealedChunk(each.size, each.crc, each.version, each.servers) for each in self._chunks)
         return chunks, sum(each.size for each in chunks), file_checksum([each.crc for each in chunks])
@@ -181,7 +185,7 @@ class Upload:
 
     def _allocate_ahead(self, index: int) -> None:
         if index not in self._places and self._ahead is None:
-            self._ahead = index, self._names.change_all((self._allocation(index),))
+            self._ahead = self._names.change_all((self._allocation(index),))
 
     def _allocation(self, index: int) -> Allocate:
         size = self._begun.chunk_size
@@ -205,7 +209,7 @@ class Upload:
 
     async def _place(self, index: int) -> Placed:
         if index not in self._places and self._ahead is not None:
-            (_, answer), self._ahead = self._ahead, None
+            answer, self._ahead = self._ahead, None
             (outcome,) = await answer
             if isinstance(outcome, Placed):
                 self._places[index] = outcome
@@ -370,14 +374,17 @@ class Upload:
 
     async def _settle(self, first: int = 0) -> None:
         """Wait for asks about chunks from the `first` on, whose answers are of no use any more."""
-        answers = [frame.answer for frame in self._window if frame.chunk.index >= first]
-        answers += [chunk.sealing for chunk in self._unfinished if chunk.index >= first]
+        answers = self._under_way(first)
         self._window = deque(frame for frame in self._window if frame.chunk.index < first)
+        self._ahead = None
         for answer in answers:
             await _is_done(answer)
-        if self._ahead is not None:
-            (_, ahead), self._ahead = self._ahead, None
-            await _is_done(ahead)
+
+    def _under_way(self, first: int) -> list[Awaitable[Any] | None]:
+        """The asks about chunks from the `first` on."""
+        answers: list[Awaitable[Any] | None] = [] if self._ahead is None else [self._ahead]
+        answers += [frame.answer for frame in self._window if frame.chunk.index >= first]
+        return answers + [chunk.sealing for chunk in self._unfinished if chunk.index >= first]
 
 
 def refs(servers: Iterable[str]) -> tuple[Ref[Any], ...]:

@@ -10,7 +10,7 @@ import pytest
 
 from zactor.errors import ActorFailed, AskTimeout, ConnectionLost, Failure, Overloaded
 from zactor.message import Message, Ref
-from zactor.replication.client import GIVE_UP_S, OutcomeUnknown, SessionClient
+from zactor.replication.client import GIVE_UP_S, OutcomeUnknown, SessionClient, forget
 from zactor.replication.messages import (
     WINDOW,
     EndSession,
@@ -259,6 +259,26 @@ def test_after_an_unknown_outcome_the_session_goes_on() -> None:
 
     assert run(host, work) == b"b!"
     assert (host.made, host.count(OpenSession)) == ([b"a", b"b"], 1)
+
+
+def test_a_change_that_nobody_awaits_any_more_holds_up_no_others() -> None:
+    host = Host()
+
+    async def work(client: SessionClient) -> None:
+        await client.open()
+        for number in range(WINDOW + 10):
+            forget(client.submit(number.to_bytes(2, "big")))
+        waiting = asyncio.ensure_future(_submit(client, b"cancelled"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await client.submit(b"last")
+        last = host.asked[-1]
+        assert isinstance(last, Submit)
+        assert last.acknowledged_below == last.sequence
+
+    run(host, work)
 
 
 def test_a_refusal_is_an_answer() -> None:

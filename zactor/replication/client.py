@@ -58,6 +58,13 @@ def is_there(answer: Awaitable[Any]) -> bool:
     return bool(done() if callable(done) else done)
 
 
+def forget(answer: Awaitable[Any] | None) -> None:
+    """Nobody will await it: a future or a change is cancelled; what an actor waits for needs nothing."""
+    cancel = getattr(answer, "cancel", None)
+    if cancel is not None:
+        cancel()
+
+
 class Patience:
     """Pauses between attempts, which get longer, until there was no progress for `give_up_s`."""
 
@@ -210,6 +217,11 @@ class _Change:
 
     def __await__(self) -> Generator[Any, None, bytes]:
         return self._run().__await__()
+
+    def cancel(self) -> None:
+        """Nobody will await it: its number is free. It may be made all the same."""
+        forget(self._answer)
+        self._let_go()
 
     def _begin(self, session: _Session, timeout_s: float) -> None:
         if self._session is not session:

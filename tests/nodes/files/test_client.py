@@ -530,6 +530,25 @@ def test_a_put_that_was_cancelled_is_given_up_with_the_next() -> None:
     assert after == 0
 
 
+def test_a_get_that_was_cancelled_lets_its_version_go_with_the_next_change() -> None:
+    cluster = Cluster()
+    put(cluster, content_of(LARGE))
+
+    async def work(files: FilesClient) -> None:
+        task = asyncio.ensure_future(files.get("/a", BytesIO()))
+        while not count(cluster, ReadChunk):  # noqa: ASYNC110 (the cluster has no event)
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await files.remove("/a")
+        assert cluster.namespace.events() == []
+        await files.put(BytesIO(b"x"), "/b")
+        assert len(cluster.namespace.events()) > 0
+
+    run(cluster, work)
+
+
 # --- reading
 @pytest.mark.parametrize("size", [1000, 300_000, LARGE])
 @pytest.mark.parametrize("victim", ["store/0", "store/1", "store/2"])

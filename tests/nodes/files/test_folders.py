@@ -12,7 +12,7 @@ import pytest
 
 from nodes.files import folders
 from nodes.files.client import FilesClient
-from nodes.files.messages import BadPath, NotFound, ReadChunk, StoreSmall, WriteChunk
+from nodes.files.messages import BadPath, NotEmpty, NotFound, ReadChunk, StoreSmall, WriteChunk
 from tests.nodes.files.standins import Cluster
 from zactor.errors import Corrupt
 from zactor.message import Message, Ref
@@ -210,6 +210,28 @@ def test_a_tree_is_copied_and_removed(tree: Path, tmp_path: Path) -> None:
 
     run(cluster, work)
     assert seen(tmp_path / "back") == seen(tree)
+
+
+def test_a_folder_that_gets_something_new_while_it_is_removed_stays(tree: Path) -> None:
+    cluster = Cluster()
+
+    async def work(files: FilesClient) -> list[str]:
+        await folders.put_tree(files, tree, "/t")
+        await files.create("/t/sub/gone")
+        real = files.change
+
+        async def change(operations: Any) -> Any:
+            files.change = real  # type: ignore[method-assign]
+            await files.remove("/t/sub/gone")
+            await files.create("/t/sub/new")
+            return await real(operations)
+
+        files.change = change  # type: ignore[method-assign]
+        with pytest.raises(NotEmpty, match="/t/sub"):
+            await folders.remove_tree(files, "/t")
+        return [item.name async for item in files.list("/t/sub")]
+
+    assert run(cluster, work) == ["new"]
 
 
 def test_a_copy_has_the_mode_of_its_source() -> None:
