@@ -186,7 +186,8 @@ MUTANTS = (
     Mutant(
         "a seal whose answer is lost is taken for done",
         UPLOAD,
-        "            except Failure as error:\n                return await self._mend(chunk, error)\n            else:\n",
+        "            except Failure as error:\n"
+        "                return await self._mend(chunk, error)\n            else:\n",
         "            except Failure:\n                chunk.sealing, chunk.is_sealed = None, True\n"
         "                return None\n            else:\n",
         1,
