@@ -75,14 +75,15 @@ class Partial(msgspec.Struct, eq=False):
 
 
 async def read_surely(disk: Disk, file: str, offset: int = 0, size: int = -1) -> bytes:
-    """Bytes that no checksum covers yet. One reading proves nothing, so two in a row must agree, if they ever do."""
+    """Bytes that no checksum covers yet. One reading proves nothing, so two in a row must agree; else `Corrupt`."""
     content = await disk.read(file, offset, size)
     for _ in range(READINGS):
         again = await disk.read(file, offset, size)
         if again == content:
-            break
+            return content
         content = again
-    return content
+    # Not believed, since what is believed may be written again in its place.
+    raise Corrupt(f"{file} reads otherwise each time; start again")
 
 
 class ChunkFiles:

@@ -56,8 +56,8 @@ MUTANTS = (
     Mutant(
         "one reading proves everything",
         CHUNKS,
-        "        if again == content:\n            break\n",
-        "        break\n",
+        "        if again == content:\n            return content\n",
+        "        return content\n",
         11,
     ),
     Mutant(
@@ -186,8 +186,8 @@ MUTANTS = (
     Mutant(
         "a seal whose answer is lost is taken for done",
         UPLOAD,
-        "            except Failure:\n                return await self._mend(chunk)\n            else:\n",
-        "            except ValueError:\n                return await self._mend(chunk)\n"
+        "            except Failure as error:\n"
+        "                return await self._mend(chunk, error)\n            else:\n",
         "            except Failure:\n                chunk.sealing, chunk.is_sealed = None, True\n"
         "                return None\n            else:\n",
         1,

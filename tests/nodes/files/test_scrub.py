@@ -290,3 +290,22 @@ def test_without_a_scrub_nothing_is_looked_at(stage: Stage) -> None:
     stage.run(30 * 86_400)
 
     assert stage.survey(A).damaged == ()
+
+
+def test_what_reads_otherwise_each_time_is_not_believed(stage: Stage) -> None:
+    stage.store(b"small one", (A,), SMALL)
+    perform, readings = stage.disk.perform, iter(range(1, 7))
+
+    def misread(operation: Operation) -> object:
+        found = perform(operation)
+        is_segment = isinstance(operation, Read) and operation.file.endswith(".open") and found
+        number = next(readings, 0) if is_segment else 0
+        return bytes([number]) * len(found) if number else found  # type: ignore[arg-type]
+
+    stage.disk.perform = misread  # type: ignore[method-assign]
+    stage.kill(A)
+    stage.restart(A)
+    stage.run(5.0)
+
+    assert "reads otherwise each time" in stage.events("handler_failed")[0]["error"]
+    assert stage.read(A, 9, SMALL) == b"small one"
