@@ -300,7 +300,7 @@ def test_what_reads_otherwise_each_time_is_not_believed(stage: Stage) -> None:
         found = perform(operation)
         is_segment = isinstance(operation, Read) and operation.file.endswith(".open") and found
         number = next(readings, 0) if is_segment else 0
-        return bytes([number]) * len(found) if number else found  # type: ignore[arg-type]
+        return bytes([number]) * len(found) if number else found
 
     stage.disk.perform = misread  # type: ignore[method-assign]
     stage.kill(A)
