@@ -1,6 +1,6 @@
 """Which file servers take a chunk: in different zones first, then by chance in proportion to their free room.
 
-The chance is the chunk's id, in integers alone, so that every copy of the namespace chooses the same ones.
+The chance is the chunk's id (`lot_of`), in integers alone, so that every copy of the namespace chooses the same ones.
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ from collections.abc import Sequence
 
 import msgspec
 
-from .messages import BLOCK_SIZE
+from .messages import BLOCK_SIZE, SMALL_SIZE_MAX, inode_of
 
 CHECKSUM_SIZE = 4
 TAIL_SIZE = 64
 """Bytes beside content and checksums that a chunk needs on a disk, at most: the tail of its file, or a segment's
 record."""
+
+NEIGHBOURS = 64
+"""Inodes in a row whose small chunks go to the same servers."""
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -30,8 +33,13 @@ def footprint(size: int) -> int:
     return size + CHECKSUM_SIZE * (-(-size // BLOCK_SIZE)) + TAIL_SIZE
 
 
-def choose(candidates: Sequence[Candidate], count: int, chunk: int, used_zones: Sequence[str] = ()) -> tuple[int, ...]:
-    """The numbers of `count` different candidates, or fewer if there are not as many.
+def lot_of(chunk: int, size: int) -> int:
+    """By which number a chunk's servers are drawn: small ones that are put at one time go to the same, for one sync."""
+    return chunk if size > SMALL_SIZE_MAX else inode_of(chunk) // NEIGHBOURS
+
+
+def choose(candidates: Sequence[Candidate], count: int, lot: int, used_zones: Sequence[str] = ()) -> tuple[int, ...]:
+    """The numbers of `count` different candidates, or fewer if there are not as many; by a `lot`.
 
     `used_zones`: where there are copies already, one each.
     """
@@ -43,7 +51,7 @@ def choose(candidates: Sequence[Candidate], count: int, chunk: int, used_zones: 
     while left and len(chosen) < count:
         fewest = min(copies[candidate.zone] for candidate in left)
         fitting = [candidate for candidate in left if copies[candidate.zone] == fewest]
-        taken = _draw(fitting, _mixed(chunk, len(used_zones) + len(chosen)))
+        taken = _draw(fitting, _mixed(lot, len(used_zones) + len(chosen)))
         copies[taken.zone] += 1
         left.remove(taken)
         chosen.append(taken.number)
@@ -59,8 +67,8 @@ def fits(free: Sequence[int], size: int, copies: int) -> bool:
 
 
 def _draw(candidates: Sequence[Candidate], lot: int) -> Candidate:
-    """One of them: each as likely as it has room."""
-    lot %= sum(candidate.free + 1 for candidate in candidates)
+    """One of them: each as likely as it has room. A little more or less room makes no other of the same lot."""
+    lot = lot * sum(candidate.free + 1 for candidate in candidates) >> 64
     for candidate in candidates:
         lot -= candidate.free + 1
         if lot < 0:
@@ -68,9 +76,9 @@ def _draw(candidates: Sequence[Candidate], lot: int) -> Candidate:
     raise AssertionError("the lot is below the sum")
 
 
-def _mixed(chunk: int, turn: int) -> int:
+def _mixed(lot: int, turn: int) -> int:
     """64 bits that look like chance (the finalizer of splitmix64)."""
-    mixed = (chunk + (turn + 1) * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+    mixed = (lot + (turn + 1) * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
     mixed = ((mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
     mixed = ((mixed ^ mixed >> 27) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
     return mixed ^ mixed >> 31

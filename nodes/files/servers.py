@@ -13,7 +13,7 @@ import msgspec
 
 from .messages import BUCKETS, NoRoom, NotFound, WrongVolume, chunk_id, held_digest
 from .operations import Report, ServerSpace
-from .placement import Candidate, choose, footprint
+from .placement import Candidate, choose, footprint, lot_of
 from .tables import Stored
 
 LISTED_MAX = 8
@@ -102,7 +102,7 @@ class Servers:
             for number, server in enumerate(self.table)
             if server.is_up and number not in unfit and self.free(number) >= footprint(size)
         ]
-        chosen = choose(candidates, count, chunk, [self.table[number].zone for number in have])
+        chosen = choose(candidates, count, lot_of(chunk, size), [self.table[number].zone for number in have])
         if len(chosen) < count:
             raise self.no_room(count, size)
         return chosen

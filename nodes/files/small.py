@@ -122,15 +122,9 @@ class SmallFiles:
             self._names.later(Abandon(each.inode))
 
     async def _store(self, unused: Unused, content: bytes) -> SealedChunk:
-        crc, place = seal_crc(block_checksums(content)), unused.place
-        head, *behind = refs(place.servers)
-        message = StoreSmall(chunk=chunk_id(unused.inode, 0), chain=tuple(behind), content=content, crc=crc)
-        try:
-            await self._door.ask(head, message, STORE_TIMEOUT_S)
-        except Failure:
-            alone = StoreSmall(chunk=message.chunk, chain=(), content=content, crc=crc)
-            return await self._store_on_each(unused, alone)
-        return SealedChunk(len(content), crc, place.version, place.servers)
+        crc = seal_crc(block_checksums(content))
+        message = StoreSmall(chunk=chunk_id(unused.inode, 0), chain=(), content=content, crc=crc)
+        return await self._store_on_each(unused, message)
 
     async def _store_on_each(self, unused: Unused, message: StoreSmall) -> SealedChunk:
         patience = Patience(self._door)
