@@ -151,7 +151,7 @@ def scan_segment(content: bytes) -> Found:
 def _read_record(content: bytes, position: int) -> tuple[bytes, int] | None:
     if len(content) - position < HEADER.size:
         return None
-    length, _ = HEADER.unpack_from(content, position)
+    length, _, _ = HEADER.unpack_from(content, position)
     end = position + HEADER.size + length
     records = scan(content[position:end]).records if end <= len(content) else []
     return (records[0], end) if records else None
@@ -167,14 +167,14 @@ def _entry(payload: bytes, offset: int) -> Entry | None:
     return Entry(chunk, offset, len(content), content_crc(content))
 
 
-_RECORD_START = re.compile(rb"(?s)(?=...[\0].{4}[CT])")
+_RECORD_START = re.compile(rb"(?s)(?=...[\0].{8}[CT])")
 """Where a record could begin: its length has a highest byte of 0, and behind its checksum is a kind."""
 
 
 def _next_record(content: bytes, start: int) -> int:
     """Where the next whole record begins from `start` on; the end if there is none."""
     for found in _RECORD_START.finditer(content, start):
-        length, _ = HEADER.unpack_from(content, found.start())
+        length, _, _ = HEADER.unpack_from(content, found.start())
         if HEAD.size <= length <= HEAD.size + SMALL_SIZE_MAX and _read_record(content, found.start()) is not None:
             return found.start()
     return len(content)
