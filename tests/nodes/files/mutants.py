@@ -180,7 +180,6 @@ MUTANTS = (
         INODES,
         "            return Verdict.LIVE if place is not None and server in place.given else Verdict.GARBAGE\n",
         "            return Verdict.LIVE if place is not None and server == place.servers[0] else Verdict.GARBAGE\n",
-        1,
     ),
     # --- what a client does
     Mutant(
