@@ -70,16 +70,16 @@ def test_small_chunks_of_inodes_in_a_row_are_one_lot() -> None:
     inodes = range(5 * NEIGHBOURS, 6 * NEIGHBOURS)
     before, after = inodes[0] - 1, inodes[-1] + 1
 
-    (lot,) = {lot_of(chunk_id(inode, 0), SMALL_SIZE_MAX) for inode in inodes}
+    (lot,) = {lot_of(chunk_id(inode, 0), footprint(SMALL_SIZE_MAX)) for inode in inodes}
 
-    assert lot not in {lot_of(chunk_id(inode, 0), SMALL_SIZE_MAX) for inode in (before, after)}
+    assert lot not in {lot_of(chunk_id(inode, 0), footprint(SMALL_SIZE_MAX)) for inode in (before, after)}
     assert lot_of(chunk_id(inodes[0], 3), 1) == lot
 
 
 def test_each_large_chunk_is_a_lot_of_its_own() -> None:
     chunks = [chunk_id(inode, index) for inode in range(1, 2 * NEIGHBOURS) for index in range(3)]
 
-    assert len({lot_of(chunk, SMALL_SIZE_MAX + 1) for chunk in chunks}) == len(chunks)
+    assert len({lot_of(chunk, footprint(SMALL_SIZE_MAX + 1)) for chunk in chunks}) == len(chunks)
 
 
 def test_small_chunks_are_spread_lot_by_lot() -> None:

@@ -74,6 +74,17 @@ def test_small_files_that_begin_together_go_to_the_same_servers_and_large_ones_d
     assert len({frozenset(place.servers) for place in large.places}) == 3
 
 
+def test_small_files_whose_server_failed_go_on_with_the_same_other_one() -> None:
+    machine = Machine()
+    machine.servers(*"abcdef")
+    begun = machine.do(op.Begin((SMALL_SIZE_MAX,) * 20))
+    dead, alive = begun.places[0].servers
+
+    changed = [machine.do(op.Rechain(inode, 0, 1, (alive,), 1, (dead,))) for inode in begun.inodes]
+
+    assert len({place.servers for place in changed}) == 1
+
+
 def test_room_is_reserved_for_the_first_chunk_and_for_each_that_is_allocated(machine: Machine) -> None:
     begun = machine.do(op.Begin((10, None, 5 * MIB)))
     assert sum(reserved(machine)) == 2 * (footprint(10) + 2 * footprint(MIB))
