@@ -134,7 +134,7 @@ MUTANTS = (
         "        if self._session is not session:\n"
         "            self._session, self._sequence = session, session.take()\n",
         "        self._session, self._sequence = session, session.take()\n",
-        3,
+        4,
     ),
     Mutant(
         "a change whose session was lost is made again in the next one",
