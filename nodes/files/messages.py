@@ -221,14 +221,13 @@ class ReopenChunk(Message[Held]):
 
 
 class StoreSmall(Message[None]):
-    """Store a whole chunk of at most `SMALL_SIZE_MAX` bytes. Answered when it is durable on all of the chain.
+    """Store a whole chunk of at most `SMALL_SIZE_MAX` bytes. Answered when it is durable here: it has no chain.
 
     `crc` is `chunks.seal_crc`, as of any chunk. Storing again what is there is done, too. Raises `Corrupt`, `NoRoom`,
-    `WrongVolume`, `ChainBroken`, `BadFrame`.
+    `WrongVolume`, `BadFrame`.
     """
 
     chunk: ChunkId
-    chain: Chain
     content: bytes
     crc: Checksum
 

@@ -37,6 +37,7 @@ from .messages import (
     chunk_id,
     inode_of,
 )
+from .placement import footprint
 from .servers import Servers
 from .snapshots import FORMAT, Head, OrphansPart, PinsPart, PutsPart, decode_head, decode_part, held_parts
 from .tables import ROOT, Block, File, Tables, chunks_of, decode_record, pack_chunks
@@ -368,7 +369,7 @@ class Namespace:
         """A server with room for one more copy of a chunk, which is reserved nowhere; None when there is none."""
         numbers = [self.servers.numbers[name] for name in have if name in self.servers.numbers]
         try:
-            chosen = self.servers.place(chunk, size, 1, numbers, ())
+            chosen = self.servers.place(chunk, footprint(size), 1, numbers, ())
         except NoRoom:
             return None
         return self.servers.table[chosen[0]].name

@@ -33,9 +33,12 @@ def footprint(size: int) -> int:
     return size + CHECKSUM_SIZE * (-(-size // BLOCK_SIZE)) + TAIL_SIZE
 
 
-def lot_of(chunk: int, size: int) -> int:
-    """By which number a chunk's servers are drawn: small ones that are put at one time go to the same, for one sync."""
-    return chunk if size > SMALL_SIZE_MAX else inode_of(chunk) // NEIGHBOURS
+def lot_of(chunk: int, room: int) -> int:
+    """By which number the servers of a chunk are drawn, which takes up to `room` bytes on a disk.
+
+    Small ones that are put at one time go to the same, for one sync.
+    """
+    return chunk if room > footprint(SMALL_SIZE_MAX) else inode_of(chunk) // NEIGHBOURS
 
 
 def choose(candidates: Sequence[Candidate], count: int, lot: int, used_zones: Sequence[str] = ()) -> tuple[int, ...]:

@@ -1,10 +1,11 @@
 """A file server: chunks on one disk, written along a chain of servers, each verified before it is called safe.
 
-What comes is refused, or passed on to the next server of the chain before it is written here, so that all work at the
-same time; it is answered when it is done here and behind. A chunk belongs to the version of its chain, and older ones
-are refused. The server never decides that a chunk is garbage: the metadata server does. It works for one volume alone,
-written to its disk before the first chunk together with its own name: so neither another metadata server nor a disk
-that was swapped can have chunks dropped that they know nothing of.
+A frame that comes is refused, or passed on to the next server of the chain before it is written here, so that all work
+at the same time; it is answered when it is done here and behind. A chunk belongs to the version of its chain, and older
+ones are refused. Small chunks come whole, from the client to each server. The server never decides that a chunk is
+garbage: the metadata server does. It works for one volume alone, written to its disk before the first chunk together
+with its own name: so neither another metadata server nor a disk that was swapped can have chunks dropped that they know
+nothing of.
 
 `store.py` is all that it has on its disk; begin there.
 """
@@ -234,30 +235,6 @@ class FileServer(Actor):
         partial = await files.reopen(chunk, message.version, message.size)
         return Held(chunk, partial.size, 0, False)
 
-    @on(interleave=True)
-    async def store_small(self, message: StoreSmall, envelope: Envelope) -> None:
-        """Keep a small chunk here and behind; see the message."""
-        self._check_bound()
-        content, chunk, crc = message.content, message.chunk, message.crc
-        if len(content) > SMALL_SIZE_MAX:
-            raise BadFrame(f"{self._store.name(chunk)}: {len(content)} bytes; a small one has {SMALL_SIZE_MAX}")
-        if content_crc(content) != crc:
-            raise Corrupt(f"{self._store.name(chunk)} changed on its way")
-        there = self.sealed(chunk)
-        if there not in (None, (len(content), crc)):
-            raise BadFrame(f"{self._store.name(chunk)} is there, with another content")
-        if there is None:
-            self._check_room(len(content))
-        passed = self._chaining.pass_on(message.chain, message, envelope)
-        if there is not None:
-            await self._store.durable()
-            self._store.place(chunk)  # unless it was on its way, and found no room
-        else:
-            await self._written(self._store.segments.store(chunk, content, crc))
-            self._store.damaged.pop(chunk, None)
-            self._tend()
-        await passed.done()
-
     @on
     def server_down(self, notice: Down) -> None:
         """A server behind this one is gone."""
@@ -267,6 +244,28 @@ class FileServer(Actor):
     def server_up(self, notice: Up) -> None:
         """It is there again."""
         self._chaining.on_up(notice)
+
+    # --- small ones
+    @on(interleave=True)
+    async def store_small(self, message: StoreSmall) -> None:
+        """Keep a small chunk; see the message."""
+        self._check_bound()
+        content, chunk, crc = message.content, message.chunk, message.crc
+        if len(content) > SMALL_SIZE_MAX:
+            raise BadFrame(f"{self._store.name(chunk)}: {len(content)} bytes; a small one has {SMALL_SIZE_MAX}")
+        if content_crc(content) != crc:
+            raise Corrupt(f"{self._store.name(chunk)} changed on its way")
+        there = self.sealed(chunk)
+        if there not in (None, (len(content), crc)):
+            raise BadFrame(f"{self._store.name(chunk)} is there, with another content")
+        if there is not None:
+            await self._store.durable()
+            self._store.place(chunk)  # unless it was on its way, and found no room
+            return
+        self._check_room(len(content))
+        await self._written(self._store.segments.store(chunk, content, crc))
+        self._store.damaged.pop(chunk, None)
+        self._tend()
 
     # --- reading
     @on(interleave=True)

@@ -94,17 +94,20 @@ class Servers:
         server = self.table[number]
         return max(0, server.room - self.loads[number].reserved - server.fresh)
 
-    def place(self, chunk: int, size: int, count: int, have: Sequence[int], avoid: Iterable[int]) -> tuple[int, ...]:
-        """`count` servers with room for a chunk of that size, beside those that have it. Raises `NoRoom`."""
+    def place(self, chunk: int, room: int, count: int, have: Sequence[int], avoid: Iterable[int]) -> tuple[int, ...]:
+        """`count` servers with that much room for a chunk, its `footprint`, beside those that have it.
+
+        Raises `NoRoom`.
+        """
         unfit = {*have, *avoid}
         candidates = [
             Candidate(number, server.zone, self.free(number))
             for number, server in enumerate(self.table)
-            if server.is_up and number not in unfit and self.free(number) >= footprint(size)
+            if server.is_up and number not in unfit and self.free(number) >= room
         ]
-        chosen = choose(candidates, count, lot_of(chunk, size), [self.table[number].zone for number in have])
+        chosen = choose(candidates, count, lot_of(chunk, room), [self.table[number].zone for number in have])
         if len(chosen) < count:
-            raise self.no_room(count, size)
+            raise self.no_room(count, room)
         return chosen
 
     def no_room(self, count: int, size: int) -> NoRoom:

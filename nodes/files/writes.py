@@ -108,9 +108,10 @@ class Writes:
         self._held.setdefault(put.session, {})[inode] = None
 
     def _place(self, chunk: int, size: int, copies: int) -> Place:
-        servers = self._servers.place(chunk, size, copies, (), ())
-        self._servers.reserve(servers, footprint(size))
-        return Place(1, servers, servers, footprint(size))
+        room = footprint(size)
+        servers = self._servers.place(chunk, room, copies, (), ())
+        self._servers.reserve(servers, room)
+        return Place(1, servers, servers, room)
 
     def _placed(self, place: Place) -> Placed:
         return Placed(place.version, self._servers.names(place.servers))
@@ -138,13 +139,13 @@ class Writes:
         if len(keep) != len(wanted):
             raise StaleVersion(f"the chain is {', '.join(self._servers.names(place.servers))}; keep some of these")
         avoid = [self._servers.numbers[name] for name in change.avoid if name in self._servers.numbers]
-        size = place.reserved
-        added = self._servers.place(chunk_id(change.inode, change.index), size, change.add, keep, avoid)
-        self._servers.reserve(place.servers, -size)
+        room = place.reserved
+        added = self._servers.place(chunk_id(change.inode, change.index), room, change.add, keep, avoid)
+        self._servers.reserve(place.servers, -room)
         place.version += 1
         place.servers = keep + added
         place.given += tuple([number for number in added if number not in place.given])
-        self._servers.reserve(place.servers, size)
+        self._servers.reserve(place.servers, room)
         return self._placed(place)
 
     # --- its end

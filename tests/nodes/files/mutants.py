@@ -58,7 +58,7 @@ MUTANTS = (
         CHUNKS,
         "        if again == content:\n            return content\n",
         "        return content\n",
-        11,
+        21,
     ),
     Mutant(
         "a merge believes an index that does not list all",
@@ -78,8 +78,8 @@ MUTANTS = (
         SERVER,
         "            await self._store.durable()\n"
         "            self._store.place(chunk)  # unless it was on its way, and found no room\n"
-        "        else:\n",
-        "            pass\n        else:\n",
+        "            return\n        self._check_room(len(content))\n",
+        "            return\n        self._check_room(len(content))\n",
     ),
     Mutant(
         "a chunk whose seal is being synced is called sealed",
@@ -92,7 +92,7 @@ MUTANTS = (
         SERVER,
         "            await self._written(files.seal(partial), chunk)\n        await passed.done()\n",
         "            await self._written(files.seal(partial), chunk)\n",
-        1,
+        3,
     ),
     Mutant(
         "a reopened chunk keeps what was behind the cut",
@@ -134,7 +134,7 @@ MUTANTS = (
         "        if self._session is not session:\n"
         "            self._session, self._sequence = session, session.take()\n",
         "        self._session, self._sequence = session, session.take()\n",
-        3,
+        4,
     ),
     Mutant(
         "a change whose session was lost is made again in the next one",
@@ -180,7 +180,6 @@ MUTANTS = (
         INODES,
         "            return Verdict.LIVE if place is not None and server in place.given else Verdict.GARBAGE\n",
         "            return Verdict.LIVE if place is not None and server == place.servers[0] else Verdict.GARBAGE\n",
-        1,
     ),
     # --- what a client does
     Mutant(
@@ -190,7 +189,7 @@ MUTANTS = (
         "                return await self._mend(chunk, error)\n            else:\n",
         "            except Failure:\n                chunk.sealing, chunk.is_sealed = None, True\n"
         "                return None\n            else:\n",
-        1,
+        3,
     ),
     Mutant(
         "frames whose answers are lost count as taken",
@@ -201,9 +200,9 @@ MUTANTS = (
     Mutant(
         "a small file whose answer is lost is taken for stored",
         SMALL,
-        "        except Failure:\n            alone",
-        "        except Failure as error:\n            if type(error).__name__ == 'ConnectionLost':\n"
-        "                return SealedChunk(len(content), crc, place.version, place.servers)\n            alone",
+        "            servers += tuple(",
+        "            problems = {each: error for each, error in problems.items()"
+        " if type(error).__name__ != 'ConnectionLost'}\n            servers += tuple(",
         1,
     ),
 )

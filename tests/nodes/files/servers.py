@@ -118,11 +118,14 @@ class Stage:
         self.write(content, names, chunk)
         self.seal(content, names, chunk)
 
-    def small(self, content: bytes, names: Sequence[str], chunk: int = CHUNK) -> StoreSmall:
-        return StoreSmall(chunk=chunk, chain=self.chain(names[1:]), content=content, crc=content_crc(content))
+    @staticmethod
+    def small(content: bytes, chunk: int = CHUNK) -> StoreSmall:
+        return StoreSmall(chunk=chunk, content=content, crc=content_crc(content))
 
     def store(self, content: bytes, names: Sequence[str], chunk: int = CHUNK) -> None:
-        self.ask(names[0], self.small(content, names, chunk))
+        """Store a small chunk on each of them, at once."""
+        for asked in [self.begin(name, self.small(content, chunk)) for name in names]:
+            self.virtual.result(asked)
 
     def reopen(self, name: str, version: int, size: int, chunk: int = CHUNK) -> Held:
         found = self.ask(name, ReopenChunk(chunk=chunk, version=version, size=size))

@@ -205,7 +205,6 @@ class Cluster:
                 await self._forward(message)
                 server.seal(message)
             case StoreSmall():
-                await self._forward(message)
                 server.sealed[message.chunk] = message.content
             case ReopenChunk():
                 return server.reopen(message)

@@ -187,6 +187,21 @@ def test_a_small_file_takes_two_exchanges_once_some_were_put() -> None:
     assert (count(cluster, OpenSession), count(cluster, StoreSmall)) == (1, 2 * 20)
 
 
+def test_a_small_file_goes_to_all_its_servers_before_one_of_them_has_it() -> None:
+    cluster = Cluster()
+    had: list[int] = []
+
+    def after(_server: str, message: Message[Any]) -> None:
+        if isinstance(message, StoreSmall):
+            had.append(count(cluster, StoreSmall))
+
+    cluster.after = after
+    put(cluster, b"x" * 1000)
+
+    assert had == [2, 2]
+    check_copies(cluster)
+
+
 def test_many_puts_at_once_share_a_session() -> None:
     cluster = Cluster()
     contents = {f"/{index}": content_of(index * 9_000, index) for index in range(40)}
@@ -250,6 +265,22 @@ def test_a_small_file_goes_elsewhere_when_a_server_is_away(victim: str) -> None:
     cluster = Cluster()
     cluster.kill(victim)
 
+    put(cluster, b"x" * 1000)
+
+    check_copies(cluster)
+    assert count(cluster, StoreSmall) <= 3, "who has it is not asked again"
+
+
+def test_a_small_file_waits_for_servers_that_come_back() -> None:
+    cluster = Cluster()
+    cluster.kill("store/0")
+    cluster.kill("store/1")
+
+    def before(server: str, message: Message[Any]) -> None:
+        if isinstance(message, StoreSmall) and server != "store/2" and count(cluster, StoreSmall) > 6:
+            cluster.restart("store/0")
+
+    cluster.before = before
     put(cluster, b"x" * 1000)
 
     check_copies(cluster)

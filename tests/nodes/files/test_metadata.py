@@ -21,7 +21,7 @@ from zactor.sim.virtual import Virtual
 
 
 class Store(Message[None]):
-    """Have a small chunk stored on servers, in this order."""
+    """Have a small chunk stored on servers."""
 
     chunk: int
     content: bytes
@@ -36,11 +36,9 @@ class Hand(Actor):
     @on(interleave=True)
     async def store(self, message: Store) -> None:
         refs = {ref.name: ref for ref in self.servers}
-        head, *rest = [refs[name] for name in message.servers]
-        crc = content_crc(message.content)
-        await self.ask(
-            head, StoreSmall(chunk=message.chunk, chain=tuple(rest), content=message.content, crc=crc), timeout_s=60.0
-        )
+        small = StoreSmall(chunk=message.chunk, content=message.content, crc=content_crc(message.content))
+        for answer in [self.ask(refs[name], small, timeout_s=60.0) for name in message.servers]:
+            await answer
 
 
 class Town:

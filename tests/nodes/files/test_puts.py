@@ -8,6 +8,7 @@ from nodes.files import operations as op
 from nodes.files.messages import (
     BUCKETS,
     CHUNKS_MAX,
+    SMALL_SIZE_MAX,
     AlreadyExists,
     BadCommit,
     FileTooLarge,
@@ -22,7 +23,7 @@ from nodes.files.messages import (
     held_digest,
 )
 from nodes.files.namespace import Verdict
-from nodes.files.placement import footprint
+from nodes.files.placement import NEIGHBOURS, footprint
 from tests.nodes.files.machine import MIB, Machine, expected
 from zactor.errors import Refused
 
@@ -63,6 +64,25 @@ def test_a_put_begins_on_as_many_servers_as_there_are_to_be_copies(machine: Mach
     for place in begun.places:
         assert place.version == 1
         assert len(set(place.servers)) == 2
+
+
+def test_small_files_that_begin_together_go_to_the_same_servers_and_large_ones_do_not(machine: Machine) -> None:
+    small, large = machine.do(op.Begin((SMALL_SIZE_MAX,) * 20)), machine.do(op.Begin((SMALL_SIZE_MAX + 1,) * 20))
+    assert small.inodes[0] // NEIGHBOURS == large.inodes[-1] // NEIGHBOURS
+
+    assert len({place.servers for place in small.places}) == 1
+    assert len({frozenset(place.servers) for place in large.places}) == 3
+
+
+def test_small_files_whose_server_failed_go_on_with_the_same_other_one() -> None:
+    machine = Machine()
+    machine.servers(*"abcdef")
+    begun = machine.do(op.Begin((SMALL_SIZE_MAX,) * 20))
+    dead, alive = begun.places[0].servers
+
+    changed = [machine.do(op.Rechain(inode, 0, 1, (alive,), 1, (dead,))) for inode in begun.inodes]
+
+    assert len({place.servers for place in changed}) == 1
 
 
 def test_room_is_reserved_for_the_first_chunk_and_for_each_that_is_allocated(machine: Machine) -> None:
