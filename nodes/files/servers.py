@@ -145,7 +145,7 @@ class Servers:
         """How full they are."""
         return tuple(
             ServerSpace(
-                server.name, server.zone, server.is_up, server.capacity, server.used, load.reserved,
+                server.name, server.zone, server.is_up, server.capacity, server.used + server.fresh, load.reserved,
                 self.free(number) if server.is_up else 0, load.chunks,
             )
             for number, (server, load) in enumerate(zip(self.table, self.loads, strict=True))
