@@ -189,7 +189,7 @@ MUTANTS = (
         "                return await self._mend(chunk, error)\n            else:\n",
         "            except Failure:\n                chunk.sealing, chunk.is_sealed = None, True\n"
         "                return None\n            else:\n",
-        3,
+        1,
     ),
     Mutant(
         "frames whose answers are lost count as taken",

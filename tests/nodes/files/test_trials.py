@@ -35,8 +35,11 @@ def test_damage_beyond_what_copies_can_mend_is_reported_as_loss() -> None:
 
     result = run(unbounded, msgspec.structs.replace(plan, faults=rot))
 
-    assert (result.verdict, result.rule) == ("violation", "files.is_whole")
-    assert "damaged chunks that are not mended" in result.because
+    assert result.verdict == "violation"
+    # Who reads it sees it first, or who counts copies.
+    assert (result.rule == "answer" and " is lost: chunk " in result.because) or (
+        result.rule == "files.is_whole" and "damaged chunks that are not mended" in result.because
+    )
 
 
 @pytest.mark.parametrize("mutant", FOUND, ids=lambda mutant: mutant.name)
