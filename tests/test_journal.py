@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from zactor.actor import Actor, on
 from zactor.errors import ActorFailed, Corrupt, DiskFull, TooLarge
-from zactor.journal import HEADER, RECORD_SIZE_MAX, Journal, holds_record, record, scan
+from zactor.journal import HEADER, RECORD_SIZE_MAX, Journal, Scan, holds_record, record, scan
 from zactor.message import Message
 from zactor.sim.virtual import Outside, Virtual
+from zactor.world import Operation, Read
 
 FILE = "events.journal"
 
@@ -73,7 +74,13 @@ class Bench:
 
 
 def journal_of(texts: list[bytes]) -> bytes:
-    return b"".join(map(record, texts))
+    content = b""
+    for text in texts:
+        content += record(text, len(content))
+    return content
+
+
+TWO = journal_of([b"one", b"two"])
 
 
 # --- the pure part
@@ -81,7 +88,7 @@ def journal_of(texts: list[bytes]) -> bytes:
 def test_a_scan_returns_what_was_recorded(texts: list[bytes]) -> None:
     content = journal_of(texts)
 
-    found = scan(content)
+    found = scan(content, 0)
 
     assert (found.records, found.size, found.damaged) == (texts, len(content), False)
 
@@ -91,7 +98,7 @@ def test_any_prefix_of_a_journal_gives_a_prefix_of_its_records(texts: list[bytes
     content = journal_of(texts)
     length = data.draw(st.integers(0, len(content)))
 
-    found = scan(content[:length])
+    found = scan(content[:length], 0)
 
     assert found.records == texts[: len(found.records)]
     assert found.size == len(journal_of(found.records))
@@ -106,7 +113,7 @@ def test_one_changed_byte_never_gives_a_wrong_record(texts: list[bytes], data: s
     index = data.draw(st.integers(0, len(content) - 1))
     content[index] ^= data.draw(st.integers(1, 255))
 
-    found = scan(bytes(content))
+    found = scan(bytes(content), 0)
 
     assert found.records == texts[: len(found.records)]
     assert len(found.records) < len(texts)
@@ -114,17 +121,27 @@ def test_one_changed_byte_never_gives_a_wrong_record(texts: list[bytes], data: s
 
 @given(st.binary(max_size=200))
 def test_noise_is_never_read_as_a_record(noise: bytes) -> None:
-    assert scan(noise).records == []
+    assert scan(noise, 0).records == []
 
 
 def test_a_hole_of_zeros_is_damage_and_holds_no_record() -> None:
-    assert scan(bytes(100)).damaged
+    assert scan(bytes(100), 0).damaged
     assert not holds_record(bytes(100_000))
 
 
 @given(st.binary(max_size=100), st.binary(min_size=1, max_size=100))
 def test_a_record_is_found_behind_anything(before: bytes, payload: bytes) -> None:
     assert holds_record(before + record(payload))
+
+
+@given(payloads, payloads)
+def test_records_that_stand_elsewhere_are_damage(before: list[bytes], texts: list[bytes]) -> None:
+    assume(before)
+    assume(texts)
+    content = journal_of([*before, *texts])[len(journal_of(before)) :]
+
+    assert scan(content, 0) == Scan([], 0, damaged=True)
+    assert scan(content, len(journal_of(before))).records == texts
 
 
 def test_a_payload_over_the_limit_is_refused() -> None:
@@ -159,7 +176,7 @@ def test_records_that_span_several_reads_are_recovered() -> None:
 def test_a_torn_end_is_cut_off_and_counted(texts: list[bytes], data: st.DataObject) -> None:
     assume(texts)
     whole = journal_of(texts[:-1])
-    torn = record(texts[-1])[: data.draw(st.integers(1, HEADER.size + len(texts[-1]) - 1))]
+    torn = record(texts[-1], len(whole))[: data.draw(st.integers(1, HEADER.size + len(texts[-1]) - 1))]
     bench = Bench(whole + torn)
 
     assert bench.ask(Recover()) == tuple(texts[:-1])
@@ -176,6 +193,28 @@ def test_a_last_record_with_a_wrong_checksum_is_cut_off() -> None:
     assert bench.file() == record(b"one")
 
 
+@pytest.mark.parametrize("misread_as", [bytes(len(TWO)), TWO[len(TWO) // 2 :]])
+def test_what_was_only_misread_is_neither_cut_off_nor_written_over(misread_as: bytes) -> None:
+    whole = TWO
+    bench = Bench(whole)
+    perform = bench.virtual.disk.perform
+
+    def misread(operation: Operation) -> object:
+        found = perform(operation)
+        if isinstance(operation, Read):
+            bench.virtual.disk.perform = perform  # type: ignore[method-assign]
+            return misread_as
+        return found
+
+    bench.virtual.disk.perform = misread  # type: ignore[method-assign]
+
+    with pytest.raises(Corrupt, match="reads otherwise each time; start again"):
+        bench.ask(Recover())
+
+    assert bench.file() == whole
+    assert bench.ask(Recover()) == (b"one", b"two")
+
+
 def test_a_hole_at_the_end_is_cut_off() -> None:
     bench = Bench(record(b"one") + bytes(5_000))
 
@@ -186,7 +225,7 @@ def test_a_hole_at_the_end_is_cut_off() -> None:
 @pytest.mark.parametrize("index", range(HEADER.size + 3))
 def test_damage_in_the_middle_is_corrupt_and_nothing_is_cut(index: int) -> None:
     first = journal_of([b"zero"])
-    content = bytearray(first + journal_of([b"one", b"two"]))
+    content = bytearray(journal_of([b"zero", b"one", b"two"]))
     content[len(first) + index] ^= 0x40
     bench = Bench(bytes(content))
 

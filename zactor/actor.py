@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal, ParamSpec, TypeVar, cast, overload
 import msgspec
 
 from zactor.door import Disk, Later, Log
+from zactor.hlc import WALL_MASK
 from zactor.message import Message, Ref, bulk_fields, check_immutable, decoder
 from zactor.supervision import Supervision
 from zactor.world import Call, InThread
@@ -367,6 +368,14 @@ class Actor:
         """Nanoseconds of a clock that never goes back; constant while one input is handled."""
         now_ns: int = self._cell.kernel.now_ns
         return now_ns
+
+    def wall_ns(self) -> int:
+        """Nanoseconds since 1970, for people to read: as a log event now would have it, so it never goes back.
+
+        No protocol decides by it; see `zactor.hlc`.
+        """
+        wall_ns: int = self._cell.kernel.hlc & WALL_MASK
+        return wall_ns
 
     @property
     def rng(self) -> random.Random:

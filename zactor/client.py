@@ -18,6 +18,7 @@ import fnmatch
 import os
 import secrets
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -221,6 +222,14 @@ class AsyncClient:
         self._watches.setdefault(name, []).append(weakref.ref(watch, lambda _watch: self._let_go(name)))
         joined.watch(name, is_down=False)
         return watch
+
+    def sleep(self, seconds: float) -> Awaitable[None]:
+        """Wait, as `Actor.sleep` does: what is written over a door needs no event loop."""
+        return asyncio.sleep(seconds)
+
+    def now_ns(self) -> int:
+        """Nanoseconds of a clock that never goes back, as `Actor.now_ns`."""
+        return time.monotonic_ns()
 
     def names(self, nodes: str | None = None) -> list[str]:
         """The nodes: all of them, the replicas of one (`store`), or those like a pattern (`store/*`)."""
@@ -486,6 +495,14 @@ class Client:
             await self._client.send(node, message, timeout_s)
 
         self._wait(send)
+
+    def run(self, work: Callable[[AsyncClient], Coroutine[Any, Any, A]]) -> A:
+        """Run a coroutine function of an `AsyncClient`, such as one with a service's own client, and wait for it."""
+
+        async def run() -> A:
+            return await work(self._client)
+
+        return self._wait(run)
 
     def watch(self, node: str | Ref[Any], timeout_s: float | None = None) -> Watch:
         """Be told when a node goes `Down` and is `Up` again: `for notice in client.watch("store/1", timeout_s=60)`.

@@ -1,8 +1,10 @@
 """A journal: records appended to one file, each with a checksum, on any world's disk.
 
-A record is its length (u32, little endian), the CRC32C of length and payload (u32, little endian), and the
-payload. Two rules hold. A crash may leave a torn record at the end of the file: it is cut off and counted.
-Damage with a valid record behind it is no crash: it is `Corrupt`, and nothing is thrown away.
+A record is its length, the offset at which it stands (u32 each, little endian; of the offset the low half), the CRC32C
+of both and of the payload, and the payload. So a disk that reads another place is found out, before recovery, which
+writes what it reads, has put that here. Two rules hold. A crash may leave a torn record at the end of the file: it is
+cut off and counted. Damage with a valid record in it or behind it is no crash: it is `Corrupt`, and nothing is thrown
+away.
 
 `scan` is the pure part; start there.
 """
@@ -19,7 +21,9 @@ from crc32c import crc32c
 from zactor.door import Disk
 from zactor.errors import Corrupt, TooLarge
 
-HEADER = struct.Struct("<II")
+HEADER = struct.Struct("<III")
+
+LOW = 0xFFFFFFFF
 
 RECORD_SIZE_MAX = (16 << 20) - 1
 """Bytes of a payload. The highest byte of a length is therefore 0, which makes records easy to find again."""
@@ -44,48 +48,52 @@ class Scan(msgspec.Struct, frozen=True):
     damaged: bool
 
 
-def record(payload: bytes) -> bytes:
-    """The bytes of one record. Raises `TooLarge`; an empty payload is a mistake of the caller."""
+def record(payload: bytes, offset: int = 0) -> bytes:
+    """The bytes of one record, for that offset. Raises `TooLarge`; an empty payload is a mistake of the caller."""
     assert payload, "a record of nothing could not be told from a hole in the file"
     if len(payload) > RECORD_SIZE_MAX:
         raise TooLarge(f"a record of {len(payload)} bytes; at most {RECORD_SIZE_MAX} fit into a journal's record")
-    return HEADER.pack(len(payload), _checksum(payload)) + payload
+    return HEADER.pack(len(payload), offset & LOW, _checksum(payload, offset)) + payload
 
 
-def scan(stretch: bytes) -> Scan:
-    """Read whole records from the start of `stretch` until one is incomplete or wrong."""
+def scan(stretch: bytes, offset: int | None = None) -> Scan:
+    """Read whole records from the start of `stretch` until one is incomplete or wrong.
+
+    `offset`: where it stands in a journal; None for records that do not know where they are.
+    """
     records: list[bytes] = []
     position = 0
     while len(stretch) - position >= HEADER.size:
-        length, checksum = HEADER.unpack_from(stretch, position)
+        length, stands, checksum = HEADER.unpack_from(stretch, position)
         if not 0 < length <= RECORD_SIZE_MAX:
             return Scan(records, position, damaged=True)
         end = position + HEADER.size + length
         if end > len(stretch):
             break
         payload = stretch[position + HEADER.size : end]
-        if _checksum(payload) != checksum:
+        misplaced = offset is not None and stands != (offset + position) & LOW
+        if misplaced or _checksum(payload, stands) != checksum:
             return Scan(records, position, damaged=True)
         records.append(payload)
         position = end
     return Scan(records, position, damaged=False)
 
 
-def holds_record(stretch: bytes, start: int = 0) -> bool:
-    """Whether a valid record begins anywhere in `stretch` from `start` bytes on."""
+def holds_record(stretch: bytes) -> bool:
+    """Whether a valid record begins anywhere in `stretch`, be it at its place or not."""
     view = memoryview(stretch)
-    for found in _NONZERO_LENGTH.finditer(stretch, start):
+    for found in _NONZERO_LENGTH.finditer(stretch):
         position = found.start() + HEADER.size
         if position > len(stretch):
             break
-        length, checksum = HEADER.unpack_from(stretch, found.start())
-        if position + length <= len(stretch) and _checksum(view[position : position + length]) == checksum:
+        length, stands, checksum = HEADER.unpack_from(stretch, found.start())
+        if position + length <= len(stretch) and _checksum(view[position : position + length], stands) == checksum:
             return True
     return False
 
 
-def _checksum(payload: bytes | memoryview) -> int:
-    return crc32c(payload, crc32c(len(payload).to_bytes(4, "little")))
+def _checksum(payload: bytes | memoryview, offset: int) -> int:
+    return crc32c(payload, crc32c(len(payload).to_bytes(4, "little") + (offset & LOW).to_bytes(4, "little")))
 
 
 class Journal:
@@ -113,7 +121,7 @@ class Journal:
         while True:
             more = await self._disk.read(self.file, self.size + len(rest), READ_SIZE)
             rest += more
-            found = scan(rest)
+            found = scan(rest, self.size)
             records += found.records
             if found.size:
                 # It may stand in the page cache alone, and count as clean: a sync that failed leaves it so
@@ -132,7 +140,7 @@ class Journal:
 
         After one that failed, such as with `DiskFull`, call `cut` with the size from before it.
         """
-        added = record(payload)
+        added = record(payload, self.size)
         self.size += len(added)
         return self._disk.append(self.file, added)
 
@@ -147,8 +155,10 @@ class Journal:
             if not more:
                 break
             rest += more
+        if await self._disk.read(self.file, self.size, len(rest)) != rest:
+            raise Corrupt(f"{self.file}: what stands at offset {self.size} reads otherwise each time; start again")
         # A torn write leaves nothing valid behind it; anything else was on the disk before, and is damaged.
-        if len(rest) > TORN_SIZE_MAX or holds_record(rest, 1):
-            raise Corrupt(f"{self.file}: the record at offset {self.size} is damaged, and others stand behind it")
+        if len(rest) > TORN_SIZE_MAX or holds_record(rest):
+            raise Corrupt(f"{self.file}: the record at offset {self.size} is damaged or misplaced, and no torn end")
         self.torn_size = len(rest)
         await self.cut(self.size)

@@ -1,4 +1,4 @@
-"""Files in chunks on several servers, found by one metadata server. One copy of every chunk."""
+"""Files in chunks, each on several servers; a metadata server knows which. Begin with `messages` and `namespace`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KINDS: dict[str, type[Actor]] = {
     "files.workload": FilesWorkload,
 }
 INVARIANTS = {
-    "files.chunks_are_sealed": "nodes.files.invariants:chunks_are_sealed",
-    "files.ids_are_given_once": "nodes.files.invariants:ids_are_given_once",
+    "files.is_sound": "nodes.files.invariants:is_sound",
+    "files.is_whole": "nodes.files.invariants:is_whole",
 }
 COMMANDS = {"fs": "nodes.files.cli:app"}

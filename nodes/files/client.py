@@ -1,76 +1,57 @@
-"""A file system to its users: put, get, list, remove, from inside an actor or from any program.
+"""A file system to its users: put, get, list, rename, remove, from inside an actor or from any program.
 
-It talks through a door, which is whatever has an `ask` that is under way as soon as it is called: an actor's
-`self`, or a client of a running topology. So it needs no event loop of its own, and a window of asks is a queue
-of awaitables. At most `WINDOW` pieces are in flight, so memory does not depend on the size of a file.
+It talks through a door (`zactor.replication.client.Door`): an actor's `self`, or an `AsyncClient`. All changes of
+names go through one session, so each happens exactly once, and what a client holds (puts under way, pins) is free
+when it is silent for the lease, 8 s. So who holds a `Reader` for long without reading calls `renew` now and then.
+Many coroutines may use one client at once.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
-from typing import Any, Protocol, TypeAlias, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import Any, Protocol, Self, TypeAlias
 
-from crc32c import crc32c
+from zactor.errors import Failure
+from zactor.message import Ref
+from zactor.replication.client import Door
 
-from zactor.errors import Corrupt, Failure
-from zactor.message import Message, Ref
-
-from .chunks import bad_block
-from .messages import (
-    BLOCK_SIZE,
-    PIECE_SIZE,
+from .chunks import block_checksums, seal_crc, unpack_checksums
+from .download import Copies, Download, Take
+from .messages import READ_SIZE, SMALL_SIZE_MAX, IsAFolder, NotAFolder, NotFound, ReadChecksums, ReadChunk, Replaced
+from .names import Names
+from .operations import (
     Abandon,
-    Allocate,
-    Begin,
-    Begun,
+    Chunk,
     Commit,
-    Entry,
-    Item,
-    ListFolder,
-    Lookup,
-    MissingChunk,
-    NotFound,
-    Piece,
-    Place,
-    ReadChunk,
+    Content,
+    Create,
+    Done,
+    GetPage,
+    GetProblems,
+    GetSpace,
+    GetStat,
+    MakeFolder,
+    MakeLink,
+    Operation,
+    Outcome,
+    Page,
+    Pin,
+    Problem,
+    Problems,
     Remove,
-    Renew,
-    Replaced,
-    SealChunk,
-    StoredChunk,
-    WriteChunk,
+    Rename,
+    SetMode,
+    Space,
+    Stat,
+    Unpin,
 )
-from .namespace import check_path
+from .small import SmallFiles
+from .source import Source, SourceReader
+from .upload import Progress, Upload
 
-A = TypeVar("A")
+Outcomes: TypeAlias = list[Outcome]
 
-WINDOW = 16
-"""Pieces in flight: 4 MiB, beyond which a put to a real disk gains little."""
-
-RENEW_PIECES = 32
-"""A put renews its lease each 8 MiB, so that a chunk on a slow way does not outlast it."""
-
-TIMEOUT_S = 30.0
-SEAL_TIMEOUT_S = 120.0
-"""A sync of a whole chunk may stand behind those of others on a busy disk."""
-
-Progress: TypeAlias = Callable[[int], None]
-"""Called with the bytes so far: those that a server took, or those that came and were verified."""
-
-
-class Door(Protocol):
-    """What the client asks through."""
-
-    def ask(self, target: Ref[Any], message: Message[A], timeout_s: float = 5.0) -> Awaitable[A]:
-        """Send at once; the answer or the failure is at the await."""
-
-
-class Readable(Protocol):
-    """A file opened for reading, in binary."""
-
-    def read(self, size: int, /) -> bytes | None:
-        """Up to `size` bytes; none at the end."""
+CHECKSUMS_TIMEOUT_S = 10.0
 
 
 class Writable(Protocol):
@@ -80,241 +61,301 @@ class Writable(Protocol):
         """Take all of it."""
 
 
-Source: TypeAlias = Readable | Iterable[bytes] | AsyncIterable[bytes]
-
-
 class FilesClient:
-    """The files of one metadata server.
+    """The files of one metadata server, or of whoever answers `Submit` and `Query` in its place.
 
-    Its methods raise the refusals of `nodes.files.messages`, and the failures of any ask, such as `AskTimeout`.
+    Its methods raise the refusals of `nodes.files.messages`. What gets no answer is tried again for 30 s; then they
+    raise the failure of the last attempt, such as `ConnectionLost`, or `OutcomeUnknown` for a change that may have
+    been made. Paths are absolute.
     """
 
     def __init__(self, door: Door, metadata: Ref[Any]) -> None:
         self._door = door
-        self._metadata = metadata
+        self._names = Names(door, metadata)
+        self._small = SmallFiles(door, self._names)
+        self._copies = Copies()
 
+    # --- content
     async def put(
-        self, source: Source, path: str, *, size: int | None = None, progress: Progress | None = None
-    ) -> Entry:
-        """Store what `source` gives under `path`, replacing a file that is there. It appears whole or not at all.
+        self,
+        source: Source,
+        path: str,
+        *,
+        size: int | None = None,
+        mode: int | None = None,
+        replace: bool = True,
+        progress: Progress | None = None,
+    ) -> Stat:
+        """Store what `source` gives under `path`. It appears whole or not at all, in the place of any that is there.
 
-        `size` in bytes, if it is known, lets a file that does not fit be refused before it is sent. When the
-        failure is that of the last ask (`ConnectionLost`, `AskTimeout`), the file may have appeared all the same.
+        `size` in bytes, if it is known, lets a file that does not fit be refused before it is sent. The put goes on
+        when file servers die, as long as a copy of each chunk is left, or `source` can `seek`. An async source that
+        has nothing for seconds yields `b""` from time to time, which keeps the put alive. `mode` None: that of the
+        file that is replaced, or 0o644. Raises `NoRoom`, `AlreadyExists` (without `replace`), `NotFound` when its
+        folder is not there, and `OutcomeUnknown` when it may have appeared all the same.
         """
-        check_path(path)
-        begun = await self._door.ask(self._metadata, Begin(path=path, size=size), TIMEOUT_S)
-        upload = _Upload(self._door, self._metadata, begun, size, progress)
+        reader = SourceReader(source, self._names.keep_alive)
+        if size is None or size <= SMALL_SIZE_MAX:
+            head = await reader.read(SMALL_SIZE_MAX + 1)
+            if len(head) <= SMALL_SIZE_MAX:
+                stat = await self._small.put(head, path, mode, replace)
+                if progress is not None:
+                    progress(len(head))
+                return stat
+            reader.give_back(head)
+        begun = await self._names.begin((size,))
+        (inode,) = begun.inodes
+        upload = Upload(self._door, self._names, begun, size, reader, progress)
         try:
-            entry = await upload.run(source)
-            return await self._door.ask(self._metadata, Commit(token=begun.token, entry=entry), SEAL_TIMEOUT_S)
+            chunks, total, checksum = await upload.run()
+            return await self._names.change(Commit(inode, path, total, checksum, chunks, mode, replace), Stat)
         except Exception as error:
-            await self._abandon(begun, error)
+            await self._names.abandon(inode, error)
+            raise
+        except BaseException:  # cancelled: nothing can be awaited any more
+            self._names.later(Abandon(inode))
             raise
 
-    async def get(self, path: str, sink: Writable, *, progress: Progress | None = None) -> Entry:
-        """Write the content of a file to `sink`, each block of it verified.
+    async def get(self, path: str, sink: Writable, *, offset: int = 0, progress: Progress | None = None) -> Stat:
+        """Write a file from `offset` on to `sink`: only verified bytes, in order, of one version.
 
-        Raises `NotFound`, `Replaced` when it changed meanwhile, and `Corrupt`, with chunk, server and block,
-        after which what `sink` got is of no use.
+        `progress` counts from the file's beginning. Raises `Replaced` when that version went away in the meantime,
+        and `Corrupt` when no copy of a chunk is right.
         """
-        check_path(path)
-        entry = await self._door.ask(self._metadata, Lookup(path=path), TIMEOUT_S)
-        try:
-            crc = await self._fetch(entry, sink, progress)
-        except MissingChunk as error:
-            if await self._is_still(path, entry):
-                raise Corrupt(f"{path}: {error}") from error
-            raise Replaced(f"{path} was replaced or removed while it was being read") from error
-        if crc != entry.crc:
-            raise Corrupt(f"{path}: its chunks are whole, but together they are not what was put")
-        return entry
+        small = await self._read_small(path)
+        if small is not None:
+            stat, content = small
+            sink.write(content[offset:])
+            if progress is not None:
+                progress(stat.size)
+            return stat
+        done = offset
 
-    async def list(self, path: str = "/") -> AsyncIterator[Item]:
-        """The sorted names directly below a folder, or a file's own name. Raises `BadPath` or `NotFound`."""
+        async def take(piece: bytes) -> None:
+            nonlocal done
+            sink.write(piece)
+            done += len(piece)
+            if progress is not None:
+                progress(done)
+
+        async with await self.open(path) as reader:
+            await reader.stream(offset, reader.stat.size, take)
+            return reader.stat
+
+    async def open(self, path: str) -> Reader:
+        """Begin to read a file: its content stays as it is now until the reader is closed."""
+        content = await self._names.change(Pin(path), Content)
+        return Reader(self._door, self._names, self._copies, path, content)
+
+    async def read(self, path: str, offset: int = 0, size: int | None = None) -> bytes:
+        """Up to `size` bytes of a file from `offset` on; None: all. They are in memory at once."""
+        small = await self._read_small(path)
+        if small is not None:
+            return small[1][offset:] if size is None else small[1][offset : offset + size]
+        async with await self.open(path) as reader:
+            return await reader.read(offset, reader.stat.size if size is None else size)
+
+    async def _read_small(self, path: str) -> tuple[Stat, bytes] | None:
+        """A whole file of one piece, which needs no pin: if it is replaced, the new one is read. None: it is larger."""
+        while True:
+            content = await self._names.content(path)
+            if content.stat.size > READ_SIZE:
+                return None
+            reader = Reader(self._door, self._names, self._copies, path, content, is_pinned=False)
+            try:
+                return content.stat, await reader.read(0, content.stat.size)
+            except Replaced:
+                continue
+
+    async def content(self, path: str) -> Content:
+        """A file and where its chunks are. Raises `IsAFolder`."""
+        return await self._names.content(path)
+
+    async def held(self, chunk: Chunk) -> dict[str, int | Failure]:
+        """For each server that should have a chunk, the checksum of what it has, or why it does not say so."""
+        message = ReadChecksums(chunk=chunk.chunk)
+        asked = [(each, self._door.ask(Ref(each), message, CHECKSUMS_TIMEOUT_S)) for each in chunk.servers]
+        held: dict[str, int | Failure] = {}
+        for server, answer in asked:
+            try:
+                held[server] = seal_crc(unpack_checksums(await answer))
+            except Failure as error:
+                held[server] = error
+        return held
+
+    async def read_copies(self, chunk: Chunk) -> dict[str, int | Failure]:
+        """As `held`, of what each server sends when all of it is read: every block of every copy is verified."""
+        return {server: await self._read_copy(chunk, server) for server in chunk.servers}
+
+    async def _read_copy(self, chunk: Chunk, server: str) -> int | Failure:
+        checksums: tuple[int, ...] = ()
+        for offset in range(0, chunk.size, READ_SIZE):
+            size = min(READ_SIZE, chunk.size - offset)
+            message = ReadChunk(chunk=chunk.chunk, offset=offset, size=size)
+            try:
+                piece = await self._door.ask(Ref(server), message, CHECKSUMS_TIMEOUT_S)
+            except Failure as error:
+                return error
+            checksums += block_checksums(piece.content)
+        return seal_crc(checksums)
+
+    # --- names
+    async def stat(self, path: str, follow: bool = True) -> Stat:
+        """What stands under a path. With `follow`, what a link leads to."""
+        return await self._names.query(GetStat(path, follow), Stat)
+
+    async def list(self, path: str = "/") -> AsyncIterator[Stat]:
+        """What is in a folder, sorted by name; a file lists itself. It never ends early without an error."""
         after = ""
         while True:
-            message = ListFolder(path=path, after=after)
-            page = await self._door.ask(self._metadata, message, TIMEOUT_S)
+            page = await self._names.query(GetPage(path, after), Page)
             for item in page.items:
                 yield item
             if not page.more:
                 return
             after = page.items[-1].name
 
+    async def mkdir(self, path: str, parents: bool = False, mode: int = 0o755) -> None:
+        """Make a folder; with `parents` also those above it, and none need be missing."""
+        await self._names.change(MakeFolder(path, parents, mode), Done)
+
+    async def symlink(self, path: str, target: str) -> None:
+        """Make a symbolic link to `target`, which need not be there."""
+        await self._names.change(MakeLink(path, target), Done)
+
     async def remove(self, path: str) -> None:
-        """Take a file away. Raises `BadPath` or `NotFound`."""
-        check_path(path)
-        await self._door.ask(self._metadata, Remove(path=path), TIMEOUT_S)
+        """Remove a file, a link, or a folder that is empty."""
+        await self._names.change(Remove(path), Done)
 
-    async def _abandon(self, begun: Begun, error: Exception) -> None:
-        try:
-            await self._door.ask(self._metadata, Abandon(token=begun.token), TIMEOUT_S)
-        except Failure as problem:
-            error.add_note(f"what was stored is dropped when the lease ends; sooner failed with: {problem}")
+    async def rename(self, path: str, to: str, replace: bool = True) -> None:
+        """Give it another name, in one step, as rename(2) does. Raises `AlreadyExists` without `replace`."""
+        await self._names.change(Rename(path, to, replace), Done)
 
-    async def _is_still(self, path: str, entry: Entry) -> bool:
-        try:
-            return await self._door.ask(self._metadata, Lookup(path=path), TIMEOUT_S) == entry
-        except NotFound:
-            return False
+    async def chmod(self, path: str, mode: int) -> None:
+        """Set the permissions, which are kept for those who care."""
+        await self._names.change(SetMode(path, mode), Done)
 
-    async def _fetch(self, entry: Entry, sink: Writable, progress: Progress | None) -> int:
-        """Write all chunks to the sink. Returns the checksum of all bytes."""
-        crc = done = 0
-        window: deque[tuple[StoredChunk, int, Awaitable[Piece]]] = deque()
-        try:
-            for stored, offset in _pieces(entry):
-                if len(window) == WINDOW:
-                    crc, done = await _receive(window, sink, crc, done, progress)
-                message = ReadChunk(chunk=stored.chunk, offset=offset, size=min(PIECE_SIZE, stored.size - offset))
-                window.append((stored, offset, self._door.ask(Ref(stored.server), message, TIMEOUT_S)))
-            while window:
-                crc, done = await _receive(window, sink, crc, done, progress)
-        except Exception:
-            await _settle(answer for _, _, answer in window)
-            raise
-        return crc
+    async def create(self, path: str, replace: bool = False, mode: int | None = None) -> Stat:
+        """Make an empty file. Raises `AlreadyExists` without `replace`."""
+        return await self._names.change(Create(path, replace, mode), Stat)
 
+    def change(self, operations: Sequence[Operation]) -> Awaitable[Outcomes]:
+        """Make several changes, each by itself, in one exchange, exactly once. It is under way when this returns.
 
-def _pieces(entry: Entry) -> Iterable[tuple[StoredChunk, int]]:
-    for stored in entry.chunks:
-        for offset in range(0, stored.size, PIECE_SIZE):
-            yield stored, offset
+        Refusals are among the outcomes, as `Denied`.
+        """
+        return self._names.change_all(operations)
 
+    # --- the whole
+    async def space(self) -> Space:
+        """The file servers, and how full they are."""
+        return await self._names.query(GetSpace(), Space)
 
-async def _receive(
-    window: deque[tuple[StoredChunk, int, Awaitable[Piece]]],
-    sink: Writable,
-    crc: int,
-    done: int,
-    progress: Progress | None,
-) -> tuple[int, int]:
-    """Take the oldest piece of the window. Returns checksum and size of all bytes so far."""
-    stored, offset, answer = window.popleft()
-    piece = await answer
-    where = f"chunk {stored.chunk:016x} from {stored.server}"
-    if len(piece.content) != min(PIECE_SIZE, stored.size - offset):
-        raise Corrupt(f"{where}: {len(piece.content)} bytes at {offset}; it should have {stored.size}")
-    wrong = bad_block(piece.content, piece.checksums)
-    if wrong is not None:
-        raise Corrupt(f"{where}: block {offset // BLOCK_SIZE + wrong} changed on its way")
-    sink.write(piece.content)
-    done += len(piece.content)
-    if progress is not None:
-        progress(done)
-    return crc32c(piece.content, crc), done
+    async def problems(self) -> AsyncIterator[Problem]:
+        """Chunks with fewer copies on servers that are up than they should have."""
+        cursor = ""
+        while True:
+            found = await self._names.query(GetProblems(cursor), Problems)
+            for problem in found.problems:
+                yield problem
+            if not found.cursor:
+                return
+            cursor = found.cursor
+
+    # --- the session
+    async def renew(self) -> None:
+        """Keep what this client holds, such as a `Reader` that nobody reads from. To be called every 2 s or so.
+
+        What it only keeps for small files to come is given back when none came since the last time.
+        """
+        await self._names.renew()
+        await self._small.rest()
+
+    async def close(self) -> None:
+        """End the session: what is under way is given up, and its bytes are free."""
+        self._small.clear()
+        await self._names.close()
 
 
-async def _settle(answers: Iterable[Awaitable[Any]]) -> None:
-    """Wait for asks whose answers are of no use any more: their failure follows from one that was raised."""
-    for answer in answers:
-        try:
-            await answer
-        except Failure:
-            continue
+class Reader:
+    """A file of which one version can be read, whatever happens to its name. `close` it, or use `async with`.
 
-
-class _Upload:
-    """One put: pieces go out, and no more than a window of them is unanswered."""
+    When nothing was read for longer than the lease, it goes on if the file is still the same, and else raises
+    `Replaced`.
+    """
 
     def __init__(
-        self, door: Door, metadata: Ref[Any], begun: Begun, size: int | None, progress: Progress | None
+        self, door: Door, names: Names, copies: Copies, path: str, content: Content, *, is_pinned: bool = True
     ) -> None:
+        self.stat = content.stat
         self._door = door
-        self._metadata = metadata
-        self._begun = begun
-        self._expected = size
-        self._progress = progress
-        self._window: deque[tuple[int, Awaitable[None]]] = deque()
-        self._chunks: list[StoredChunk] = []
-        self._size = self._crc = self._taken = self._sent = 0
+        self._names = names
+        self._copies = copies
+        self._path = path
+        self._content = content
+        self._is_pinned = is_pinned
+        self._session = names.session
 
-    async def run(self, source: Source) -> Entry:
-        """Send all of the source; the entry to commit when it returns."""
-        reader = _Reader(source)
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        if kind is None or issubclass(kind, Exception):
+            await self.close()
+        elif self._is_pinned:  # cancelled: nothing can be awaited any more
+            self._is_pinned = False
+            self._names.later(Unpin(self.stat.inode))
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Up to `size` bytes from `offset` on; none behind the end."""
+        parts: list[bytes] = []
+
+        async def take(piece: bytes) -> None:
+            parts.append(piece)
+
+        await self.stream(offset, min(offset + size, self.stat.size), take)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def stream(self, start: int, end: int, take: Take) -> None:
+        """Give the bytes from `start` to `end` to `take`, in order, each verified."""
+
+        async def hold_and_take(piece: bytes) -> None:
+            await take(piece)
+            await self._hold()
+
+        await self._hold()
+        if start < end:
+            await Download(self._door, self._copies, self._locate).run(self._content.chunks, start, end, hold_and_take)
+
+    async def close(self) -> None:
+        """The version need not be kept any longer."""
+        if self._is_pinned and self._session == self._names.session:
+            self._is_pinned = False
+            await self._names.change(Unpin(self.stat.inode), Done)
+
+    async def _hold(self) -> None:
+        """Keep the pin, or pin again what was lost with its session."""
+        if not self._is_pinned:
+            return
+        await self._names.keep_alive()
+        if self._session != self._names.session:
+            content = await self._names.change(Pin(self._path), Content)
+            self._session = self._names.session
+            if content.stat.inode != self.stat.inode:
+                await self._names.change(Unpin(content.stat.inode), Done)
+                raise self._replaced()
+
+    async def _locate(self, chunk: Chunk) -> Chunk:
+        """Where a chunk is by now. One of a file that is not there any more under its name is where it was."""
         try:
-            piece = await reader.read(min(PIECE_SIZE, self._begun.chunk_size))
-            while piece:
-                piece = await self._send_chunk(piece, reader)
-            while self._window:
-                await self._take_answer()
-        except Exception:
-            await _settle(answer for _, answer in self._window)
-            raise
-        return Entry(self._size, self._crc, tuple(self._chunks))
+            content = await self._names.content(self._path)
+        except (NotFound, IsAFolder, NotAFolder):
+            content = None
+        if content is not None and content.stat.inode == self.stat.inode:
+            return next(each for each in content.chunks if each.chunk == chunk.chunk)
+        if self._is_pinned:
+            return chunk
+        raise self._replaced()
 
-    async def _send_chunk(self, piece: bytes, reader: _Reader) -> bytes:
-        """Send one chunk that begins with `piece`, and ask to seal it. Returns the piece behind it."""
-        place = await self._allocate()
-        server: Ref[Any] = Ref(place.server)
-        size = crc = 0
-        while piece and size < self._begun.chunk_size:
-            content = WriteChunk(chunk=place.chunk, offset=size, content=piece, crc=crc32c(piece))
-            await self._send(server, content, len(piece), TIMEOUT_S)
-            size += len(piece)
-            crc = crc32c(piece, crc)
-            self._crc = crc32c(piece, self._crc)
-            left = self._begun.chunk_size - size
-            piece = await reader.read(min(PIECE_SIZE, left or self._begun.chunk_size))
-        # Not waited for here: while this one is being synced, the next goes to another server.
-        await self._send(server, SealChunk(chunk=place.chunk, size=size, crc=crc), 0, SEAL_TIMEOUT_S)
-        self._chunks.append(StoredChunk(place.chunk, place.server, size, crc))
-        self._size += size
-        return piece
-
-    async def _allocate(self) -> Place:
-        size = None if self._expected is None else max(self._expected - self._size, 0) or None
-        return await self._door.ask(self._metadata, Allocate(token=self._begun.token, size=size), TIMEOUT_S)
-
-    async def _send(self, server: Ref[Any], message: Message[None], size: int, timeout_s: float) -> None:
-        while len(self._window) >= WINDOW:
-            await self._take_answer()
-        self._window.append((size, self._door.ask(server, message, timeout_s)))
-        self._sent += 1
-        if self._sent % RENEW_PIECES == 0:
-            await self._door.ask(self._metadata, Renew(token=self._begun.token), TIMEOUT_S)
-
-    async def _take_answer(self) -> None:
-        size, answer = self._window.popleft()
-        await answer
-        self._taken += size
-        if self._progress is not None and size:
-            self._progress(self._taken)
-
-
-class _Reader:
-    """A source of any kind, read in pieces of the size that one asks for."""
-
-    def __init__(self, source: Source) -> None:
-        self._file = source if hasattr(source, "read") else None
-        self._chunks = None if self._file is not None else _as_async(source)  # type: ignore[arg-type]
-        self._rest = bytearray()
-
-    async def read(self, size: int) -> bytes:
-        """`size` bytes, fewer only at the end."""
-        while len(self._rest) < size:
-            more = await self._more(size - len(self._rest))
-            if not more:
-                break
-            self._rest += more
-        piece = bytes(memoryview(self._rest)[:size])
-        del self._rest[:size]
-        return piece
-
-    async def _more(self, size: int) -> bytes:
-        if self._file is not None:
-            return self._file.read(size) or b""
-        assert self._chunks is not None
-        async for content in self._chunks:
-            if content:
-                return content
-        return b""
-
-
-async def _as_async(source: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    if isinstance(source, AsyncIterable):
-        async for content in source:
-            yield content
-    else:
-        for content in source:
-            yield content
+    def _replaced(self) -> Replaced:
+        return Replaced(f"{self._path} was replaced or removed while it was being read; read it again")

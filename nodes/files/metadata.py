@@ -1,368 +1,364 @@
-"""The metadata server: the one place that says which files there are.
+"""The metadata server: runs the namespace, and keeps the file servers as it says.
 
-Three promises. A put, a replacement or a removal is answered when its record in the journal is durable. A
-chunk is dropped only when no file has it, no put that is under way was given it, and the record that freed it
-is durable; since ids are never given twice, what is garbage once stays garbage. And whoever goes away in the
-middle of a put leaves only garbage behind, which the next survey finds.
-
-Changes go through one queue: `flush` writes all that wait, syncs once, and then answers.
+All decisions are the namespace's (which changes by its log alone) and the keeper's (which sees only what is durable).
+Here is what ties them to the world: changes and questions of clients go to the host, file servers are watched and
+asked what they hold, and what the keeper wants done is done, each thing by itself, so that a slow server holds up
+nobody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
-from typing import Any, TypeAlias
+from collections.abc import Iterable
+from typing import Any, ClassVar, TypeAlias
 
 import msgspec
 
 from zactor.actor import Actor, Down, Up, link, on
 from zactor.door import Later
-from zactor.errors import DiskFull, Failure, UserError
-from zactor.journal import Journal
-from zactor.message import Message, Ref, Refs
-from zactor.units import ByteSize, Duration, format_size
+from zactor.errors import Failure, UserError
+from zactor.message import Message, Ref, Refs, encode
+from zactor.replication.host import Beat, Host, TakeSnapshot
+from zactor.replication.messages import EndSession, NoSpace, OpenSession, Query, Renew, Submit
+from zactor.replication.sessions import Sessions
+from zactor.units import ByteSize, Duration, format_duration, format_size
 
-from .chunks import file_size
+from .keeper import Action, Copy, Drop, Keeper, ListHeld, Note, Propose, PutAside, Settings
 from .messages import (
+    BLOCK_SIZE,
     CHUNK_SIZE_MAX,
-    CHUNKS_MAX,
-    PAGE_SIZE_MAX,
-    Abandon,
-    Allocate,
-    BadCommit,
-    Begin,
-    Begun,
-    Commit,
-    DropChunk,
-    Entry,
-    FileTooLarge,
-    Inventory,
-    LeaseExpired,
-    ListFolder,
-    Lookup,
-    NoRoom,
-    Page,
-    Place,
-    Remove,
-    Renew,
-    StoredChunk,
+    COPIES_MAX,
+    CopyChunk,
+    DropChunks,
+    ListBucket,
+    SetAside,
     Survey,
+    WrongVolume,
 )
-from .namespace import (
-    EPOCH_SHIFT,
-    Change,
-    Namespace,
-    Opened,
-    Removed,
-    Stored,
-    decode_change,
-    encode_change,
-)
+from .namespace import Namespace
+from .operations import Change, Configure, Format, decode_outcomes
 
-JOURNAL_FILE = "namespace.journal"
-
-PUTS_MAX = 10_000
-"""Puts under way: a client that begins puts and never ends them must not fill the memory."""
+SECOND_NS = 10**9
+FIRST_SURVEY_S = 1.0
+"""At its start it waits so long for the file servers: who comes right behind it finds them there."""
 
 SURVEY_TIMEOUT_S = 5.0
+LIST_TIMEOUT_S = 10.0
+DROP_TIMEOUT_S = 30.0
+COPY_TIMEOUT_S = 120.0
+"""A chunk of the largest size at half a megabyte a second."""
 
-_Waiting: TypeAlias = tuple[Change, "tuple[Place, ...]", "Later[Any]", Any]
-"""A change, the chunks that its put was given, whom to answer, and with what."""
+WORK_EVERY_S = 0.004
+"""Between two looks at the next names: a look takes about a quarter of it, and the rest is for clients."""
 
 
 class Tick(Message[None]):
     """The metadata server tells itself: time for a survey."""
 
 
-class Flush(Message[None]):
-    """The metadata server tells itself: changes wait."""
+class Work(Message[None]):
+    """The metadata server tells itself: the keeper has more names to look at."""
 
 
-class Put(msgspec.Struct, eq=False):
-    """A put that is under way, until its client has been silent too long."""
+class Act(Message[None]):
+    """The metadata server tells itself: do what stands under this number."""
 
-    path: str
-    places: dict[int, Place]
-    expires_ns: int
+    number: int
+
+
+class Look(msgspec.Struct, frozen=True):
+    """Ask a server what it is and holds."""
+
+    server: str
+
+
+_Deed: TypeAlias = Look | ListHeld | Drop | PutAside | Copy
 
 
 class Metadata(Actor):
-    """Names, and the chunks that they stand for. Files are cut into chunks of `chunk_size`.
+    """Names, and where the chunks are that they stand for. A file lies on `copies` servers, in chunks of `chunk_size`.
 
-    `lease`: how long a put may be silent. `survey_every`: how often the servers are asked what they hold.
+    `lease`: how long a client may be silent before what it was doing is given up. `survey_every`: how often servers
+    are asked what they hold. `repair_after`: how long one may be away before its chunks are copied to others,
+    `repairs` at a time. `snapshot_bytes`: by how much the journal grows before a snapshot takes its place.
     """
 
-    servers: Refs[Survey | DropChunk] = link(overflow="drop")
+    turn_messages: ClassVar[int] = 1_024
+
+    servers: Refs[Survey | ListBucket | DropChunks | SetAside | CopyChunk] = link(overflow="drop")
     chunk_size: ByteSize = CHUNK_SIZE_MAX
-    lease: Duration = 60 * 10**9
-    survey_every: Duration = 10 * 10**9
+    copies: int = 2
+    lease: Duration = 8 * SECOND_NS
+    survey_every: Duration = 2 * SECOND_NS
+    repair_after: Duration = 30 * SECOND_NS
+    repairs: int = 4
+    snapshot_bytes: ByteSize = 16 << 20
 
     _names: Namespace
-    _journal: Journal
-    _puts: dict[int, Put]
-    _waiting: list[_Waiting]
-    _held: set[int]
-    _rooms: dict[str, int]
-    _silent: set[str]
+    _host: Host
+    _keeper: Keeper
     _refs: dict[str, Ref[Any]]
-    _turn: int
-    _given: int
-    _timer: int
+    _deeds: dict[int, _Deed]
+    _number: int
+    _looked: dict[str, None]
+    _is_working: bool
 
     async def on_start(self) -> None:
-        """Read the journal, begin an epoch, and ask the servers once. Raises `Corrupt` or `UserError`."""
-        if not 0 < self.chunk_size <= CHUNK_SIZE_MAX:
-            raise UserError(f"chunk_size: expected 1B to {format_size(CHUNK_SIZE_MAX)}, found {self.chunk_size}")
-        self._puts, self._waiting, self._held = {}, [], set()
-        self._rooms, self._silent = {}, set()
+        """Recover the namespace, and ask the servers once. Raises `Corrupt`, `UserError` or `NoSpace`."""
+        self._check_settings()
         self._refs = {server.name: server for server in self.servers}
-        self._turn = self._given = self._timer = 0
+        self._deeds, self._looked, self._number, self._is_working = {}, {}, 0, False
         self._names = Namespace()
-        self._journal = Journal(self.disk, JOURNAL_FILE)
-        for payload in await self._journal.recover():
-            self._names.apply(decode_change(payload))
-        if self._journal.torn_size:
-            self.log.warning("journal_cut", bytes=self._journal.torn_size, because="a_write_was_torn")
-        # Synced before anything is done: it makes durable whatever was read just now, too, and no chunk's id
-        # of this epoch is given before the epoch itself is safe.
-        await self._append(Opened(self._names.volume or self.rng.getrandbits(63) or 1, self._names.epoch + 1))
-        await self.disk.synced()
-        await self.disk.sync_folder()
-        self.log.info("namespace_opened", files=len(self._names), epoch=self._names.epoch)
+        self._host = Host(
+            self,
+            Sessions(self._names),
+            lease_ns=self.lease,
+            snapshot_size=self.snapshot_bytes,
+            on_events=lambda events: self._do(self._keeper.on_freed(events)),
+        )
+        await self._host.recover()
+        settings = Settings(self.repair_after, self.repairs, self.survey_every)
+        self._keeper = Keeper(self._names, list(self._refs), settings, self.now_ns())
+        await self._settle()
+        self.log.info("namespace_opened", files=self._names.file_count, index=self._host.index)
         for server in self.servers:
             self.watch(server)
-        self._arm(self.survey_every)
-        await self._survey()
+        for name in [server.name for server in self._names.servers.table if server.name not in self._refs]:
+            self._do(self._keeper.on_lost(name, "it is not linked any more", self.now_ns()))
+        self.after(self.survey_every / 1e9, Tick())
+        await self._look_first()
+
+    def _check_settings(self) -> None:
+        if not 0 < self.chunk_size <= CHUNK_SIZE_MAX or self.chunk_size % BLOCK_SIZE:
+            raise UserError(
+                f"chunk_size: expected a multiple of {format_size(BLOCK_SIZE)} up to {format_size(CHUNK_SIZE_MAX)}, "
+                f"found {format_size(self.chunk_size)}"
+            )
+        if not 1 <= self.copies <= COPIES_MAX:
+            raise UserError(f"copies: expected 1 to {COPIES_MAX}, found {self.copies}")
+        for name, span_ns, least_ns in (("lease", self.lease, SECOND_NS), ("survey_every", self.survey_every, 1)):
+            if span_ns < least_ns:
+                raise UserError(
+                    f"{name}: expected at least {format_duration(least_ns)}, found {format_duration(span_ns)}"
+                )
+        for name, count in (("repairs", self.repairs), ("snapshot_bytes", self.snapshot_bytes)):
+            if count < 1:
+                raise UserError(f"{name}: expected at least 1, found {count}")
+        if len(self.servers) < self.copies:
+            self.log.warning(
+                "too_few_servers",
+                servers=len(self.servers),
+                copies=self.copies,
+                because="nothing can be put on fewer servers than there are copies: link more, or set `copies` lower",
+            )
+
+    async def _settle(self) -> None:
+        """Let the namespace be of this volume, with these settings."""
+        if not self._names.volume:
+            self._propose(Format(self.rng.getrandbits(63) or 1))
+        if (self._names.copies, self._names.chunk_size) != (self.copies, self.chunk_size):
+            self._propose(Configure(self.copies, self.chunk_size))
+        await self._host.settled()
+        if not self._names.volume:
+            raise NoSpace("the disk has no room for the first record of the journal; make some")
+
+    async def _look_first(self) -> None:
+        asked = [(name, self.ask(ref, self._survey(), timeout_s=FIRST_SURVEY_S)) for name, ref in self._refs.items()]
+        for name, answer in asked:
+            try:
+                inventory = await answer
+            except WrongVolume as error:
+                self._do(self._keeper.on_refused(name, str(error), self.now_ns()))
+            except Failure as error:
+                self._do(self._keeper.on_lost(name, str(error), self.now_ns()))
+            else:
+                self._do(self._keeper.on_inventory(name, inventory, self.now_ns()))
+        await self._host.settled()
 
     def status(self) -> str:
-        """How many files there are, and how many come."""
-        return f"files: {len(self._names)}, puts under way: {len(self._puts)}"
+        """How many files there are, how many come, and which servers are there."""
+        up = len(self._keeper.up())
+        few = f", too few for {self.copies} copies" if up < self.copies else ""
+        puts = len(self._names.writes.puts)
+        return f"files: {self._names.file_count}, puts under way: {puts}, servers: {up} of {len(self.servers)}{few}"
 
-    # --- puts
-    @on
-    def begin(self, message: Begin) -> Begun:
-        """Let a put begin. Raises `BadPath`, `Conflict`, `FileTooLarge` or `NoRoom` before a byte is sent."""
-        self._names.check_free(message.path)
-        size = message.size or 0
-        if size > CHUNKS_MAX * self.chunk_size:
-            raise FileTooLarge(f"{format_size(size)} are more than {CHUNKS_MAX} chunks")
-        if size > sum(self._rooms.values()) or len(self._puts) >= PUTS_MAX:
-            raise NoRoom(f"there is no room for {format_size(size)}: {self._describe_rooms()}")
-        token = self._next_id()
-        self._puts[token] = Put(message.path, {}, self._expiry_ns())
-        return Begun(token, self.chunk_size)
+    @property
+    def namespace(self) -> Namespace:
+        """What is durable of the namespace, to be looked at."""
+        return self._names
 
+    @property
+    def index(self) -> int:
+        """How many changes of the log are in it."""
+        return self._host.index
+
+    # --- clients
     @on
-    def allocate(self, message: Allocate) -> Place:
-        """Choose a server for the next chunk, in turn. Raises `LeaseExpired`, `FileTooLarge` or `NoRoom`."""
-        put = self._renew(message.token)
-        if len(put.places) >= CHUNKS_MAX:
-            raise FileTooLarge(f"{put.path} has {CHUNKS_MAX} chunks already")
-        needed = file_size(min(self.chunk_size, message.size or self.chunk_size))
-        server = self._choose(needed, size_known=message.size is not None)
-        self._rooms[server] -= min(needed, self._rooms[server])
-        place = Place(self._next_id(), server)
-        put.places[place.chunk] = place
-        return place
+    def open_session(self, message: OpenSession) -> Later[int]:  # noqa: ARG002 - it has no fields
+        """Begin a session."""
+        return self._host.open_session()
 
     @on
     def renew(self, message: Renew) -> None:
-        """Keep a put alive. Raises `LeaseExpired`."""
-        self._renew(message.token)
+        """A session goes on. Raises `SessionExpired`."""
+        self._host.renew(message)
 
     @on
-    def abandon_put(self, message: Abandon) -> None:
-        """Forget a put, and look at the servers anew: one of them may have failed it."""
-        put = self._puts.pop(message.token, None)
-        if put is not None:
-            self._drop(put.places.values())
-            self._arm(0)
+    def end_session(self, message: EndSession) -> Later[None]:
+        """A session is over."""
+        return self._host.end_session(message)
 
     @on
-    def commit(self, message: Commit) -> Later[Entry]:
-        """Let a file appear. Raises `LeaseExpired`, `BadCommit`, `Conflict` or `NoRoom`."""
-        put = self._renew(message.token)
-        entry = message.entry
-        given = {chunk: place.server for chunk, place in put.places.items()}
-        if any(given.pop(stored.chunk, None) != stored.server for stored in entry.chunks):
-            raise BadCommit(f"{put.path}: a chunk that was not given to this put")
-        if sum(stored.size for stored in entry.chunks) != entry.size:
-            raise BadCommit(f"{put.path}: the chunks do not add up to {entry.size} bytes")
-        del self._puts[message.token]
-        return self._enqueue(Stored(put.path, entry), tuple(put.places.values()), entry)
-
-    def _next_id(self) -> int:
-        """For a chunk or a put: never given before, since the epoch never was."""
-        self._given += 1
-        return self.last_id()
-
-    def last_id(self) -> int:
-        """The id that was given last, to a chunk or a put."""
-        return self._names.epoch << EPOCH_SHIFT | self._given
-
-    def files(self) -> Iterable[tuple[str, Entry]]:
-        """All files, by their paths."""
-        return self._names.items()
-
-    def _expiry_ns(self) -> int:
-        return self.now_ns() + self.lease
-
-    def _renew(self, token: int) -> Put:
-        put = self._puts.get(token)
-        if put is None:
-            raise LeaseExpired("this put is not known any more: its client was silent, or this server restarted")
-        put.expires_ns = self._expiry_ns()
-        return put
-
-    def _choose(self, needed: int, *, size_known: bool) -> str:
-        """The next server in turn with that room; for bytes of unknown number, else the one with most."""
-        names = [name for name in self._refs if self._rooms.get(name, 0) >= needed]
-        if not names and not size_known and any(self._rooms.values()):
-            names = [max(self._rooms, key=lambda name: self._rooms[name])]
-        if not names:
-            raise NoRoom(f"no file server has room for {format_size(needed)}: {self._describe_rooms()}")
-        self._turn += 1
-        return names[self._turn % len(names)]
-
-    def _describe_rooms(self) -> str:
-        rooms = [f"{name} has {format_size(room)}" for name, room in self._rooms.items()]
-        rooms += [f"{name} does not answer" for name in sorted(self._silent)]
-        return ", ".join(rooms) or "there is no file server"
-
-    # --- names
-    @on
-    def lookup(self, message: Lookup) -> Entry:
-        """The entry of a file. Raises `BadPath` or `NotFound`."""
-        return self._names.lookup(message.path)
+    def submit(self, message: Submit) -> Later[bytes]:
+        """Changes of the namespace, made once. Raises `SessionExpired`, `OutOfWindow`, `NoSpace`."""
+        return self._host.submit(message)
 
     @on
-    def list_folder(self, message: ListFolder) -> Page:
-        """A page of a listing. Raises `BadPath` or `NotFound`."""
-        return self._names.page(message.path, message.after, min(message.limit, PAGE_SIZE_MAX))
+    def query(self, message: Query) -> bytes:
+        """A question to the namespace. Raises what it refuses with."""
+        return self._host.query(message)
 
+    # --- the host
     @on
-    def remove(self, message: Remove) -> Later[None]:
-        """Take a file away. Raises `BadPath`, `NotFound` or `NoRoom`."""
-        return self._enqueue(Removed(message.path), (), None)
-
-    # --- the queue of changes
-    def _enqueue(self, change: Change, places: tuple[Place, ...], answer: Any) -> Later[Any]:
-        # The put is over and the file not there yet: only this keeps its chunks.
-        self._held.update(place.chunk for place in places)
-        if not self._waiting:
-            # A timer of no time: it has no asker, so nobody's deadline can end it between journal and answer.
-            self.after(0.0, Flush())
-        later = self.later()
-        self._waiting.append((change, places, later, answer))
-        return later
-
-    @on
-    async def flush(self, message: Flush) -> None:  # noqa: ARG002 - it has no fields
-        """Write all changes that wait, sync once, answer them, and drop the chunks that they freed."""
-        waiting, self._waiting = self._waiting, []
-        done: list[tuple[Later[Any], Any]] = []
-        freed: list[StoredChunk | Place] = []
-        for change, places, later, answer in waiting:
-            freed += places
-            try:
-                self._names.check(change)
-                old = await self._append(change)
-            except Failure as error:
-                later.fail(error)
-                continue
-            # Until the record is durable a crash may bring the old file back: nothing may drop it before.
-            self._held.update(stored.chunk for stored in old)
-            freed += old
-            done.append((later, answer))
-        await self.disk.synced()
-        self._held.difference_update(gone.chunk for gone in freed)
-        # Before the answer: a put that follows it finds the room that this one made.
-        self._drop(freed)
-        for later, answer in done:
-            later.reply(answer)
-
-    async def _append(self, change: Change) -> tuple[StoredChunk, ...]:
-        """Journal a change and make it. Raises `NoRoom` when the disk is full; then nothing has changed."""
-        size = self._journal.size
-        try:
-            await self._journal.append(encode_change(change))
-        except DiskFull as error:
-            await self._journal.cut(size)
-            raise NoRoom(f"the disk of {self.ref.name} is full: {error}") from error
-        return self._names.apply(change)
-
-    # --- garbage
-    def _drop(self, chunks: Iterable[StoredChunk | Place]) -> None:
-        """Have those dropped that are garbage. What is lost on the way is found by a later survey."""
-        for gone in chunks:
-            server = self._refs.get(gone.server)
-            if server is not None and self._is_garbage(gone.chunk):
-                self.tell(server, DropChunk(volume=self._names.volume, chunk=gone.chunk))
-                if isinstance(gone, StoredChunk) and gone.server in self._rooms:
-                    self._rooms[gone.server] += file_size(gone.size)
-
-    def _is_garbage(self, chunk: int) -> bool:
-        if self._names.has_chunk(chunk) or chunk in self._held:
-            return False
-        if chunk > self.last_id():
-            # Given by a later start than this journal knows of: it is an old copy, and the chunk not ours to drop.
-            self.log.error("chunk_never_given", chunk=f"{chunk:016x}", epoch=self._names.epoch)
-            return False
-        return not any(chunk in put.places for put in self._puts.values())
+    def beat(self, message: Beat) -> None:  # noqa: ARG002
+        """Look at the leases."""
+        self._host.beat()
 
     @on(interleave=True)
-    async def tick(self, message: Tick) -> None:  # noqa: ARG002 - it has no fields
-        """End the leases that ran out, and survey the servers."""
-        self._arm(self.survey_every)
-        now_ns = self.now_ns()
-        for token, put in list(self._puts.items()):
-            if put.expires_ns <= now_ns:
-                del self._puts[token]
-                self.log.info("put_expired", path=put.path, chunks=len(put.places), because="client_silent")
-        await self._survey()
+    async def take_snapshot(self, message: TakeSnapshot) -> None:  # noqa: ARG002
+        """Write a snapshot beside all else."""
+        await self._host.take_snapshot()
 
+    def on_turn_end(self) -> None:
+        """Write what was changed in this turn."""
+        self._host.on_turn_end()
+
+    def on_synced(self, write_id: int) -> None:
+        """Make what is durable now, and answer."""
+        self._host.on_synced(write_id)
+
+    def on_disk_failed(self, error: Exception) -> None:
+        """Refuse what had no room. Raises any other error."""
+        self._host.on_disk_failed(error)
+
+    # --- file servers
     @on
     def server_down(self, message: Down) -> None:
-        """Give no chunk to a server that is not there."""
-        self._lost(message.ref, message.reason)
+        """Give nothing to a server that is not there."""
+        self._do(self._keeper.on_lost(message.ref.name, message.reason, self.now_ns()))
 
     @on
-    def server_up(self, message: Up) -> None:  # noqa: ARG002 - all servers are asked
+    def server_up(self, message: Up) -> None:
         """Ask a server that came back what it still has."""
-        self._arm(0)
+        self._look(message.ref.name)
 
-    def _arm(self, span_ns: int) -> None:
-        self.cancel(self._timer)
-        self._timer = self.after(span_ns / 1e9, Tick())
+    @on
+    def tick(self, message: Tick) -> None:  # noqa: ARG002
+        """Survey all servers, each at its own pace."""
+        self.after(self.survey_every / 1e9, Tick())
+        for name in self._refs:
+            self._look(name)
+        self._do(self._keeper.tick(self.now_ns()))
 
-    async def _survey(self) -> None:
-        """Ask every server what it holds and how much it can take; have garbage dropped."""
-        asked = [(server, self._ask_inventory(server, 0)) for server in self.servers]
-        while asked:
-            again: list[tuple[Ref[Any], Awaitable[Inventory]]] = []
-            for server, answer in asked:
-                try:
-                    inventory = await answer
-                except Failure as error:
-                    self._lost(server, str(error))
-                    continue
-                self._found(server, inventory)
-                if inventory.more:
-                    again.append((server, self._ask_inventory(server, inventory.chunks[-1])))
-            asked = again
+    @on
+    def work(self, message: Work) -> None:  # noqa: ARG002
+        """Let the keeper look at more names."""
+        self._is_working = False
+        self._do(self._keeper.tick(self.now_ns()))
 
-    def _ask_inventory(self, server: Ref[Any], after: int) -> Awaitable[Inventory]:
-        return self.ask(server, Survey(volume=self._names.volume, after=after), timeout_s=SURVEY_TIMEOUT_S)
+    def _look(self, name: str) -> None:
+        if name not in self._looked:
+            self._looked[name] = None
+            self._begin(Look(name))
 
-    def _lost(self, server: Ref[Any], because: str) -> None:
-        self._rooms.pop(server.name, None)
-        if server.name not in self._silent:
-            self._silent.add(server.name)
-            self.log.warning("server_lost", server=server.name, because=because)
+    def _survey(self) -> Survey:
+        return Survey(volume=self._names.volume)
 
-    def _found(self, server: Ref[Any], inventory: Inventory) -> None:
-        self._rooms[server.name] = inventory.room
-        if server.name in self._silent:
-            self._silent.discard(server.name)
-            self.log.info("server_found", server=server.name, room=inventory.room)
-        self._drop(Place(chunk, server.name) for chunk in inventory.chunks)
+    # --- what the keeper wants
+    def _do(self, actions: Iterable[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Note):
+                getattr(self.log, action.level)(action.event, **action.fields)
+            elif isinstance(action, Propose):
+                self._propose(action.change, action)
+            else:
+                self._begin(action)
+        if self._keeper.is_busy and not self._is_working:
+            self._is_working = True
+            self.after(WORK_EVERY_S, Work())
+
+    def _propose(self, change: Change, action: Propose | None = None) -> None:
+        def tell(answer: bytes | Failure) -> None:
+            if action is not None:
+                outcome = answer if isinstance(answer, Failure) else decode_outcomes(answer)[0]
+                self._do(self._keeper.on_outcome(action, outcome, self.now_ns()))
+
+        self._host.propose(encode((change,)), tell)
+
+    def _begin(self, deed: _Deed) -> None:
+        # A timer of no time: it waits behind no client's mail, and nobody's deadline is its own.
+        self._number += 1
+        self._deeds[self._number] = deed
+        self.after(0.0, Act(number=self._number))
+
+    @on(interleave=True)
+    async def act(self, message: Act) -> None:
+        """Do one thing at a file server, and tell the keeper what came of it."""
+        deed = self._deeds.pop(message.number)
+        match deed:
+            case Look():
+                actions = await self._ask_inventory(deed)
+            case ListHeld():
+                actions = await self._ask_list(deed)
+            case Drop():
+                actions = await self._ask_drop(deed)
+            case PutAside():
+                actions = await self._ask_set_aside(deed)
+            case Copy():
+                actions = await self._ask_copy(deed)
+        self._do(actions)
+
+    async def _ask_inventory(self, deed: Look) -> list[Action]:
+        name = deed.server
+        try:
+            inventory = await self.ask(self._refs[name], self._survey(), timeout_s=SURVEY_TIMEOUT_S)
+        except WrongVolume as error:
+            return self._keeper.on_refused(name, str(error), self.now_ns())
+        except Failure as error:
+            return self._keeper.on_lost(name, str(error), self.now_ns())
+        finally:
+            self._looked.pop(name, None)
+        return self._keeper.on_inventory(name, inventory, self.now_ns())
+
+    async def _ask_list(self, deed: ListHeld) -> list[Action]:
+        asked = ListBucket(volume=self._names.volume, bucket=deed.bucket, after=deed.after)
+        try:
+            page = await self.ask(self._refs[deed.server], asked, timeout_s=LIST_TIMEOUT_S)
+        except Failure:
+            return self._keeper.on_list_failed(deed)  # a survey says what is wrong with it
+        return self._keeper.on_held(deed, page, self.now_ns())
+
+    async def _ask_drop(self, deed: Drop) -> list[Action]:
+        asked = DropChunks(volume=self._names.volume, chunks=deed.chunks)
+        try:
+            await self.ask(self._refs[deed.server], asked, timeout_s=DROP_TIMEOUT_S)
+        except Failure as error:
+            self.log.warning("drop_failed", server=deed.server, count=len(deed.chunks), because=str(error))
+        return self._keeper.on_dropped(deed, self.now_ns())
+
+    async def _ask_set_aside(self, deed: PutAside) -> list[Action]:
+        asked = SetAside(volume=self._names.volume, chunks=deed.chunks)
+        try:
+            await self.ask(self._refs[deed.server], asked, timeout_s=DROP_TIMEOUT_S)
+        except Failure as error:
+            self.log.warning("set_aside_failed", server=deed.server, count=len(deed.chunks), because=str(error))
+        return self._keeper.on_dropped(deed, self.now_ns())
+
+    async def _ask_copy(self, deed: Copy) -> list[Action]:
+        chunk = deed.chunk
+        sources = tuple([self._refs[name] for name in deed.sources])
+        asked = CopyChunk(chunk=chunk.chunk, size=chunk.size, crc=chunk.crc, sources=sources)
+        try:
+            await self.ask(self._refs[deed.server], asked, timeout_s=COPY_TIMEOUT_S)
+        except Failure as error:
+            return self._keeper.on_copy_failed(deed, error, self.now_ns())
+        return self._keeper.on_copied(deed, self.now_ns())

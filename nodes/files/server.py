@@ -1,297 +1,472 @@
-"""A file server: chunks as files on one disk, each verified before it is called safe.
+"""A file server: chunks on one disk, written along a chain of servers, each verified before it is called safe.
 
-A chunk grows in `ID.tmp`. To seal it, the server compares size and checksum with what the client says, writes
-the footer, syncs, renames to `ID.chunk`, syncs the folder, and only then answers; so a file of that name is
-whole. It never decides that a chunk is garbage: the metadata server does, and asks it to drop it. And it
-works for one volume only, written to its disk before the first chunk: a metadata server that lost its state,
-or another one, cannot have chunks dropped that it knows nothing of.
+A frame that comes is refused, or passed on to the next server of the chain before it is written here, so that all work
+at the same time; it is answered when it is done here and behind. A chunk belongs to the version of its chain, and older
+ones are refused. Small chunks come whole, from the client to each server. The server never decides that a chunk is
+garbage: the metadata server does. It works for one volume alone, written to its disk before the first chunk together
+with its own name: so neither another metadata server nor a disk that was swapped can have chunks dropped that they know
+nothing of.
+
+`store.py` is all that it has on its disk; begin there.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Awaitable
 
 import msgspec
-from crc32c import crc32c
 
-from zactor.actor import Actor, on
+from zactor.actor import Actor, Down, Up, on
 from zactor.errors import Corrupt, DiskFull
 from zactor.journal import record, scan
-from zactor.units import ByteSize, format_size
+from zactor.message import UNDECODABLE, Envelope, Message, decoder, encode
+from zactor.units import ByteSize, Duration, format_size
 
-from .chunks import (
-    TAIL_SIZE,
-    Checksums,
-    Footer,
-    bad_block,
-    block_count,
-    footer_size,
-    read_footer,
-    read_tail,
-    write_footer,
-)
+from .chaining import Chaining
+from .chunks import content_crc
+from .copying import fetch
 from .messages import (
     BLOCK_SIZE,
-    CHUNK_SIZE_MAX,
+    BUCKETS,
     PAGE_SIZE_MAX,
-    PIECE_SIZE,
-    BadPiece,
-    Busy,
-    DropChunk,
+    READ_SIZE,
+    SMALL_SIZE_MAX,
+    BadFrame,
+    CopyChunk,
+    DropChunks,
+    Held,
+    HeldPage,
     Inventory,
+    ListBucket,
     MissingChunk,
     NoRoom,
     Piece,
+    ReadChecksums,
     ReadChunk,
+    ReopenChunk,
     SealChunk,
+    SetAside,
+    StaleVersion,
+    StoreSmall,
     Survey,
     WriteChunk,
     WrongVolume,
 )
+from .segments import RECORD_SIZE_MAX, SEGMENT_SIZE_MAX
+from .store import Store
 
-FOOTERS_MAX = 256
-"""Footers kept in memory: at most 1 MiB of checksums for chunks of the largest size."""
+ROOM_AGAIN = 1 << 20
+"""Free bytes with which a server that was full takes chunks again: a few frames."""
 
-SIZES_AT_ONCE = 256
-"""Files whose size is asked for together when the server starts."""
+SCRUB_SIZE = 4 << 20
+"""Bytes that are looked at together, every now and then."""
+
+SCRUB_PAUSE_MAX_S = 3_600.0
+"""What comes to a server that had little is looked at in time, too."""
 
 VOLUME_FILE = "volume"
 
-_CHUNK_FILE = re.compile(r"([0-9a-f]{16})\.(chunk|tmp)")
+
+class Binding(msgspec.Struct, frozen=True, array_like=True):
+    """What a disk says of itself: whose chunks it keeps, its own number, and the server that it is the disk of."""
+
+    volume: int
+    store: int
+    server: str
 
 
-class Partial(msgspec.Struct, eq=False):
-    """A chunk that is not sealed: `size` bytes are in its file. `sums` is None when it cannot go on."""
-
-    size: int
-    sums: Checksums | None
-    sealing: bool = False
+class Tend(Message[None]):
+    """To oneself: there are segments to seal or to merge."""
 
 
-def sealed_file(chunk: int) -> str:
-    """The name of a sealed chunk's file."""
-    return f"{chunk:016x}.chunk"
+class Scrub(Message[None]):
+    """To oneself: it is time to look at some more of what is here."""
 
 
-def partial_file(chunk: int) -> str:
-    """The name of the file of a chunk that is being written."""
-    return f"{chunk:016x}.tmp"
+_decode_binding = decoder(Binding)
 
 
 class FileServer(Actor):
-    """Keeps chunks on its disk, up to `capacity` bytes of content; footers take 1/16384 more."""
+    """Keeps chunks on its disk, up to `capacity` bytes of content, and looks at all of them once in `scrub_every`.
+
+    `zone`: what it shares with servers that would fail together with it, such as a rack. `segment_size`: of files of
+    small chunks. `scrub_every` 0s: it does not look.
+    """
 
     capacity: ByteSize = 10 << 30
+    zone: str = ""
+    scrub_every: Duration = 7 * 86_400 * 10**9
+    segment_size: ByteSize = 64 << 20
 
-    _volume: int
-    _volume_safe: bool
-    _sealed: dict[int, int]
-    _partials: dict[int, Partial]
-    _footers: dict[int, Footer]
-    _used: int
+    _store: Store
+    _binding: Binding
+    _wrong: str
+    _is_full: bool
+    _copying: dict[int, None]
+    _chaining: Chaining
+    _scrub_bucket: int
+    _scrub_after: int
+    _scrub_offset: int
 
     async def on_start(self) -> None:
         """Learn what the disk holds. Raises `Corrupt` for chunks of which it does not say whose they are."""
-        self._sealed, self._partials, self._footers = {}, {}, {}
-        self._volume_safe = False  # on the disk, so that chunks may come
-        found = [match for match in map(_CHUNK_FILE.fullmatch, await self.disk.list()) if match is not None]
-        for start in range(0, len(found), SIZES_AT_ONCE):
-            batch = found[start : start + SIZES_AT_ONCE]
-            sizes = [self.disk.size(match[0]) for match in batch]
-            for match, size in zip(batch, sizes, strict=True):
-                chunk, bytes_there = int(match[1], 16), await size or 0
-                if match[2] == "chunk":
-                    self._sealed[chunk] = bytes_there
-                else:
-                    self._partials[chunk] = Partial(bytes_there, None)
-        self._used = sum(self._sealed.values()) + sum(partial.size for partial in self._partials.values())
-        self._volume = await self._read_volume()
-        if self._volume:
-            await self._keep_volume()
-        self.log.info("chunks_found", sealed=len(self._sealed), partial=len(self._partials), bytes=self._used)
+        if not RECORD_SIZE_MAX <= self.segment_size <= SEGMENT_SIZE_MAX:
+            raise ValueError(f"segment_size: expected 65KiB to 128MiB, found {format_size(self.segment_size)}")
+        self._store = Store(self, self.segment_size)
+        self._is_full, self._copying, self._chaining = False, {}, Chaining(self)
+        self._wrong = f"{self.ref.name} has not heard from its metadata server yet"
+        await self._store.open()
+        self._binding = await self._read_binding()
+        if self._binding.server not in ("", self.ref.name):
+            self._wrong = (
+                f"the disk of {self.ref.name} is that of {self._binding.server}: "
+                "its state folder was swapped or copied; put each back to where it was"
+            )
+            self.log.error("wrong_store", server=self._binding.server)
+        elif self._binding.volume:
+            await self._keep_binding()
+        self._scrub_bucket, self._scrub_after, self._scrub_offset = self.rng.randrange(BUCKETS), 0, 0
+        self._scrub_later()
+        self._tend()
+        holdings, files = self._store.holdings, self._store.files
+        self.log.info("chunks_found", sealed=holdings.count, partial=len(files.partials), bytes=holdings.used)
 
+    # --- what one may see of it
     def status(self) -> str:
         """What it holds, and how full it is."""
-        return f"chunks: {len(self._sealed)}, {format_size(self._used)} of {format_size(self.capacity)}"
+        holdings = self._store.holdings
+        line = f"chunks: {holdings.count}, {format_size(holdings.used)} of {format_size(self.capacity)}"
+        if self._store.damaged:
+            line += f", {len(self._store.damaged)} damaged"
+        return line + (", full" if self._is_full else "")
 
-    def sealed_size(self, chunk: int) -> int | None:
-        """Bytes of the file of a sealed chunk; None when there is none."""
-        return self._sealed.get(chunk)
+    def sealed(self, chunk: int) -> tuple[int, int] | None:
+        """Size and checksum of a sealed chunk; None when it is not here."""
+        place = self._store.holdings.get(chunk)
+        return None if place is None else (place.size, place.crc)
 
-    def last_chunk(self) -> int:
-        """The highest id of a chunk here; 0 when there is none."""
-        return max((*self._sealed, *self._partials), default=0)
+    def held(self, bucket: int) -> list[int]:
+        """The sealed chunks of one bucket."""
+        return self._store.holdings.ids(bucket, 0, self._store.holdings.count)
 
-    # --- writing
+    def digests(self) -> tuple[int, ...]:
+        """Of each bucket, that of its sealed chunks."""
+        return tuple(self._store.holdings.digests)
+
+    def store_number(self) -> int:
+        """What its disk calls itself; 0 before it works for a volume."""
+        return self._binding.store
+
+    def used(self) -> int:
+        """Bytes of all sealed chunks."""
+        return self._store.holdings.used
+
+    def partials(self) -> list[int]:
+        """Chunks that are not sealed."""
+        return sorted(self._store.files.partials)
+
+    def damaged(self) -> tuple[int, ...]:
+        """Chunks that were here, were found not to be what was sealed, and wait for a copy."""
+        return tuple(self._store.damaged)
+
+    # --- along the chain
     @on(interleave=True)
-    async def write_chunk(self, message: WriteChunk) -> None:
-        """Append a piece. Raises `BadPiece`, `MissingChunk`, `Corrupt`, or `NoRoom` and drops the chunk."""
-        content, chunk = message.content, message.chunk
-        partial = self._partial_to_write(message)
-        if crc32c(content) != message.crc:
-            raise Corrupt(f"{self._name(chunk)}: the piece at {message.offset} changed on its way")
-        if self._used + len(content) > self.capacity:
-            await self._give_up(chunk)
-            raise NoRoom(f"{self.ref.name} is full: it may use {format_size(self.capacity)}")
-        assert partial.sums is not None
-        # Counted before the disk has it, so that the next piece may follow while this one is being written.
-        partial.sums.add(content)
-        partial.size += len(content)
-        self._used += len(content)
+    async def write_chunk(self, message: WriteChunk, envelope: Envelope) -> None:
+        """Take a frame and pass it on; see the message."""
+        self._check_bound()
+        files, chunk, chain, content = self._store.files, message.chunk, message.chain, message.content
+        lack = self._lack(len(content))
+        if lack:
+            raise await self._give_up(NoRoom(lack), chunk)
+        partial = files.expect(chunk, message.version, message.offset, content, message.checksums)
+        # Passed on before it is written, so that all write at once, and before anything is awaited, so that the
+        # order stays.
+        passed = self._chaining.pass_on(chain, message, envelope, len(content)) if self._is_open(message) else None
+        written = files.append(partial, content, message.checksums)
+        if passed is None:
+            await self._chaining.room(chain, len(content))
+            passed = self._chaining.pass_on(chain, message, envelope, len(content))
         try:
-            await self.disk.append(partial_file(chunk), content)
-        except DiskFull as error:
-            await self._give_up(chunk)
-            raise NoRoom(f"{self.ref.name} is full: {error}") from error
-        if self._partials.get(chunk) is not partial:
-            raise MissingChunk(f"{self._name(chunk)} was dropped while it was being written")
-
-    @on(interleave=True)
-    async def seal_chunk(self, message: SealChunk) -> None:
-        """Make a chunk safe. Raises `MissingChunk`, `Corrupt` or `NoRoom`."""
-        chunk = message.chunk
-        partial = self._partials.get(chunk)
-        if partial is None or partial.sums is None:
-            raise MissingChunk(f"{self._name(chunk)} is not being written")
-        sums, partial.sums = partial.sums, None
-        if (sums.size, sums.crc) != (message.size, message.crc):
-            raise Corrupt(
-                f"{self._name(chunk)} has {sums.size} bytes with checksum {sums.crc:08x}; "
-                f"{message.size} with {message.crc:08x} were sent"
-            )
-        footer = write_footer(sums.footer())
-        partial.size += len(footer)
-        self._used += len(footer)
-        partial.sealing = True
-        try:
-            await self.disk.append(partial_file(chunk), footer)
-            if self._partials.get(chunk) is not partial:
-                # The footer found room, a piece that was being written when the seal was asked for did not.
-                raise MissingChunk(f"{self._name(chunk)} was dropped while it was being written")
-            await self.disk.synced()
-            # Durable before it is named: a crash leaves a whole chunk under this name, or none.
-            await self.disk.rename(partial_file(chunk), sealed_file(chunk))
-            await self.disk.sync_folder()
-        except DiskFull as error:
-            await self._give_up(chunk)
-            raise NoRoom(f"{self.ref.name} is full: {error}") from error
+            await self._written(written, chunk)
+            await passed.done()
         finally:
-            partial.sealing = False
-        del self._partials[chunk]
-        self._sealed[chunk] = partial.size
+            passed.settle()
+        if partial.given_up is not None:
+            raise partial.given_up
+        is_gone = files.partials.get(chunk) is not partial and self.sealed(chunk) is None
+        if is_gone or partial.version != message.version:
+            raise StaleVersion(f"{self._store.name(chunk)} was dropped or reopened meanwhile")
 
-    def _partial_to_write(self, message: WriteChunk) -> Partial:
-        chunk, size = message.chunk, len(message.content)
-        partial = self._partials.get(chunk)
-        if partial is None and message.offset == 0 and chunk not in self._sealed:
-            if not self._volume_safe:
-                raise WrongVolume(f"{self.ref.name} has not heard from its metadata server yet")
-            partial = self._partials[chunk] = Partial(0, Checksums())
-        if partial is None or partial.sums is None:
-            raise MissingChunk(f"{self._name(chunk)} is not being written")
-        if message.offset != partial.size or not 0 < size <= PIECE_SIZE or partial.size + size > CHUNK_SIZE_MAX:
-            raise BadPiece(
-                f"{self._name(chunk)}: {size} bytes at {message.offset}; it has {partial.size}, "
-                f"a piece at most {PIECE_SIZE} and a chunk at most {CHUNK_SIZE_MAX}"
-            )
-        return partial
+    def _is_open(self, message: WriteChunk) -> bool:
+        return self._chaining.is_open(message.chain, len(message.content))
 
-    async def _give_up(self, chunk: int) -> None:
-        """Forget a chunk that there is no room for, and make room for others."""
-        partial = self._partials.pop(chunk, None)
-        if partial is not None:
-            self._used -= partial.size
-            self.log.warning("no_room", chunk=f"{chunk:016x}", used=self._used, capacity=self.capacity)
-            await self.disk.remove(partial_file(chunk))
+    async def _written(self, written: Awaitable[None], chunk: int = 0) -> None:
+        """Wait for the disk; when it is full, so is the server, and the partial chunk goes."""
+        try:
+            await written
+        except DiskFull as error:
+            raise await self._full(error, chunk) from error
+
+    @on(interleave=True)
+    async def seal_chunk(self, message: SealChunk, envelope: Envelope) -> None:
+        """Make a chunk durable here and behind; see the message."""
+        self._check_bound()
+        files, chunk = self._store.files, message.chunk
+        await files.settled(chunk)
+        is_done = self.sealed(chunk) == (message.size, message.crc)
+        partial = None if is_done else files.sealable(chunk, message.version, message.size, message.crc)
+        passed = self._chaining.pass_on(message.chain, message, envelope)
+        if partial is None:
+            await self._store.durable()  # whoever had it sealed may not have waited for the end
+        else:
+            await self._written(files.seal(partial), chunk)
+        await passed.done()
+
+    @on(interleave=True)
+    async def reopen_chunk(self, message: ReopenChunk) -> Held:
+        """Let a chunk go on under a higher version; see the message."""
+        self._check_bound()
+        files, chunk = self._store.files, message.chunk
+        await files.settled(chunk)
+        sealed = self.sealed(chunk)
+        if sealed is not None:
+            await self._store.durable()
+            return Held(chunk, *sealed, True)
+        partial = await files.reopen(chunk, message.version, message.size)
+        return Held(chunk, partial.size, 0, False)
+
+    @on
+    def server_down(self, notice: Down) -> None:
+        """A server behind this one is gone."""
+        self._chaining.on_down(notice)
+
+    @on
+    def server_up(self, notice: Up) -> None:
+        """It is there again."""
+        self._chaining.on_up(notice)
+
+    # --- small ones
+    @on(interleave=True)
+    async def store_small(self, message: StoreSmall) -> None:
+        """Keep a small chunk; see the message."""
+        self._check_bound()
+        content, chunk, crc = message.content, message.chunk, message.crc
+        if len(content) > SMALL_SIZE_MAX:
+            raise BadFrame(f"{self._store.name(chunk)}: {len(content)} bytes; a small one has {SMALL_SIZE_MAX}")
+        if content_crc(content) != crc:
+            raise Corrupt(f"{self._store.name(chunk)} changed on its way")
+        there = self.sealed(chunk)
+        if there not in (None, (len(content), crc)):
+            raise BadFrame(f"{self._store.name(chunk)} is there, with another content")
+        if there is not None:
+            await self._store.durable()
+            self._store.place(chunk)  # unless it was on its way, and found no room
+            return
+        self._check_room(len(content))
+        await self._written(self._store.segments.store(chunk, content, crc))
+        self._store.damaged.pop(chunk, None)
+        self._tend()
 
     # --- reading
     @on(interleave=True)
     async def read_chunk(self, message: ReadChunk) -> Piece:
-        """A piece, verified. Raises `MissingChunk`, `BadPiece`, or `Corrupt` with the block that is wrong."""
-        chunk, offset = message.chunk, message.offset
-        if offset % BLOCK_SIZE or not 0 < message.size <= PIECE_SIZE:
-            raise BadPiece(f"{message.size} bytes at {offset} are not whole blocks of one piece")
-        footer = self._footers.get(chunk) or await self._read_footer(chunk)
-        size = max(0, min(message.size, footer.size - offset))
-        content = await self.disk.read(sealed_file(chunk), offset, size)
-        first = offset // BLOCK_SIZE
-        checksums = footer.checksums[first : first + block_count(size)]
-        wrong = bad_block(content, checksums)
-        if wrong is not None:
-            if chunk not in self._sealed:
-                raise MissingChunk(f"{self._name(chunk)} was dropped while it was being read")
-            # It may be the footer that was misread: that of another chunk is as good by itself.
-            self._footers.pop(chunk, None)
-            self.log.error("block_corrupt", chunk=f"{chunk:016x}", block=first + wrong)
-            raise Corrupt(f"{self._name(chunk)}: block {first + wrong} is not what was written")
-        return Piece(content, checksums)
+        """A piece, verified; see the message."""
+        self._check_bound()
+        size = self._store.place(message.chunk).size
+        if message.offset % BLOCK_SIZE or message.offset > size or not 0 < message.size <= READ_SIZE:
+            raise BadFrame(f"{message.size} bytes at {message.offset} are not whole blocks of one piece")
+        return await self._store.read(message.chunk, message.offset, message.size)
 
-    async def _read_footer(self, chunk: int) -> Footer:
-        file_bytes = self._sealed.get(chunk)
-        if file_bytes is None:
-            raise MissingChunk(f"{self._name(chunk)} is not there")
-        file = sealed_file(chunk)
-        try:
-            blocks = read_tail(await self.disk.read(file, max(0, file_bytes - TAIL_SIZE), TAIL_SIZE), file_bytes)
-            size = footer_size(blocks)
-            footer = read_footer(await self.disk.read(file, file_bytes - size, size))
-        except Corrupt as error:
-            if chunk not in self._sealed:
-                raise MissingChunk(f"{self._name(chunk)} was dropped while it was being read") from error
-            self.log.error("footer_corrupt", chunk=f"{chunk:016x}", error=str(error))
-            raise Corrupt(f"{self._name(chunk)}: {error}") from error
-        if chunk in self._sealed:
-            if len(self._footers) >= FOOTERS_MAX:
-                del self._footers[next(iter(self._footers))]
-            self._footers[chunk] = footer
-        return footer
-
-    # --- what the metadata server asks
     @on(interleave=True)
-    async def drop_chunk(self, message: DropChunk) -> None:
-        """Remove a chunk. Raises `WrongVolume`, or `Busy` while it is being sealed."""
-        self._check_volume(message.volume)
-        chunk = message.chunk
-        partial = self._partials.get(chunk)
-        if partial is not None and partial.sealing:
-            raise Busy(f"{self._name(chunk)} is being sealed")
-        self._footers.pop(chunk, None)
-        self._partials.pop(chunk, None)
-        self._used -= self._sealed.pop(chunk, 0) + (0 if partial is None else partial.size)
-        # Both names: a seal whose client went away may have renamed it without our knowing.
-        await self.disk.remove(partial_file(chunk))
-        await self.disk.remove(sealed_file(chunk))
+    async def read_checksums(self, message: ReadChecksums) -> bytes:
+        """The checksums of all blocks; see the message."""
+        self._check_bound()
+        return await self._store.checksums(message.chunk)
 
+    @on(interleave=True)
+    async def copy_chunk(self, message: CopyChunk) -> None:
+        """Fetch a chunk from another server; see the message."""
+        self._check_bound()
+        chunk, size, crc = message.chunk, message.size, message.crc
+        if self.sealed(chunk) == (size, crc):
+            await self._store.durable()
+            self._store.place(chunk)  # unless it was on its way, and found no room
+            return
+        if self.sealed(chunk) is not None:
+            raise BadFrame(f"{self._store.name(chunk)} is there, with another content")
+        if chunk in self._copying:
+            raise MissingChunk(f"{self._store.name(chunk)} is being copied already")
+        self._check_room(size)
+        self._copying[chunk] = None
+        try:
+            await self._written(fetch(self, self._store, message))
+        finally:
+            del self._copying[chunk]
+        self._store.damaged.pop(chunk, None)
+        self.log.info("chunk_copied", chunk=f"{chunk:016x}", bytes=size)
+        self._tend()
+
+    # --- by the metadata server
     @on(interleave=True)
     async def survey(self, message: Survey) -> Inventory:
-        """The chunks behind an id, and the room left. The first survey binds a server to its volume."""
-        if self._volume == 0:
-            self._volume = message.volume
+        """What there is; the first survey binds the server to its volume. See the message."""
+        if not self._binding.volume:
+            store = self.rng.getrandbits(62) + 1
+            self._binding = Binding(message.volume, store, self.ref.name)
             self.log.info("volume_adopted", volume=f"{message.volume:016x}")
         self._check_volume(message.volume)
-        if not self._volume_safe:
-            await self._keep_volume()
+        if self._wrong:
+            await self._keep_binding()
         free = await self.disk.free_bytes()
-        behind = sorted(chunk for chunk in (*self._sealed, *self._partials) if chunk > message.after)
-        room = max(0, min(self.capacity - self._used, free))
-        return Inventory(tuple(behind[:PAGE_SIZE_MAX]), len(behind) > PAGE_SIZE_MAX, room)
+        if self._is_full and free >= ROOM_AGAIN:
+            self._is_full = False
+            self.log.info("room_again", free=free)
+        self._store.segments.try_again()
+        self._tend()
+        holdings, partials = self._store.holdings, self._store.files.partials
+        room = 0 if self._is_full else min(self.capacity - holdings.used, free + self._store.files.partial_size)
+        return Inventory(
+            store=self._binding.store,
+            zone=self.zone,
+            capacity=self.capacity,
+            used=holdings.used,
+            room=max(0, room),
+            digests=tuple(holdings.digests),
+            damaged=tuple(sorted(self._store.damaged)[:PAGE_SIZE_MAX]),
+            partials=tuple(sorted(partials)[:PAGE_SIZE_MAX]),
+        )
+
+    @on
+    def list_bucket(self, message: ListBucket) -> HeldPage:
+        """A page of the sealed chunks of one bucket."""
+        self._check_volume(message.volume)
+        return self._store.holdings.page(message.bucket, message.after, PAGE_SIZE_MAX)
+
+    @on(interleave=True)
+    async def drop_chunks(self, message: DropChunks) -> None:
+        """Remove chunks that no file has."""
+        self._check_volume(message.volume)
+        for chunk in message.chunks:
+            await self._store.drop(chunk)
+        self._tend()
+
+    @on(interleave=True)
+    async def set_aside(self, message: SetAside) -> None:
+        """Keep chunks apart from the others."""
+        self._check_volume(message.volume)
+        for chunk in message.chunks:
+            await self._store.set_aside(chunk)
+
+    # --- whose it is
+    def _check_bound(self) -> None:
+        if self._wrong:
+            raise WrongVolume(self._wrong)
 
     def _check_volume(self, volume: int) -> None:
-        if volume != self._volume:
-            raise WrongVolume(f"{self.ref.name} keeps chunks of volume {self._volume:016x}, not of {volume:016x}")
+        if self._binding.server not in ("", self.ref.name):
+            raise WrongVolume(self._wrong)
+        if volume != self._binding.volume:
+            raise WrongVolume(
+                f"{self.ref.name} keeps chunks of volume {self._binding.volume:016x}, not of {volume:016x}: "
+                "bring back the state of its metadata server, or give the server an empty folder"
+            )
 
-    async def _read_volume(self) -> int:
+    async def _read_binding(self) -> Binding:
         records = scan(await self.disk.read(VOLUME_FILE)).records
-        if not records and self._sealed:
-            raise Corrupt(f"{self.ref.name} has {len(self._sealed)} chunks, but its file 'volume' is lost")
-        return int.from_bytes(records[0], "big") if records else 0
+        count = self._store.holdings.count
+        try:
+            found: Binding = _decode_binding(records[0])
+            return found
+        except (IndexError, *UNDECODABLE) as error:
+            if not count:
+                return Binding(0, 0, "")
+            raise Corrupt(
+                f"{self.ref.name} has {count} chunks, but its file 'volume' is lost or damaged: "
+                "bring it back, or move its state folder away, so that it is filled again from the other copies"
+            ) from error
 
-    async def _keep_volume(self) -> None:
+    async def _keep_binding(self) -> None:
         """Write down whose chunks these are; again at each start, since it may not have been synced."""
-        await self.disk.write(VOLUME_FILE, 0, record(self._volume.to_bytes(8, "big")))
+        await self.disk.write(VOLUME_FILE, 0, record(encode(self._binding)))
         await self.disk.synced()
         await self.disk.sync_folder()
-        self._volume_safe = True
+        self._wrong = ""
 
-    def _name(self, chunk: int) -> str:
-        return f"chunk {chunk:016x} on {self.ref.name}"
+    # --- room
+    def _lack(self, size: int) -> str:
+        """Why the server may not take so many bytes; "" if it may."""
+        if self._is_full:
+            return f"the disk of {self.ref.name} is full"
+        if self._store.holdings.used + self._store.files.partial_size + size > self.capacity:
+            return f"{self.ref.name} is full: it may use {format_size(self.capacity)}"
+        return ""
+
+    def _check_room(self, size: int) -> None:
+        lack = self._lack(size)
+        if lack:
+            raise NoRoom(lack)
+
+    async def _full(self, error: DiskFull, partial: int = 0) -> NoRoom:
+        """The disk is full: nothing more is taken until there is room again."""
+        if not self._is_full:
+            self._is_full = True
+            self.log.warning("no_room", error=str(error))
+        return await self._give_up(NoRoom(f"the disk of {self.ref.name} is full: {error}"), partial)
+
+    async def _give_up(self, because: NoRoom, chunk: int) -> NoRoom:
+        """What was half written makes room for others."""
+        partial = self._store.files.partials.get(chunk)
+        if partial is not None:
+            partial.given_up = because
+            await self._store.drop(chunk)
+        return because
+
+    # --- what it does for itself
+    def _tend(self) -> None:
+        if self._store.segments.needs_tending:
+            self.after(0, Tend())
+
+    @on(interleave=True)
+    async def tend(self, _message: Tend) -> None:
+        """Seal and merge segments."""
+        await self._store.tend()
+
+    @on(interleave=True)
+    async def scrub(self, _message: Scrub) -> None:
+        """Look at the next few MiB. Whatever is not what was written is set aside by looking at it."""
+        left = SCRUB_SIZE
+        for _ in range(BUCKETS + 1):
+            holdings = self._store.holdings
+            for chunk in holdings.ids(self._scrub_bucket, self._scrub_after - 1, PAGE_SIZE_MAX):
+                left -= await self._scrub_chunk(chunk, left)
+                if left <= 0:
+                    break
+            else:
+                self._scrub_bucket, self._scrub_after = (self._scrub_bucket + 1) % BUCKETS, 0
+            if left <= 0:
+                break
+        self._scrub_later()
+
+    async def _scrub_chunk(self, chunk: int, left: int) -> int:
+        """Look at a chunk from where the last look ended. Returns the bytes looked at, and notes where to go on."""
+        if chunk != self._scrub_after:
+            self._scrub_offset = 0
+        place = self._store.holdings.get(chunk)
+        looked = 0
+        while place is not None and self._scrub_offset < place.size and looked < left:
+            if not await self._store.is_whole(chunk, self._scrub_offset):
+                break
+            self._scrub_offset += READ_SIZE
+            looked += READ_SIZE if not place.segment else BLOCK_SIZE
+        else:
+            if place is not None and self._scrub_offset < place.size:
+                self._scrub_after = chunk
+                return looked
+        self._scrub_after, self._scrub_offset = chunk + 1, 0
+        return looked
+
+    def _scrub_later(self) -> None:
+        if self.scrub_every:
+            holdings = self._store.holdings
+            looks = 1 + holdings.used // SCRUB_SIZE + holdings.count * BLOCK_SIZE // SCRUB_SIZE
+            self.after(min(self.scrub_every / looks / 1e9, SCRUB_PAUSE_MAX_S), Scrub())

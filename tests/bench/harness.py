@@ -14,10 +14,26 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Self
 
 Measure = Callable[[], Awaitable[float]]
 Unit = Literal["1/s", "B/s", "us", "s", "B"]
+
+
+class Figure(float):
+    """A rate, and what each byte or operation of it cost all who took part on this side.
+
+    `cpu` is in seconds. `syncs`: flushes of the disk; None where nobody counts them.
+    """
+
+    def __new__(cls, value: float, cpu: float, syncs: float | None) -> Self:
+        self = super().__new__(cls, value)
+        self.cpu, self.syncs = cpu, syncs
+        return self
+
+    cpu: float
+    syncs: float | None
+
 
 QUICK_S = 45.0
 """After which a quick run begins no round that would end later; with what comes before and after it takes 50 s."""
@@ -58,6 +74,8 @@ class Row:
     measure: Measure
     peer: Peer | None = None
     bar: Bar | None = None
+    once: bool = False
+    """Whether one round is enough: for what does not differ from round to round, and takes long."""
     ours: list[float] = field(default_factory=list)
     theirs: list[float] = field(default_factory=list)
 
@@ -86,28 +104,41 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Bench:
-    """A benchmark: `open` brings up what it needs and gives its rows, with smaller cases if it is told `quick`."""
+class Scale:
+    """How much is to be measured. `size_bytes`: of what is streamed, where that is a question; None: as usual."""
 
-    open: Callable[[bool], AbstractAsyncContextManager[list[Row]]]
+    quick: bool = False
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A benchmark: `open` brings up what it needs and gives its rows, with smaller cases if the scale is quick."""
+
+    open: Callable[[Scale], AbstractAsyncContextManager[list[Row]]]
     rounds: int = 5
     rounds_quick: int = 3
 
 
-async def run(bench: Bench, *, quick: bool) -> list[Row]:
-    """Measure every row in rounds; whoever goes first in one round goes second in the next."""
+async def run(bench: Bench, scale: Scale, *, rounds: int | None = None, only: str = "") -> list[Row]:
+    """Measure every row in rounds; whoever goes first in one round goes second in the next.
+
+    `rounds` None: as many as usual. `only`: a part of the cases' names, for those that are measured.
+    """
     started_s = time.monotonic()
-    async with bench.open(quick) as rows:
+    async with bench.open(scale) as opened:
+        rows = [row for row in opened if only in row.case]
         for row in rows:
             if row.peer is not None and row.peer.missing:
-                sys.stderr.write(f"bench: {row.case}: {row.peer.name} is not installed ({row.peer.mend})\n")
+                sys.stderr.write(f"bench: {row.case}: {row.peer.name} does not run here ({row.peer.mend})\n")
         round_s = 0.0
-        for number in range(bench.rounds_quick if quick else bench.rounds):
+        for number in range(rounds or (bench.rounds_quick if scale.quick else bench.rounds)):
             round_started_s = time.monotonic()
-            if quick and round_started_s - started_s + round_s > QUICK_S:
+            if scale.quick and number and round_started_s - started_s + round_s > QUICK_S:
                 break  # the machine is busy: what was measured until now has to do
             for row in rows:
-                await _measure(row, peer_first=bool(number % 2))
+                if not (row.once and row.ours):
+                    await _measure(row, peer_first=bool(number % 2))
             round_s = time.monotonic() - round_started_s
         return rows
 
@@ -152,14 +183,24 @@ def as_json(bench: str, row: Row) -> str:
             "theirs": statistics.median(row.theirs) if row.theirs else None,
             "ratio": row.ratio(),
             "runs": list(zip(row.ours, theirs, strict=True)),
+            "cpu_s": [_cost(row.ours, "cpu"), _cost(row.theirs, "cpu")],
+            "syncs": [_cost(row.ours, "syncs"), _cost(row.theirs, "syncs")],
         }
     )
 
 
 def as_table(rows: Iterable[Row]) -> str:
-    """All rows, aligned, for people: medians with the least and the most, the ratio, the bar and whether it is met."""
-    head = ("case", "unit", "ours", "min..max", "peer", "theirs", "min..max", "ratio", "bar", "")
+    """All rows, aligned, for people: medians with the least and the most, the ratio, the bar and whether it is met.
+
+    Where a side says what it costs, so does the table: for a GB, or for a thousand of what is counted.
+    """
+    rows = list(rows)
+    head: tuple[str, ...] = ("case", "unit", "ours", "min..max", "peer", "theirs", "min..max", "ratio", "bar", "")
     lines = [head, *(_cells(row) for row in rows)]
+    if any(_cost(row.ours, "cpu") is not None for row in rows):
+        costs = [("CPU s, ours : theirs", "syncs, for each GB or 1,000"), *(_costs(row) for row in rows)]
+        lines = [line + cost for line, cost in zip(lines, costs, strict=True)]
+        head = lines[0]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     left = (0, 1, 4)
     return "\n".join(
@@ -188,6 +229,22 @@ def _cells(row: Row) -> tuple[str, ...]:
         "" if row.bar is None else str(row.bar),
         {True: "met", False: "MISSED", None: "" if row.bar is None else "unproved"}[met],
     )
+
+
+def _costs(row: Row) -> tuple[str, ...]:
+    scale = 1e9 if row.unit == "B/s" else 1e3
+    return tuple(
+        " : ".join(
+            "" if cost is None else _short(scale * cost) for cost in (_cost(row.ours, word), _cost(row.theirs, word))
+        )
+        for word in ("cpu", "syncs")
+    )
+
+
+def _cost(figures: Sequence[float], word: Literal["cpu", "syncs"]) -> float | None:
+    """The median of what the figures say that they cost, if they do."""
+    costs = [getattr(figure, word) for figure in figures if isinstance(figure, Figure)]
+    return statistics.median(costs) if costs and None not in costs else None
 
 
 def _range(figures: list[float]) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tests.bench import dora
 from tests.bench.bench import BLOCK_BYTES, RING, Breed, Crowd, Flood, Ping
-from tests.bench.harness import Bar, Bench, Measure, Peer, Row, figure_of, median_us, p99_us
+from tests.bench.harness import Bar, Bench, Measure, Peer, Row, Scale, figure_of, median_us, p99_us
 from zactor import Message
 from zactor.client import AsyncClient
 from zactor.launchers.folders import Home
@@ -255,8 +255,8 @@ async def _say_import_times() -> None:
 
 
 @asynccontextmanager
-async def _open(quick: bool) -> AsyncIterator[list[Row]]:
-    scale = 4 if quick else 10
+async def _open(wanted: Scale) -> AsyncIterator[list[Row]]:
+    scale = 4 if wanted.quick else 10
     if not dora.installed():
         await _say_import_times()
     async with topology(HERE / "kernel.yaml", "bench-kernel") as client:

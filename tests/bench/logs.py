@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.bench.bench import RING, Chatter, Crowd, Flood, Ping
-from tests.bench.harness import Bar, Bench, Measure, Peer, Row, median_us
+from tests.bench.harness import Bar, Bench, Measure, Peer, Row, Scale, median_us
 from tests.bench.kernel import CASE_S, CROWD, HERE, launched
 from zactor import Message, registry
 from zactor.client import AsyncClient
@@ -81,8 +81,8 @@ def _replay(client: AsyncClient, run: Path, scale: int) -> Measure:
 
 
 @asynccontextmanager
-async def _open(quick: bool) -> AsyncIterator[list[Row]]:
-    scale = 4 if quick else 10
+async def _open(wanted: Scale) -> AsyncIterator[list[Row]]:
+    scale = 4 if wanted.quick else 10
     async with launched(HERE / "logs.yaml", "bench-logs") as run, AsyncClient(run / "book.json") as client:
         flood = Flood(count=1_000 * RING * scale)
         crowd = Crowd(width=CROWD, count=5_000 * scale)

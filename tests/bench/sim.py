@@ -19,7 +19,7 @@ import msgspec
 
 from tests.bench import newer
 from tests.bench.chatter import NODES, SPAN_S, chatter
-from tests.bench.harness import Bar, Bench, Measure, Peer, Row, figure_of
+from tests.bench.harness import Bar, Bench, Measure, Peer, Row, Scale, figure_of
 from tests.judges.making import SERVICES, simulate
 from tests.sim import stage
 from zactor.judges.history import Operation
@@ -141,8 +141,8 @@ def _many_faults(plan: Plan) -> tuple[Fault, ...]:
 
 
 @asynccontextmanager
-async def _open(quick: bool) -> AsyncIterator[list[Row]]:
-    yield [*simulating(quick=quick), shrinking(), *judging()]
+async def _open(wanted: Scale) -> AsyncIterator[list[Row]]:
+    yield [*simulating(quick=wanted.quick), shrinking(), *judging()]
 
 
 BENCH = Bench(_open)

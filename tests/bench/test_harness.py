@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tests.bench.harness import Bar, Bench, Measure, Peer, Row, as_json, as_table, median_us, p99_us, run
+from tests.bench.harness import Bar, Bench, Measure, Peer, Row, Scale, as_json, as_table, median_us, p99_us, run
 
 
 def measure_of(*figures: float, said: list[str] | None = None, name: str = "") -> Measure:
@@ -23,10 +23,10 @@ def measure_of(*figures: float, said: list[str] | None = None, name: str = "") -
 
 def measured(row: Row, rounds: int) -> Row:
     @asynccontextmanager
-    async def opened(_quick: bool) -> AsyncIterator[list[Row]]:
+    async def opened(_scale: Scale) -> AsyncIterator[list[Row]]:
         yield [row]
 
-    return asyncio.run(run(Bench(opened, rounds=rounds), quick=False))[0]
+    return asyncio.run(run(Bench(opened, rounds=rounds), Scale()))[0]
 
 
 def test_who_goes_first_in_one_round_goes_second_in_the_next() -> None:
@@ -104,4 +104,6 @@ def test_a_row_as_json_has_the_figures_of_each_round() -> None:
         "theirs": 6,
         "ratio": 2,
         "runs": [[2, 6], [4, 6]],
+        "cpu_s": [None, None],
+        "syncs": [None, None],
     }

@@ -137,6 +137,28 @@ def _apply_queue(state: Any, words: tuple[Any, ...]) -> tuple[Any, Any]:
     return (state[1:], state[0]) if state else (state, None)
 
 
+def _apply_names(state: Any, words: tuple[Any, ...]) -> tuple[Any, Any]:
+    function, name, *rest = (*words, "")
+    there = dict(state)
+    match function:
+        case "list":
+            return state, state
+        case "get":
+            return state, there.get(name)
+        case "put":
+            there[name], answer = rest[0], None
+        case "create":
+            answer = name not in there
+            there.setdefault(name, rest[0])
+        case "delete":
+            answer = there.pop(name, None) is not None
+        case _:
+            answer = name in there
+            if answer:
+                there[rest[0]] = there.pop(name)
+    return tuple((each, there[each]) for each in "abc" if each in there), answer
+
+
 def ask_register(rng: random.Random, number: int) -> tuple[Any, ...]:
     """Half reads, half writes of a new value each."""
     return ("read",) if rng.random() < 0.5 else ("write", number)
@@ -164,6 +186,17 @@ def _ask_queue(rng: random.Random, number: int) -> tuple[Any, ...]:
     return rng.choice([("enqueue", number), ("dequeue",)])
 
 
+def ask_names(rng: random.Random, number: int) -> tuple[Any, ...]:
+    """Half reads; renames between two names, in both directions."""
+    name, other = rng.choice([("a", "b"), ("b", "a")])
+    writes = [*[("put", name, number)] * 3, ("create", name, number), ("delete", name), ("rename", name, other)]
+    return rng.choice([*[("get", name)] * 4, ("list",), ("list",), *writes])
+
+
+def _ask_names_alike(rng: random.Random, _number: int) -> tuple[Any, ...]:
+    return ask_names(rng, rng.randrange(2))
+
+
 def _ask_kv_alike(rng: random.Random, _number: int) -> tuple[Any, ...]:
     piece = rng.choice(["a", "b", "ab", ""])
     return rng.choice([*[("get",)] * 5, ("put", piece), ("append", piece), ("append", piece), ("delete",)])
@@ -180,11 +213,13 @@ SERVICES = {
     "counter": Service(_ask_counter, _apply_counter, 0),
     "lock": Service(_ask_lock, _apply_lock, None),
     "queue": Service(_ask_queue, _apply_queue, ()),
+    "names": Service(ask_names, _apply_names, ()),
 }
 """One for each model, by its name."""
 
 ALIKE = {
     "kv": Service(_ask_kv_alike, _apply_kv, None),
     "queue": Service(_ask_queue_alike, _apply_queue, ()),
+    "names": Service(_ask_names_alike, _apply_names, ()),
 }
 """The same where many calls write the same, and values can be put together in several ways."""

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.judges.brute import in_real_time, is_ordered
-from tests.judges.making import SERVICES, simulate
+from tests.judges.making import SERVICES, edited, simulate
 from tests.judges.written import MS_NS, drawn
 from zactor.errors import UserError
 from zactor.judges.history import Call, History, Operation
@@ -195,9 +195,11 @@ def test_a_model_that_raises_is_blamed_with_operation_and_state() -> None:
         word("a: [x put 1] [x append b] [x get = 1]", "kv")
 
 
-@pytest.mark.parametrize("model", ["register", "cas", "kv", "counter", "lock", "queue"])
+@pytest.mark.parametrize("model", ["register", "cas", "kv", "counter", "lock", "queue", "names"])
 def test_an_operation_without_its_arguments_is_named(model: str) -> None:
-    function = {"kv": "put", "counter": "add", "lock": "acquire", "queue": "enqueue"}.get(model, "write")
+    function = {"kv": "put", "names": "put", "counter": "add", "lock": "acquire", "queue": "enqueue"}.get(
+        model, "write"
+    )
 
     with pytest.raises(UserError, match=rf"the model failed at '{function} x -> None'.*IndexError"):
         word(f"a: [x {function}]", model)
@@ -292,3 +294,29 @@ def test_a_system_that_keeps_its_promises_is_never_accused(seed: int, model: str
     operations = simulate(random.Random(seed), SERVICES[model], clients=4, count=60, keys="xy")
 
     assert judge_order(operations, BUILT_IN[model], LINEARIZABLE, 50_000).word != "violation"
+
+
+# --- names
+@pytest.mark.parametrize(
+    ("picture", "expected"),
+    [
+        ("a: [f put a 1] [f rename a b = yes] [f get b = 1] [f get a]", "ok"),
+        ("a: [f put a 1] [f rename a b = yes] [f get a] [f get b]", "violation"),
+        ("a: [f put b 1] [f rename a b = no] [f get b = 1]", "ok"),
+        ("a: [f put a 1] [f delete a = yes] [f delete a = yes]", "violation"),
+        ("a: [f put a 1] [f create a 2 = yes]", "violation"),
+    ],
+)
+def test_names_move_with_their_values(picture: str, expected: str) -> None:
+    assert word(picture, "names") == expected
+
+
+@pytest.mark.parametrize("lost", [0.02, 0.1])
+def test_a_long_history_of_names_is_judged_and_shown_in_few_operations(lost: float) -> None:
+    rng = random.Random(3)
+    operations = simulate(rng, SERVICES["names"], clients=5, count=800, keys="xyz", lost=lost)
+    wrong = edited(rng, operations)
+
+    assert judge_order(operations, BUILT_IN["names"], LINEARIZABLE, 20_000).word == "ok"
+    verdict = judge_order(wrong, BUILT_IN["names"], LINEARIZABLE, 20_000)
+    assert (verdict.word, len(verdict.evidence)) == ("violation", 1)

@@ -106,7 +106,7 @@ class Hub(Actor):
     async def _do(self, lot: int, number: int) -> None:
         if lot == 0:
             self.tell(self.near, Note(text=str(self._sum)))
-            self.tell(self.far, Note(text=str(self.now_ns())))
+            self.tell(self.far, Note(text=f"{self.now_ns()} {self.wall_ns()}"))
         elif lot == 1:
             self._sum += len(await self.ask(self.far, Slow(seconds=0.002), timeout_s=0.05))
         elif lot == 2:

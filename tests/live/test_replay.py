@@ -87,19 +87,27 @@ def replay(launched: Launched, node: str, *options: str, code: int = 0) -> list[
 NODES = ("metadata", "store/0", "store/1", "greeter", "caller")
 
 
-def test_every_actor_of_the_quickstart_is_replayed_after_kill_9(tmp_path: Path) -> None:
-    with Launched(tmp_path, QUICKSTART.read_text()) as launched:
-        launched.ready()
-        file = tmp_path / "file"
-        file.write_bytes(random.Random(1).randbytes(300_000))
-        zactor("ask", "greeter", "Greet", "name=you", folder=tmp_path)
-        zactor("fs", "put", str(file), "/a", folder=tmp_path)
-        zactor("fs", "get", "/a", str(tmp_path / "again"), folder=tmp_path)
-        pids = launched.pids()
-        launched.process.kill()
-        launched.process.wait()
-        for pid in pids:
-            eventually(lambda pid=pid: not alive(pid))  # type: ignore[misc]
+def use_and_kill(launched: Launched, *commands: tuple[str, ...]) -> None:
+    """Let the actors of the quickstart work, and kill all processes."""
+    launched.ready()
+    for words in (("ask", "greeter", "Greet", "name=you"), *commands):
+        zactor(*words, folder=launched.folder)
+    pids = launched.pids()
+    launched.process.kill()
+    launched.process.wait()
+    for pid in pids:
+        eventually(lambda pid=pid: not alive(pid))  # type: ignore[misc]
+
+
+PUT, GET = ("fs", "put", "file", "/a"), ("fs", "get", "/a", "again")
+
+
+@pytest.mark.parametrize(("size", "record"), [(60_000, "ring"), (300_000, "full")])
+def test_every_actor_of_the_quickstart_is_replayed_after_kill_9(tmp_path: Path, size: int, record: str) -> None:
+    (tmp_path / "file").write_bytes(random.Random(1).randbytes(size))
+    topology = QUICKSTART.read_text().replace("replicas: 2", f"replicas: 2\n    record: {record}")
+    with Launched(tmp_path, topology) as launched:
+        use_and_kill(launched, PUT, GET)
 
     outputs = 0
     for node in NODES:
@@ -108,12 +116,27 @@ def test_every_actor_of_the_quickstart_is_replayed_after_kill_9(tmp_path: Path) 
         assert outcome["damage"] == []
         outputs += outcome["outputs"]
     assert outputs > 30
-    # Long reads are not in a ring: what was read is taken from the file, if it still has it.
-    (holder,) = {path.parent for path in launched.home.state.glob("store/*/*") if path.stat().st_size > 200_000}
-    for path in holder.iterdir():
+
+
+def test_what_a_ring_does_not_keep_is_taken_from_the_file_or_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(random.Random(1).randbytes(300_000))
+    with Launched(tmp_path, QUICKSTART.read_text()) as launched:
+        use_and_kill(launched, PUT)
+    (outcome,) = replay(launched, "store/0", code=1)
+    assert "262144 bytes of bulk, of which only length and checksum were kept" in outcome["unkept"]
+    assert "`record: full`" in outcome["unkept"]
+
+    with Launched(tmp_path, QUICKSTART.read_text()) as launched:
+        use_and_kill(launched, GET)
+    assert [replay(launched, node)[0]["difference"] for node in NODES] == [None] * len(NODES)
+    for path in launched.home.state.glob("store/*/*.chunk"):
         path.write_bytes(b"")
-    (outcome,) = replay(launched, f"store/{holder.name}", code=1)
-    assert "a read of 262144 bytes, of which only length and checksum were kept" in outcome["unkept"]
+    told = []
+    for node in ("store/0", "store/1"):  # one of them was read from
+        words = command("replay", node, "-t", str(launched.file), "--json")
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, check=False)
+        told.append((done.returncode, json.loads(done.stdout)["unkept"][:12]))
+    assert sorted(told) == [(0, ""), (1, "a read of 30")], told
 
 
 def test_a_flipped_byte_and_a_changed_handler_end_with_4_and_name_the_output(tmp_path: Path) -> None:

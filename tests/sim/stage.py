@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import ClassVar
@@ -42,6 +43,7 @@ class Register(Actor):
     async def on_start(self) -> None:
         content = await self.disk.read("value", 0, 8)
         self._value = int.from_bytes(content, "little") if len(content) == 8 else None
+        self.written_ns = self.now_ns()
         await self.disk.sync_folder()
 
     @on
@@ -54,6 +56,7 @@ class Register(Actor):
             await self.disk.synced()
             await self.disk.sync_folder()
         self._value = message.value
+        self.written_ns = self.now_ns()
 
     @on
     def read(self, message: Read) -> int | None:
@@ -80,6 +83,20 @@ class Register(Actor):
                     date.today()
         except Exception:
             self.log.info("caught")
+
+
+def nobody_writes(actors: Mapping[str, Actor]) -> str | None:
+    """An invariant: true once a value has stood for a second, so only when clients have gone."""
+    for name, register in actors.items():
+        assert isinstance(register, Register)
+        if register.now_ns() - register.written_ns < 10**9:
+            return f"{name} was written"
+    return None
+
+
+def never(_actors: Mapping[str, Actor]) -> str | None:
+    """An invariant that does not hold."""
+    return "it is never so"
 
 
 class Client(Workload):
@@ -120,6 +137,7 @@ sim:
   clients: 3
   judges: [linearizable]
   sometimes: {sometimes}
+  settles: {settles}
   for: {span}
   heal: 20s
   damage: {damage}
@@ -140,9 +158,18 @@ def topology(
     client: str = "",
     damage: str = "0",
     sometimes: str = "[]",
+    settles: str = "[]",
 ) -> Topology:
     """The topology with this schedule and these settings."""
-    text = TEXT.format(faults=faults, span=span, register=register, client=client, damage=damage, sometimes=sometimes)
+    text = TEXT.format(
+        faults=faults,
+        span=span,
+        register=register,
+        client=client,
+        damage=damage,
+        sometimes=sometimes,
+        settles=settles,
+    )
     return read(text, Path(__file__).parent / "trial.yaml")
 
 

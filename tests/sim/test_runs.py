@@ -256,6 +256,24 @@ def test_damage_beyond_the_budget_is_spared() -> None:
 
     assert stage.run(stage.topology(faults=rot)).faults == {}
     assert stage.run(stage.topology(faults=rot, damage="unbounded")).faults == {"rot": 1}
+    assert stage.run(stage.topology(faults=rot, damage="{register: 0}")).faults == {}
+    assert stage.run(stage.topology(faults=rot, damage="{register: 1}")).faults == {"rot": 1}
+
+
+def test_a_budget_of_damage_is_held_against_the_nodes() -> None:
+    with pytest.raises(UserError, match=r"sim\.damage\.regster: there is no key 'regster'\. Did you mean 'register'\?"):
+        stage.topology(damage="{regster: 1}")
+
+
+def test_what_settles_is_looked_at_when_all_clients_have_gone() -> None:
+    assert stage.run(stage.topology(settles="['./stage.py:nobody_writes']")).verdict == "ok"
+
+
+def test_what_never_settles_is_a_violation() -> None:
+    result = stage.run(stage.topology(settles="['./stage.py:never']"))
+
+    assert (result.verdict, result.rule) == ("violation", "./stage.py:never")
+    assert result.because == "20 s after the last client had gone: it is never so"
 
 
 def test_an_end_beyond_what_the_policy_allows_is_spared() -> None:
@@ -371,7 +389,7 @@ def test_replicas_and_clients_are_drawn_from_their_ranges() -> None:
     trial = load(TRIAL)
     plans = [runner.plan_of(trial, seed) for seed in range(60)]
 
-    assert {plan.replicas["store"] for plan in plans} == {1, 2, 3, 4}
+    assert {plan.replicas["store"] for plan in plans} == {3, 4, 5}
     assert {len(plan.clients) for plan in plans} == {4, 5, 6, 7}
     assert len({msgspec.json.encode(plan.knobs) for plan in plans}) > 30
     kinds = [{fault.do for fault in plan.faults} for plan in plans]

@@ -598,16 +598,21 @@ def _seed_of(file: str) -> int:
     return crc32c.crc32c(file.encode("utf-8", "surrogatepass"))
 
 
-_last: tuple[bytes, int] = (b"", 0)
+RECENT = 16
+"""Pieces of which the checksum is remembered: those that come in one turn."""
+
+_recent: dict[int, tuple[bytes, int]] = {}
 
 
 def checksum_of(value: bytes) -> int:
-    """CRC32C, also of what was not kept. A piece that came is often what is written or sent on next."""
-    global _last
-    if value is _last[0]:
-        return _last[1]
+    """CRC32C, also of what was not kept. A piece that came is often what is written and sent on next."""
+    found = _recent.get(id(value))
+    if found is not None:  # it is held, so nothing else can have its identity
+        return found[1]
     checksum = value.checksum if isinstance(value, Unkept) else crc32c.crc32c(value)
-    _last = value, checksum
+    if len(_recent) >= RECENT:
+        del _recent[next(iter(_recent))]
+    _recent[id(value)] = value, checksum
     return checksum
 
 

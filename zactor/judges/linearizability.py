@@ -124,7 +124,11 @@ class _Case:
         if len(names) == 1:
             states = self._model.states if isinstance(self._model, Overwriting) else None
             shown = _shown(self._model, [item for _, item in items], ordered)
-            found = chains(each for each in items if each[1].id not in shown.absent)
+            found = chains(
+                (name, item._replace(call=shown.alike.get(item.id, item.call)))
+                for name, item in items
+                if item.id not in shown.absent
+            )
             return Search(found, self._model.initial, self._model.step, ordered=ordered, states=states, shown=shown)
         together = _Together(self._model, list(names))
         return Search(chains(items), together.initial, together.step, ordered=ordered)

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from zactor.judges.history import Call
 from zactor.judges.search import NEVER, NOTHING_SHOWN, Item, Shown
-from zactor.judges.shown import shown_of_appends, shown_of_queue, shown_of_writes
+from zactor.judges.shown import shown_of_appends, shown_of_names, shown_of_queue, shown_of_writes
 
 
 class Model(Protocol):
@@ -194,6 +194,45 @@ class Queue(Keyed):
         return shown_of_queue(items, ordered)
 
 
+class Names(Keyed):
+    """Names that values have, as in a folder: `get name`, `list`, `put name value`, `create name value`, `delete name`,
+    `rename name to`.
+
+    A missing name is None; a listing is (name, value) pairs, sorted. What needs a name that is there (`delete`,
+    `rename`) or one that is not (`create`) answers whether it was so, and else changes nothing. A put and a rename
+    replace what was there. A key is a folder: its names share a state, since a rename changes two of them at once.
+    """
+
+    reads = frozenset({"get", "list"})
+    writes = frozenset({"put", "create", "delete", "rename"})
+    initial: Any = ()
+
+    def step(self, state: Any, call: Call) -> tuple[bool, Any]:
+        if call.function == "list":
+            return call.answered(state), state
+        name = call.arguments[0]
+        names = dict(state)
+        match call.function:
+            case "get":
+                return call.answered(names.get(name)), state
+            case "put":
+                return True, _listed(names | {name: call.arguments[1]})
+            case "create":
+                is_new = name not in names
+                return call.answered(is_new), _listed(names | {name: call.arguments[1]}) if is_new else state
+        if name not in names:
+            return call.answered(False), state
+        value = names.pop(name)
+        return call.answered(True), _listed(names if call.function == "delete" else names | {call.arguments[1]: value})
+
+    def shown(self, items: Sequence[Item], ordered: bool) -> Shown:  # noqa: ARG002 - in any order
+        return shown_of_names(items)
+
+
+def _listed(names: dict[Any, Any]) -> tuple[tuple[Any, Any], ...]:
+    return tuple(sorted(names.items()))
+
+
 BUILT_IN: dict[str, Model] = {
     "register": Register(),
     "cas": CompareAndSet(),
@@ -201,5 +240,6 @@ BUILT_IN: dict[str, Model] = {
     "counter": Counter(),
     "lock": Lock(),
     "queue": Queue(),
+    "names": Names(),
 }
 """The models that come with zactor, by the names that a history or a command gives."""

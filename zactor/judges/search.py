@@ -2,7 +2,7 @@
 
 The search of Wing and Gong (1993), remembering which calls were done in which state (Lowe 2017), without
 recursion, and in slices, so that several searches can take turns. Calls stand in chains, each in its order; a
-configuration is how far every chain has come, and the state. Five rules keep their number small:
+configuration is how far every chain has come, and the state. Six rules keep their number small:
 
 - A call that only reads is done as soon as it can be: in any order that begins here it can be moved to the front.
 - An optional call is left out where it changes nothing, and where the next call would be answered alike and lead to
@@ -11,6 +11,7 @@ configuration is how far every chain has come, and the state. Five rules keep th
 - A state that a call still has to read, and that no call can bring back, is not left before. (Where the model knows
   which states a call leads to; it makes clusters of a write and its reads, as in Gibbons and Korach 1997.)
 - Optional calls that do the same are one chain: of two, the one that may start first is used first.
+- Where all others have come as far, and the state is the same, only what needed fewer optional calls is gone on from.
 - What the answers of all calls together show of single ones is kept to: see `zactor.judges.shown`.
 """
 
@@ -31,6 +32,9 @@ NEVER = 1 << 62
 SLICE_STEPS = 1_000
 """Calls that a search looks at between two pauses."""
 
+LEAST_MAX = 32
+"""Ways to one configuration, by the optional calls that were used, that a new one is held against."""
+
 _NOTHING = object()
 
 States = Callable[[Call], tuple[Any, ...] | None]
@@ -47,7 +51,8 @@ class Shown(NamedTuple):
 
     `needs`: the one state in which a call that changes it was done. `makes`: the states that it can lead to and
     somebody sees, instead of what `States` says. `absent`: optional ones without which there is an order, too, if
-    there is one with them. `contrary`: some that cannot all be true.
+    there is one with them. `alike`: what does the same as a call, as far as anybody sees. `contrary`: some that cannot
+    all be true.
     """
 
     contrary: Sequence[int] = ()
@@ -55,6 +60,7 @@ class Shown(NamedTuple):
     guards: Mapping[int, Guard] = {}
     needs: Mapping[int, Any] = {}
     makes: Mapping[int, tuple[Any, ...]] = {}
+    alike: Mapping[int, Call] = {}
 
 
 NOTHING_SHOWN = Shown()
@@ -130,6 +136,11 @@ class Search:
         self._ends = [chain[0].end for chain in self._chains]
         self._weights = _weights(self._chains)
         self._code = 0
+        # The same of chains that must be done alone; and which optional calls were used, a bit each.
+        self._bits = _bits(self._chains)
+        self._has_optional = any(self._bits)
+        self._must = self._used = 0
+        self._least: dict[tuple[int, Any], list[int]] = {}
         # By state, the calls left that have to read it, and those that can lead to it.
         self._readers: Counter[Any] = Counter()
         self._makers: Counter[Any] = Counter()
@@ -202,6 +213,8 @@ class Search:
                 except TypeError as error:
                     raise blame(error, self._heads[lane].call, self._state) from error
                 seen.add(configuration)
+                if self._has_optional and self._is_needless(lane, state):
+                    continue
                 path.append((lane, self._state, self._before, moves))
                 self._before = self._state if self._ends[lane] == NEVER else _NOTHING
                 self._state = state
@@ -214,12 +227,30 @@ class Search:
                 return False
         return True
 
+    def _is_needless(self, lane: int, state: Any) -> bool:
+        """Whether one came as far as with the next call of a chain, to the same state, by fewer optional calls."""
+        used, must = self._used, self._must
+        if self._bits[lane]:
+            used |= self._bits[lane] << self._places[lane]
+        else:
+            must += self._weights[lane]
+        least = self._least.setdefault((must, state), [])
+        if any(not other & ~used for other in least):
+            return True
+        if len(least) < LEAST_MAX:
+            least.append(used)
+        return False
+
     def _go(self, lane: int, by: int) -> None:
         """Do the next call of a chain, or take its last one back."""
         chain, place = self._chains[lane], self._places[lane] + by
         done, head = chain[min(place, place - by)], chain[place]
         self._places[lane] = place
         self._code += by * self._weights[lane]
+        if self._bits[lane]:
+            self._used ^= self._bits[lane] << min(place, place - by)
+        else:
+            self._must += by * self._weights[lane]
         if self._guards:
             (self._done.add if by > 0 else self._done.discard)(done.id)
         if done.end != NEVER:
@@ -276,6 +307,16 @@ def _weights(chains: Sequence[Sequence[Item]]) -> list[int]:
         weights.append(weight)
         weight *= len(chain)
     return weights
+
+
+def _bits(chains: Sequence[Sequence[Item]]) -> list[int]:
+    """The bit of the first call of each optional chain; 0 for the others."""
+    bits, bit = [], 1
+    for chain in chains:
+        is_optional = len(chain) > 1 and chain[0].end == NEVER
+        bits.append(bit if is_optional else 0)
+        bit <<= (len(chain) - 1) * is_optional
+    return bits
 
 
 def _leads_to(outcome: tuple[bool, Any], state: Any) -> bool:

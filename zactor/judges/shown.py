@@ -13,6 +13,9 @@ from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any
 
+from msgspec import structs
+
+from zactor.judges.history import Call
 from zactor.judges.search import NEVER, Guard, Item, Shown
 
 
@@ -123,3 +126,48 @@ def _head_is_free(taken: AbstractSet[Any], state: Any, _done: AbstractSet[int]) 
 
 def _all_done(wanted: AbstractSet[int], _state: Any, done: AbstractSet[int]) -> bool:
     return wanted <= done
+
+
+# --- values that have names
+def shown_of_names(items: Sequence[Item]) -> Shown:
+    """What is shown of `put`, `create`, `delete` and `rename`, where no value is written twice.
+
+    A value that is gone never comes back. So nothing takes its name away before all have seen it who did. And of those
+    that nobody saw, one is like the other.
+    """
+    written = Counter(item.call.arguments[1] for item in items if item.call.function in ("put", "create"))
+    if any(count > 1 for count in written.values()):
+        return Shown()
+    readers: dict[Any, set[int]] = {}
+    for item in items:
+        for value in _values_seen(item):
+            readers.setdefault(value, set()).add(item.id)
+    writers = (item for item in items if item.call.function not in ("get", "list"))
+    guards = {item.id: partial(_takes_nothing_unseen, readers, item.call) for item in writers}
+    alike = {
+        item.id: structs.replace(item.call, arguments=(item.call.arguments[0], ...))
+        for item in items
+        if item.call.function in ("put", "create") and item.call.arguments[1] not in readers
+    }
+    return Shown(guards=guards, alike=alike)
+
+
+def _values_seen(item: Item) -> Iterable[Any]:
+    if item.call.function == "get":
+        return (item.call.result,)
+    is_listing = item.call.function == "list" and isinstance(item.call.result, tuple)
+    return (pair[-1] for pair in item.call.result) if is_listing else ()
+
+
+def _takes_nothing_unseen(
+    readers: Mapping[Any, AbstractSet[int]], call: Call, state: Any, done: AbstractSet[int]
+) -> bool:
+    names = dict(state)
+    match call.function:
+        case "create":
+            return True
+        case "rename":
+            name = call.arguments[1] if call.arguments[0] in names else None
+        case _:
+            name = call.arguments[0]
+    return name not in names or readers.get(names[name], set()) <= done

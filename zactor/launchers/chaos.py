@@ -288,7 +288,7 @@ class Trial:
             raise self._wrong
 
     def _judge(self) -> None:
-        invariants = runner.invariants_of(self._topology)
+        invariants = runner.invariants_of(self._topology, self._trial.judges)
         if invariants:
             self._say(f"not looked at, since only the simulator sees all actors: {', '.join(invariants)}")
         judges = [name for name in self._trial.judges if name not in invariants]

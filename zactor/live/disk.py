@@ -35,8 +35,9 @@ from zactor.world import (
     Write,
 )
 
-INLINE_BYTES = 64 << 10
-"""A write up to this size costs less on the spot (some 20 µs) than its way through a thread."""
+INLINE_BYTES = 256 << 10
+"""A write up to this size costs less on the spot (20 to 90 µs) than its way through a thread: a third less of the
+processor for a stream of writes. A kernel that has too much to write lets it wait, for 200 ms at most at a time."""
 
 OPEN_FILES = 64
 READ = os.O_RDONLY | os.O_CLOEXEC
@@ -77,20 +78,23 @@ class Disk:
             token, operation = folder.queue.popleft()
             work = folder.begin_sync(operation) if isinstance(operation, Sync) else partial(folder.perform, operation)
             folder.busy = not isinstance(operation, Sync)
-            done = self._loop.run_in_executor(self._threads, _attempt, folder, operation, work)
-            done.add_done_callback(partial(self._done, folder, token, operation))
+            self._threads.submit(self._work, folder, token, operation, work)
+
+    def _work(self, folder: Folder, token: int, operation: DiskOperation, work: Callable[[], Any]) -> None:
+        """In a thread."""
+        result = _attempt(folder, operation, work)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for it any more
+            self._loop.call_soon_threadsafe(self._done, folder, token, operation, result)
 
     def _done(
-        self,
-        folder: Folder,
-        token: int,
-        operation: DiskOperation,
-        done: asyncio.Future[tuple[Any, BaseException | None]],
+        self, folder: Folder, token: int, operation: DiskOperation, result: tuple[Any, BaseException | None]
     ) -> None:
+        if self._closed:
+            return
         if not isinstance(operation, Sync):
             folder.busy = False
             self._advance(folder)
-        self._complete(token, *done.result())
+        self._complete(token, *result)
 
     def close(self) -> None:
         """Do what was begun, in its order, and close all files. Nothing is completed any more."""

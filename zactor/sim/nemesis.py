@@ -7,7 +7,7 @@ up for good after one more end, and the durable data of more nodes than the tria
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from zactor.sim.launcher import Launcher
@@ -19,13 +19,16 @@ ENDINGS = frozenset({"kill", "power", "blink", "fail_sync"})
 
 
 class Nemesis:
-    """Does faults to a simulation. `did` hears of each, with whether it was spared."""
+    """Does faults to a simulation. `did` hears of each, with whether it was spared.
 
-    def __init__(self, sim: Simulation, launcher: Launcher, damage: int | None) -> None:
+    `damaged`: processes whose durable data is not what it should be.
+    """
+
+    def __init__(self, sim: Simulation, launcher: Launcher, damage: int | Mapping[str, int] | None) -> None:
         self._sim = sim
         self._launcher = launcher
         self._damage = damage
-        self._damaged: set[str] = set()
+        self.damaged: set[str] = set()
         self.faults: Counter[str] = Counter()
         self.spared: Counter[str] = Counter()
         self.did: Callable[[Fault, str], None] = lambda _fault, _what: None
@@ -103,10 +106,20 @@ class Nemesis:
         return member.restarts.leaves_room(member.policy(), self._sim.now_ns, times)
 
     def _may_damage(self, process: str) -> bool:
-        if self._damage is not None and len(self._damaged | {process}) > self._damage:
+        damaged = self.damaged | {process}
+        bounds = self._damage
+        if isinstance(bounds, Mapping):
+            nodes = Counter(node for name in damaged for node in self._nodes_in(name))
+            too_many = any(count > bounds.get(node, 0) for node, count in nodes.items())
+        else:
+            too_many = bounds is not None and len(damaged) > bounds
+        if too_many:
             return False
-        self._damaged.add(process)
+        self.damaged = damaged
         return True
+
+    def _nodes_in(self, process: str) -> dict[str, None]:
+        return dict.fromkeys(each.node for each in self._launcher.members[process].process.instances)
 
     def _act(self, fault: Fault, process: str, world: ProcessWorld | None) -> bool:
         sim = self._sim

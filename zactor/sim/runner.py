@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -126,7 +126,8 @@ def check(topology: Topology) -> None:
     except UserError as problem:
         raise UserError(f"{topology.file}: sim.workload: {trial.workload}: model: {problem}") from None
     try:
-        invariants = invariants_of(topology)
+        invariants = invariants_of(topology, trial.judges)
+        invariants_of(topology, trial.settles)
         for name in trial.judges:
             if name not in invariants:
                 judge_named(name)
@@ -182,7 +183,8 @@ class _Run:
         self._nemesis.did = self._did
         self._seen = Seen(lambda: sim.now_ns, workload_kind(topology).model, self._accuse)
         self._in_flight = 0
-        self._invariants = invariants_of(topology)
+        self._invariants = invariants_of(topology, self._trial.judges)
+        self._settles = invariants_of(topology, self._trial.settles)
         if self._invariants:
             sim.after = self._look
         self._wrong: _Over | None = None
@@ -229,7 +231,20 @@ class _Run:
         late = self._seen.late(names)
         if late:
             raise _Over("stuck", self._stuck(late), "progress")
+        self._settle(names)
         self._judge()
+
+    def _settle(self, clients: Sequence[str]) -> None:
+        """Without its clients the system comes to rest, and is then as it should be."""
+        if not self._settles:
+            return
+        for name in clients:
+            self._sim.end(self._sim.processes[name])
+        self._go_on(self._trial.heal_ns, lambda: broken(self._settles, self._actors()) is None)
+        found = broken(self._settles, self._actors())
+        if found is not None:
+            span_s = self._trial.heal_ns // SECOND_NS
+            raise _Over("violation", f"{span_s} s after the last client had gone: {found[1]}", found[0])
 
     def _fill(self, kernel: Kernel, process: Process) -> None:
         fill(kernel, process)
@@ -278,16 +293,16 @@ class _Run:
     def _look(self, world: ProcessWorld) -> None:
         """After each pass: do the invariants hold?"""
         if world.process[:1] != "@" and self._wrong is None:
-            found = broken(self._invariants, self._actors())
+            found = broken(self._invariants, self._actors(without=self._nemesis.damaged))
             if found is not None:
                 self._accuse(found[1], found[0])
 
-    def _actors(self) -> dict[str, Actor]:
-        """The actors that are ready, by their names."""
+    def _actors(self, without: Collection[str] = ()) -> dict[str, Actor]:
+        """The actors that are ready, by their names. What rotted keeps no promise `without` a copy of it."""
         return {
             name: cell.actor
             for world in self._sim.processes.values()
-            if world.up and world.process[:1] != "@"
+            if world.up and world.process[:1] != "@" and world.process not in without
             for name, cell in world.kernel.cells.items()
             if cell.state == "ready" and cell.actor is not None
         }
@@ -380,11 +395,11 @@ def client_of(topology: Topology, number: int) -> Instance:
     )
 
 
-def invariants_of(topology: Topology) -> dict[str, Invariant]:
-    """The invariants among the judges that a topology names. Raises `UserError`."""
+def invariants_of(topology: Topology, names: Sequence[str]) -> dict[str, Invariant]:
+    """The invariants among the names of judges of a topology. Raises `UserError`."""
     known = registry.invariants()
-    names = [name for name in trial_of(topology).judges if name in known or ".py:" in name]
-    return {name: invariant_named(name, Path(topology.folder)) for name in names}
+    found = [name for name in names if name in known or ".py:" in name]
+    return {name: invariant_named(name, Path(topology.folder)) for name in found}
 
 
 def links_of(kind: type[Actor], topology: Topology) -> dict[str, tuple[str, ...]]:

@@ -133,12 +133,13 @@ def _sim() -> Schema:
     keys = {
         "workload": _TEXT,
         "judges": _TEXTS,
+        "settles": _TEXTS,
         "sometimes": _TEXTS,
         "clients": {"type": "integer", "minimum": 1},
         "for": _DURATION,
         "heal": _DURATION,
         "replicas": {"type": "object", "additionalProperties": {"type": "string", "pattern": r"^\d+\.\.\d+$"}},
-        "damage": {"anyOf": [{"type": "integer", "minimum": 0}, {"const": "unbounded"}]},
+        "damage": {"anyOf": [_COUNT, {"const": "unbounded"}, {"type": "object", "additionalProperties": _COUNT}]},
         "settings": {"type": "object"},
     }
     return _object(keys, ["workload"])
@@ -150,6 +151,8 @@ def _fault(name: str) -> Schema:
     keys = words | {word: _WORDS[word] for word in (*kind.needs, *kind.takes)}
     return _object(keys, ["at", "do", kind.aim, *kind.needs])
 
+
+_COUNT: Schema = {"type": "integer", "minimum": 0}
 
 _WORDS: dict[str, Schema] = {
     "for": _DURATION,

@@ -43,6 +43,7 @@ class TrialReader:
         readers: dict[str, tuple[str, Reader]] = {
             "workload": ("workload", self._text),
             "judges": ("judges", self._texts),
+            "settles": ("settles", self._texts),
             "sometimes": ("sometimes", self._texts),
             "clients": ("clients", lambda each, path: self._number(each, path, 1, CLIENTS_MAX)),
             "for": ("for_ns", self._duration),
@@ -99,10 +100,15 @@ class TrialReader:
             found[name] = (int(first), int(last))
         return found
 
-    def _damage(self, tree: Tree, path: str) -> int | None:
+    def _damage(self, tree: Tree, path: str) -> int | dict[str, int] | None:
         if tree.value == "unbounded":
             return None
-        return self._number(tree, path, 0, REPLICA_COUNT_MAX)
+        if not isinstance(tree.value, dict):
+            return self._number(tree, path, 0, REPLICA_COUNT_MAX)
+        found = {}
+        for name, entry in (self._entries(tree, path, self._nodes) or {}).items():
+            found[name] = self._number(entry, join(path, name), 0, REPLICA_COUNT_MAX)
+        return found
 
     # --- nemesis
     def nemesis(self, tree: Tree) -> tuple[Fault, ...]:

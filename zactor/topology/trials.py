@@ -92,16 +92,18 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
     `judges` are judges of histories and invariants; `sometimes` are log events that a campaign of some size must see.
 
-    `replicas` are ranges from which the number of a node's replicas is drawn. `damage` is how many nodes may lose
-    what is durable; None is no bound.
+    `settles` are invariants that need not always hold, but must in the end: when all is healed and the clients have
+    gone. `replicas` are ranges from which the number of a node's replicas is drawn. `damage` is how many instances may
+    lose what is durable, of all together or of each node that is named; None is no bound.
     """
 
     workload: str
     judges: tuple[str, ...] = ()
+    settles: tuple[str, ...] = ()
     sometimes: tuple[str, ...] = ()
     clients: int = 4
     settings: dict[str, Any] = {}
     for_ns: int = 20 * SECOND_NS
     heal_ns: int = 60 * SECOND_NS
     replicas: dict[str, tuple[int, int]] = {}
-    damage: int | None = 0
+    damage: int | dict[str, int] | None = 0

@@ -1,5 +1,7 @@
 """An actor that fails in all the ways that a command line has to show."""
 
+import msgspec
+
 from zactor import Actor, Duration, Later, Message, Refused, on
 
 
@@ -16,6 +18,15 @@ class Repeat(Message[str]):
 class Pair(Message[tuple[int, ...]]):
     left: int
     right: int = 2
+
+
+class Page(msgspec.Struct):
+    items: tuple[str, ...] = ()
+    more: bool = False
+
+
+class Describe(Message[Page]):
+    pass
 
 
 class Fail(Message[None]):
@@ -44,6 +55,10 @@ class Odd(Actor):
     @on
     def pair(self, message: Pair) -> tuple[int, ...]:
         return (message.left, message.right)
+
+    @on
+    def describe(self, message: Describe) -> Page:
+        return Page()
 
     @on
     def fail(self, message: Fail) -> None:

@@ -18,189 +18,191 @@ class Mutant(NamedTuple):
     seed: int = 0
 
 
-SYNC_THEN_RENAME = """\
-            await self.disk.synced()
-            # Durable before it is named: a crash leaves a whole chunk under this name, or none.
-            await self.disk.rename(partial_file(chunk), sealed_file(chunk))
-            await self.disk.sync_folder()
-"""
-
-OPENED = '        await self.disk.sync_folder()\n        self.log.info("namespace_opened"'
-
-SERVER, METADATA, CLIENT = "nodes/files/server.py", "nodes/files/metadata.py", "nodes/files/client.py"
+FILES = "nodes/files/"
+SERVER, CHUNKS, SEGMENTS = FILES + "server.py", FILES + "chunkfiles.py", FILES + "segmentstore.py"
+NAMESPACE, INODES, WRITES, KEEPER = (FILES + f"{stem}.py" for stem in ("namespace", "inodes", "writes", "keeper"))
+UPLOAD, SMALL, CLIENT = FILES + "upload.py", FILES + "small.py", FILES + "client.py"
+SESSIONS, HOST, STORAGE, DOOR = (f"zactor/replication/{stem}.py" for stem in ("sessions", "host", "storage", "client"))
 JOURNAL = "zactor/journal.py"
 
 MUTANTS = (
+    # --- what a disk does
     Mutant(
-        "a chunk is renamed and never synced",
-        SERVER,
-        SYNC_THEN_RENAME,
-        """\
-            await self.disk.rename(partial_file(chunk), sealed_file(chunk))
-            await self.disk.sync_folder()
-""",
-        1,
-    ),
-    Mutant(
-        "the folder of a chunk is not synced",
-        SERVER,
-        SYNC_THEN_RENAME,
-        """\
-            await self.disk.synced()
-            await self.disk.rename(partial_file(chunk), sealed_file(chunk))
-""",
-        1,
-    ),
-    Mutant(
-        "a change is answered before it is durable",
-        METADATA,
-        "        await self.disk.synced()\n        self._held.difference_update",
-        "        self._held.difference_update",
-        1,
-    ),
-    Mutant(
-        "an epoch is used before it is durable",
-        METADATA,
-        f"        await self.disk.synced()\n{OPENED}",
-        OPENED,
-        31,
-    ),
-    Mutant(
-        "every start has the same epoch",
-        METADATA,
-        "self._names.epoch + 1))",
-        "max(1, self._names.epoch)))",
-        1,
-    ),
-    Mutant(
-        "the name of the journal is not made durable",
-        METADATA,
-        OPENED,
-        OPENED.removeprefix("        await self.disk.sync_folder()\n"),
-        3,
-    ),
-    Mutant(
-        "a removal is forgotten by the next start",
-        METADATA,
-        "            self._names.apply(decode_change(payload))\n",
-        "            if not isinstance(decode_change(payload), Removed):\n"
-        "                self._names.apply(decode_change(payload))\n",
-        1,
-    ),
-    Mutant(
-        "the last record of the journal is taken for a torn one",
-        METADATA,
-        "await self._journal.recover():",
-        "(await self._journal.recover())[:-1]:",
-        1,
-    ),
-    Mutant(
-        "every start has a volume of its own",
-        METADATA,
-        "self._names.volume or self.rng.getrandbits(63) or 1",
-        "self.rng.getrandbits(63) or 1",
-        1,
-    ),
-    Mutant(
-        "old chunks are dropped before their replacement is durable",
-        METADATA,
-        "            freed += old\n            done.append((later, answer))\n        await self.disk.synced()\n",
-        "            freed += old\n            self._held.difference_update(gone.chunk for gone in old)\n"
-        "            self._drop(old)\n"
-        "            done.append((later, answer))\n        await self.disk.synced()\n",
-    ),
-    Mutant(
-        "a survey forgets what was held for a change under way",
-        METADATA,
-        "            self._held.update(stored.chunk for stored in old)\n",
-        "",
+        "what a journal reads is taken to be on the disk, too (fsyncgate)",
+        JOURNAL,
+        "                await self._disk.write(self.file, self.size, rest[: found.size])\n",
+        "                pass\n",
+        4,
     ),
     Mutant(
         "a torn record stays where it is",
         JOURNAL,
         "        await self.cut(self.size)\n",
         "",
+        12,
     ),
     Mutant(
-        "chunks of puts that are under way count as garbage",
-        METADATA,
-        "        return not any(chunk in put.places for put in self._puts.values())\n",
-        "        return True\n",
+        "what is read of an open segment is taken to be on the disk, too (fsyncgate)",
+        SEGMENTS,
+        "            await self._disk.write(str(name), start, content[start : start + READ_SIZE])\n",
+        "            pass\n",
     ),
     Mutant(
-        "chunks of a put that waits for the journal count as garbage",
-        METADATA,
-        "        self._held.update(place.chunk for place in places)\n",
+        "what is read of a partial chunk is taken to be on the disk, too (fsyncgate)",
+        CHUNKS,
+        "            await self._disk.write(file, offset, content)\n",
         "",
     ),
     Mutant(
-        "what a journal reads is taken to be on the disk, too (fsyncgate)",
-        JOURNAL,
-        "                await self._disk.write(self.file, self.size, rest[: found.size])\n",
-        "                pass\n",
-        18,
+        "one reading proves everything",
+        CHUNKS,
+        "        if again == content:\n            return content\n",
+        "        return content\n",
+        21,
     ),
     Mutant(
-        "a reader sees what is not durable yet",
-        METADATA,
-        "    @on\n    def lookup(",
-        "    @on(interleave=True)\n    async def lookup(",
+        "a merge believes an index that does not list all",
+        SEGMENTS,
+        "            if listed < self._ledger.segments[number].needed:\n",
+        "            if listed < 0:\n",
     ),
     Mutant(
-        "a listing shows what is not durable yet",
-        METADATA,
-        "    @on\n    def list_folder(",
-        "    @on(interleave=True)\n    async def list_folder(",
+        "an index that was misread once is damaged",
+        SEGMENTS,
+        "        for _ in range(READINGS):\n            offset",
+        "        for _ in range(1):\n            offset",
+    ),
+    # --- along the chain
+    Mutant(
+        "a small chunk that is on its way is called safe",
+        SERVER,
+        "            await self._store.durable()\n"
+        "            self._store.place(chunk)  # unless it was on its way, and found no room\n"
+        "            return\n        self._check_room(len(content))\n",
+        "            return\n        self._check_room(len(content))\n",
     ),
     Mutant(
-        "a removal whose answer is lost is asked again",
-        CLIENT,
-        "        await self._door.ask(self._metadata, Remove(path=path), TIMEOUT_S)\n",
-        "        try:\n"
-        "            await self._door.ask(self._metadata, Remove(path=path), TIMEOUT_S)\n"
-        "        except Failure:\n"
-        "            await self._door.ask(self._metadata, Remove(path=path), TIMEOUT_S)\n",
-        15,
+        "a chunk whose seal is being synced is called sealed",
+        SERVER,
+        "            await self._store.durable()  # whoever had it sealed may not have waited for the end\n",
+        "            pass\n",
     ),
     Mutant(
-        "a commit whose answer is lost is asked again",
-        CLIENT,
-        "            return await self._door.ask(self._metadata, Commit(token=begun.token, entry=entry), "
-        "SEAL_TIMEOUT_S)\n",
-        "            commit = Commit(token=begun.token, entry=entry)\n"
-        "            try:\n"
-        "                return await self._door.ask(self._metadata, commit, SEAL_TIMEOUT_S)\n"
-        "            except Failure:\n"
-        "                return await self._door.ask(self._metadata, commit, SEAL_TIMEOUT_S)\n",
+        "a seal is answered before the servers behind are done",
+        SERVER,
+        "            await self._written(files.seal(partial), chunk)\n        await passed.done()\n",
+        "            await self._written(files.seal(partial), chunk)\n",
+        3,
+    ),
+    Mutant(
+        "a reopened chunk keeps what was behind the cut",
+        CHUNKS,
+        "        await self._disk.truncate(partial.file, size)\n",
+        "",
+    ),
+    Mutant(
+        "a name that was just given is not made durable",
+        CHUNKS,
+        "            await renamed\n            await self._disk.sync_folder()\n        finally:\n",
+        "            await renamed\n        finally:\n",
+        6,
+    ),
+    # --- the log
+    Mutant(
+        "a change that found no room counts as under way",
+        HOST,
+        "            if change.key is not None:\n                self._sessions.withdraw(*change.key)\n",
+        "",
+        7,
+    ),
+    Mutant(
+        "a snapshot forgets which changes were made",
+        SESSIONS,
+        "(number, known.acknowledged_below, list(known.answers.items()))",
+        "(number, known.acknowledged_below, [])",
+    ),
+    Mutant(
+        "a snapshot is begun while a batch is being written",
+        HOST,
+        "        while self._writing:\n            await self._actor.disk.synced()\n        journal_size",
+        "        journal_size",
+        12,
+    ),
+    Mutant(
+        "a change is sent again under another number",
+        DOOR,
+        "        if self._session is not session:\n"
+        "            self._session, self._sequence = session, session.take()\n",
+        "        self._session, self._sequence = session, session.take()\n",
         4,
     ),
     Mutant(
+        "a change whose session was lost is made again in the next one",
+        DOOR,
+        "                    if may_be_done:\n",
+        "                    if False:\n",
+        10,
+    ),
+    Mutant(
+        "answers are acknowledged before they came",
+        DOOR,
+        "acknowledged_below=session.low, body",
+        "acknowledged_below=session.next, body",
+    ),
+    # --- garbage and copies
+    Mutant(
+        "a file that is being read is dropped when its name goes",
+        NAMESPACE,
+        "            if inode in self.pins.counts:\n",
+        "            if False:\n",
+    ),
+    Mutant(
+        "a copy that the namespace does not know of yet is garbage",
+        KEEPER,
+        "        return (name, chunk) in self._copying or (name, chunk) in self._dropping\n",
+        "        return (name, chunk) in self._dropping\n",
+    ),
+    Mutant(
+        "a list of a server that was lost meanwhile is believed",
+        KEEPER,
+        "        if comparison is None or comparison.is_listed"
+        " or comparison.buckets[comparison.listed] != action.bucket:\n",
+        "        if comparison is None:\n",
+    ),
+    Mutant(
+        "a chunk is copied to where it is being dropped",
+        KEEPER,
+        "        if sources and key not in self._dropping and key not in self._copying:\n",
+        "        if sources and key not in self._copying:\n",
+    ),
+    Mutant(
+        "only the chain of a put under way may have its chunks",
+        INODES,
+        "            return Verdict.LIVE if place is not None and server in place.given else Verdict.GARBAGE\n",
+        "            return Verdict.LIVE if place is not None and server == place.servers[0] else Verdict.GARBAGE\n",
+    ),
+    # --- what a client does
+    Mutant(
         "a seal whose answer is lost is taken for done",
-        CLIENT,
-        "        size, answer = self._window.popleft()\n        await answer\n",
-        "        size, answer = self._window.popleft()\n"
-        "        try:\n"
-        "            await answer\n"
-        "        except Failure as error:\n"
-        "            if type(error).__name__ != 'ConnectionLost':\n"
-        "                raise\n",
+        UPLOAD,
+        "            except Failure as error:\n"
+        "                return await self._mend(chunk, error)\n            else:\n",
+        "            except Failure:\n                chunk.sealing, chunk.is_sealed = None, True\n"
+        "                return None\n            else:\n",
+        1,
     ),
     Mutant(
-        "the last chunk is committed before it is sealed",
-        CLIENT,
-        "            while self._window:\n                await self._take_answer()\n",
-        "            while len(self._window) > 1:\n                await self._take_answer()\n",
+        "frames whose answers are lost count as taken",
+        UPLOAD,
+        "            if await _is_done(frame.answer):\n                chunk.taken",
+        "            if await _is_done(frame.answer) or True:\n                chunk.taken",
     ),
     Mutant(
-        "a put's token is given again after a restart",
-        METADATA,
-        "        token = self._next_id()\n",
-        "        self._given += 1\n        token = self._given\n",
-    ),
-    Mutant(
-        "changes are made while those before them are being synced",
-        METADATA,
-        "    @on\n    async def flush(",
-        "    @on(interleave=True)\n    async def flush(",
+        "a small file whose answer is lost is taken for stored",
+        SMALL,
+        "            servers += tuple(",
+        "            problems = {each: error for each, error in problems.items()"
+        " if type(error).__name__ != 'ConnectionLost'}\n            servers += tuple(",
+        1,
     ),
 )

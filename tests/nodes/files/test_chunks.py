@@ -8,16 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodes.files.chunks import (
-    TAIL_SIZE,
-    Checksums,
+    PartialName,
+    SealedName,
     bad_block,
+    block_checksums,
+    content_crc,
+    file_checksum,
     file_size,
     footer_size,
+    pack_checksums,
     read_footer,
-    read_tail,
+    seal_crc,
+    unpack_checksums,
     write_footer,
 )
-from nodes.files.messages import BLOCK_SIZE
+from nodes.files.messages import BLOCK_SIZE, CHUNK_SIZE_MAX
 from zactor.errors import Corrupt
 
 SIZES = [0, 1, BLOCK_SIZE - 1, BLOCK_SIZE, BLOCK_SIZE + 1, 3 * BLOCK_SIZE]
@@ -27,79 +32,83 @@ def content_of(size: int) -> bytes:
     return bytes(index * 31 % 251 for index in range(size))
 
 
-def footer_of(content: bytes) -> bytes:
-    sums = Checksums()
-    sums.add(content)
-    return write_footer(sums.footer())
+def name_of(content: bytes, chunk: int = 7) -> SealedName:
+    return SealedName(chunk, len(content), content_crc(content))
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_footer_says_what_the_content_is(size: int) -> None:
     content = content_of(size)
-    file = content + footer_of(content)
+    checksums = block_checksums(content)
 
-    blocks = read_tail(file[-TAIL_SIZE:], len(file))
-    footer = read_footer(file[-footer_size(blocks) :])
+    footer = write_footer(7, size, checksums)
 
-    assert len(file) == file_size(size)
-    assert footer.size == size
-    assert bad_block(content, footer.checksums) is None
-
-
-@given(st.lists(st.integers(0, 2 * BLOCK_SIZE), max_size=5))
-def test_checksums_do_not_depend_on_how_the_content_was_cut(cuts: list[int]) -> None:
-    content = content_of(2 * BLOCK_SIZE + 7)
-    whole, cut = Checksums(), Checksums()
-    whole.add(content)
-
-    for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(content)], strict=True):
-        cut.add(content[start:end])
-
-    assert cut.footer() == whole.footer()
-    assert cut.crc == whole.crc == crc32c(content)
+    assert len(content + footer) == file_size(size)
+    assert len(footer) == footer_size(size)
+    assert unpack_checksums(read_footer(footer, name_of(content))) == checksums
+    assert bad_block(content, checksums) is None
 
 
-@pytest.mark.parametrize("block", [0, 1, 2])
-def test_one_flipped_bit_is_found_in_its_block(block: int) -> None:
-    content = bytearray(content_of(2 * BLOCK_SIZE + 5))
-    checksums = read_footer(footer_of(bytes(content))).checksums
-    content[block * BLOCK_SIZE + 3] ^= 1
-
-    assert bad_block(bytes(content), checksums) == block
-
-
-@pytest.mark.parametrize("change", [-1, 1, -BLOCK_SIZE, BLOCK_SIZE])
-def test_content_of_another_size_is_bad(change: int) -> None:
-    content = content_of(2 * BLOCK_SIZE)
-    checksums = read_footer(footer_of(content)).checksums
-
-    assert bad_block(content_of(len(content) + change), checksums) is not None
-
-
-@pytest.mark.parametrize("size", [1, BLOCK_SIZE + 1])
-def test_any_flipped_bit_of_a_footer_is_corrupt(size: int) -> None:
+@pytest.mark.parametrize("size", [0, 1, BLOCK_SIZE + 1])
+def test_a_footer_in_which_any_bit_flipped_is_refused(size: int) -> None:
     content = content_of(size)
-    footer = footer_of(content)
-
-    for index in range(len(footer) * 8):
-        changed = bytearray(footer)
-        changed[index // 8] ^= 1 << index % 8
+    footer = write_footer(7, size, block_checksums(content))
+    for bit in range(8 * len(footer)):
+        wrong = bytearray(footer)
+        wrong[bit >> 3] ^= 1 << (bit & 7)
         with pytest.raises(Corrupt):
-            read_footer(bytes(changed))
+            read_footer(bytes(wrong), name_of(content))
 
 
-@given(st.integers(0, 200))
-def test_a_file_that_was_cut_short_is_corrupt(length: int) -> None:
-    file = content_of(1000) + footer_of(content_of(1000))
-    short = file[: len(file) - 1 - length]
+@given(st.integers(0, 40), st.binary(max_size=3))
+def test_a_footer_of_another_length_is_refused(cut: int, more: bytes) -> None:
+    content = content_of(BLOCK_SIZE + 1)
+    footer = write_footer(7, len(content), block_checksums(content))
+    wrong = footer[: len(footer) - cut] + more
+    if wrong != footer:
+        with pytest.raises(Corrupt):
+            read_footer(wrong, name_of(content))
 
-    with pytest.raises(Corrupt):
-        read_tail(short[-TAIL_SIZE:], len(short))
+
+def test_a_footer_of_another_chunk_is_refused() -> None:
+    content, other = content_of(100), content_of(101)[1:]
+    for wrong in (write_footer(8, 100, block_checksums(content)), write_footer(7, 100, block_checksums(other))):
+        with pytest.raises(Corrupt, match="the footer is that of chunk"):
+            read_footer(wrong, name_of(content))
 
 
-def test_a_file_of_a_later_version_is_refused_by_its_number() -> None:
-    tail = bytearray(footer_of(b""))
-    tail[16] = 2
+def test_a_name_says_what_a_file_must_be_and_sorts_by_chunk() -> None:
+    sealed, partial = SealedName(0xABC0001, CHUNK_SIZE_MAX, 0xFFFFFFFF), PartialName(0xABC0001, 3)
 
-    with pytest.raises(Corrupt, match="version 2"):
-        read_tail(bytes(tail), len(tail))
+    assert str(sealed) == "000000000abc0001.04000000.ffffffff.chunk"
+    assert str(partial) == "000000000abc0001.00000003.tmp"
+    assert SealedName.parse(str(sealed)) == sealed
+    assert PartialName.parse(str(partial)) == partial
+    for file in ("volume", "aside", "00000001.open", str(partial), str(sealed) + "x", "x" + str(sealed)):
+        assert SealedName.parse(file) is None
+    assert PartialName.parse(str(sealed)) is None
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_bad_block_is_found_by_its_index(size: int) -> None:
+    content = content_of(size)
+    checksums = block_checksums(content)
+    for block in range(len(checksums)):
+        wrong = bytearray(content)
+        wrong[min(block * BLOCK_SIZE + 5, size - 1)] ^= 1
+        assert bad_block(bytes(wrong), checksums) == block
+    assert bad_block(content + b"x" * BLOCK_SIZE, checksums) in (len(checksums), max(0, len(checksums) - 1))
+    if size:
+        assert bad_block(content[:-1], checksums) == len(checksums) - 1
+        assert bad_block(content, checksums[:-1]) == len(checksums) - 1
+
+
+def test_the_checksum_of_a_chunk_and_of_a_file_is_that_of_the_checksums_of_its_parts() -> None:
+    content = content_of(BLOCK_SIZE + 9)
+    packed = crc32c(content[:BLOCK_SIZE]).to_bytes(4, "little") + crc32c(content[BLOCK_SIZE:]).to_bytes(4, "little")
+
+    assert pack_checksums(block_checksums(content)) == packed
+    assert unpack_checksums(packed, 1, 1) == (crc32c(content[BLOCK_SIZE:]),)
+    assert seal_crc(block_checksums(content)) == content_crc(content) == crc32c(packed)
+    assert file_checksum([1, 2]) == crc32c(b"\1\0\0\0\2\0\0\0")
+    assert seal_crc(()) == file_checksum(()) == 0

@@ -1,124 +1,80 @@
-"""Crashes: a process ends between any two events, by a kill or with the power, and no file is lost."""
+"""Crashes: a process ends between any two events, by a kill or with the power; all is whole, or not there."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
-from nodes.files.messages import Begin, Commit, Entry
+from nodes.files.invariants import is_whole
+from nodes.files.messages import BLOCK_SIZE
+from nodes.files.operations import Operation, Remove, Rename
+from tests.nodes.files.conftest import DoChange, DoClose, DoPut, System
+from zactor.message import Message
 
-JOURNAL = ("metadata", "namespace.journal")
+REST_S = 4.0
+"""Longer than a lease, some surveys, and what a client tries again."""
 
 
-def content_of(size: int, seed: int = 1) -> bytes:
+def content_of(size: int, seed: int) -> bytes:
     return (bytes((index * 7 + seed) % 256 for index in range(251)) * (size // 251 + 1))[:size]
+
+
+class Story(NamedTuple):
+    """What a user does, to which files, and how they are then: each as before or each as after."""
+
+    act: Callable[[], Message[Any]]
+    before: dict[str, bytes]
+    after: dict[str, bytes]
+    steps_min: int
+
+
+def change(*operations: Operation) -> Callable[[], Message[Any]]:
+    return lambda: DoChange(operations=operations)
+
+
+SMALL, LARGE, OTHER = content_of(3_000, 1), content_of(2 * BLOCK_SIZE + 5_000, 2), content_of(BLOCK_SIZE + 1, 3)
+
+STORIES = {
+    "small over large": Story(lambda: DoPut(path="/a", content=SMALL), {"/a": LARGE}, {"/a": SMALL}, 25),
+    "large over small": Story(lambda: DoPut(path="/a", content=LARGE), {"/a": SMALL}, {"/a": LARGE}, 60),
+    "large, new": Story(lambda: DoPut(path="/b", content=LARGE, size_known=False), {}, {"/b": LARGE}, 60),
+    "rename": Story(change(Rename("/a", "/b")), {"/a": SMALL, "/b": OTHER}, {"/b": SMALL}, 5),
+    "remove": Story(change(Remove("/a")), {"/a": OTHER}, {}, 5),
+}
 
 
 @pytest.mark.parametrize("crash", ["kill", "lose_power"])
 @pytest.mark.parametrize("victim", ["metadata", "store/0", "store/1", "user"])
-def test_a_crash_between_any_two_steps_loses_no_file_and_leaves_no_garbage(
-    make_system: Callable[..., Any], do_put: type[Any], victim: str, crash: str
-) -> None:
-    old, new, other = content_of(600_000, 1), content_of(500_000, 2), content_of(300_000, 3)
+@pytest.mark.parametrize("name", STORIES)
+def test_a_crash_between_any_two_steps_leaves_all_or_nothing_and_every_copy(name: str, victim: str, crash: str) -> None:
+    story = STORIES[name]
     outcomes = set()
-    steps = 0
-    while True:
-        system = make_system()
-        system.put("/kept", other)
-        system.put("/a", old)
-        putting = system.begin(do_put(path="/a", content=new))
-        putting.notify = lambda _wait: None
+    steps, is_done = 0, False
+    while not is_done:
+        system = System(chunk_size=BLOCK_SIZE, lease=10**9, survey_every=10**9)
+        system.put("/kept", OTHER)
+        for path, content in story.before.items():
+            system.put(path, content)
+        acting = system.begin(story.act())
         until = system.virtual.events + steps
-        system.virtual.run(until=lambda: putting.done or system.virtual.events >= until)  # noqa: B023
-        answered = putting.done
+        system.virtual.run(until=lambda: acting.done or system.virtual.events >= until)  # noqa: B023
+        is_done = acting.done
         getattr(system, crash)(victim)
         system.run(0.01)
         system.restart(victim)
-        system.run(100.0)  # longer than a lease and a survey
+        system.run(REST_S)
 
-        found = system.get("/a")
-        outcomes.add("new" if found == new else "old")
-        assert found == new if answered else found in (old, new), f"after {steps} steps"
-        assert system.get("/kept") == other
-        expected = 3 if found == old else 2
-        assert len(system.chunk_files()) == expected + 2, f"after {steps} steps"
-        if answered:
-            break
+        found = {path: system.get(path) for path, _ in [(f"/{item}", 0) for item, _ in system.listing()]}
+        assert found.pop("/kept") == OTHER
+        outcomes.add("after" if found == story.after else "before")
+        assert found in (story.before, story.after), f"after {steps} steps"
+        if is_done or victim != "user":
+            assert found == story.after, f"after {steps} steps, what was done or went on is not there"
+        system.ask(DoClose())
+        system.run(2.0)
+        assert is_whole(system.actors()) is None, f"after {steps} steps"
         steps += 1
-    assert outcomes == {"old", "new"}
-    assert steps > 50
-
-
-@pytest.mark.parametrize("survey_every", [40_000, 90_000, 150_000])
-def test_a_survey_at_any_moment_of_a_replacement_drops_nothing_that_a_crash_could_need(
-    make_system: Callable[..., Any], do_put: type[Any], survey_every: int
-) -> None:
-    old, new = content_of(300_000, 1), content_of(200_000, 2)
-    found: set[bytes] = set()
-    steps = 0
-    answered = False
-    while not answered:
-        system = make_system(survey_every=survey_every)
-        system.put("/a", old)
-        putting = system.begin(do_put(path="/a", content=new))
-        putting.notify = lambda _wait: None
-        until = system.virtual.events + steps
-        system.virtual.run(until=lambda: putting.done or system.virtual.events >= until)  # noqa: B023
-        answered = putting.done
-        system.lose_power("metadata")
-        system.settings["survey_every"] = 10 * 10**9
-        system.run(0.01)
-        system.restart("metadata")
-        system.run(0.01)
-
-        found.add(system.get("/a"))
-        steps += 5
-    assert found == {old, new}
-
-
-def test_a_removal_that_was_answered_outlives_a_crash(system: Any) -> None:
-    system.put("/a", b"x")
-    system.put("/b", b"x")
-    system.remove("/a")
-
-    system.kill("metadata")
-    system.restart("metadata")
-
-    assert system.listing() == [("b", 1)]
-    assert system.events("namespace_opened")[-1]["epoch"] == 2
-
-
-@pytest.mark.parametrize("timeout_us", range(150, 700, 25))
-def test_a_commit_whose_client_gives_up_is_made_or_not_but_never_half(system: Any, timeout_us: int) -> None:
-    token = system.ask(Begin(path="/a"), "metadata").token
-    asking = system.begin(Commit(token=token, entry=Entry(0, 0, ())), "metadata", timeout_us / 1e6)
-    asking.notify = lambda _wait: None
-    system.run(1.0)
-    before = system.listing()
-
-    system.kill("metadata")
-    system.restart("metadata")
-
-    assert system.listing() == before == [("a", 0)]
-
-
-def test_a_metadata_server_whose_journal_is_damaged_says_where_and_does_not_start(system: Any) -> None:
-    system.put("/a", b"x")
-    system.put("/b", b"x")
-    system.kill("metadata")
-    system.disk.files[JOURNAL][10] ^= 1
-
-    system.restart("metadata")
-    system.run(1.0)
-
-    failure = system.events("handler_failed")[0]["error"]
-    assert "namespace.journal: the record at offset 0 is damaged" in failure
-
-
-def test_a_chunk_size_that_no_server_takes_is_an_error_of_the_topology(make_system: Callable[..., Any]) -> None:
-    system = make_system(chunk_size=(64 << 20) + 1)
-    system.run(1.0)
-
-    assert "chunk_size: expected 1B to 64MiB" in system.events("handler_failed")[0]["error"]
+    assert steps > story.steps_min
+    assert outcomes == ({"before", "after"} if victim == "user" else {"after"})

@@ -1,0 +1,305 @@
+"""A client of a replicated state machine: its changes happen exactly once, however often they are sent.
+
+It talks through a door, which is whatever has an `ask` that is under way as soon as it is called, a clock and a
+pause: an actor's `self`, or a client of a running topology. So it needs no event loop of its own, and many changes are
+in flight when many are asked for before the first is awaited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Generator
+from typing import Any, Protocol, TypeVar, cast
+
+from zactor.errors import ActorFailed, ActorStopped, AskTimeout, ConnectionLost, Failure, Overloaded
+from zactor.message import Message, Ref
+
+from .messages import WINDOW, EndSession, OpenSession, Query, Renew, SessionExpired, Submit
+
+A = TypeVar("A")
+
+GIVE_UP_S = 30.0
+"""Seconds after which what gets no answer fails. A server that is started again is there long before."""
+
+ATTEMPT_S = 10.0
+"""Seconds that one attempt may take: a sync can stand behind those of others on a busy disk."""
+
+PAUSE_S = 0.02
+PAUSE_S_MAX = 0.5
+"""Between attempts that fail at once, as they do when the server is known to be gone; it doubles."""
+
+TURN_S = 0.002
+"""Who waits for what another coroutine of this client has under way looks again after so many seconds. A door knows
+nothing that two could wait for."""
+
+RETRIED = (ConnectionLost, AskTimeout, ActorFailed, ActorStopped, Overloaded)
+"""Failures after which the same is asked again: none of them is an answer."""
+
+
+class OutcomeUnknown(Failure):
+    """A change may have been made or not: it was sent, no answer came, and none will."""
+
+
+class Door(Protocol):
+    """What a client asks through: an `Actor` is one, and an `AsyncClient`."""
+
+    def ask(self, target: Ref[Any], message: Message[A], timeout_s: float = 5.0) -> Awaitable[A]:
+        """Send at once; the answer or the failure is at the await."""
+
+    def sleep(self, seconds: float) -> Awaitable[None]:
+        """Wait."""
+
+    def now_ns(self) -> int:
+        """Nanoseconds of a clock that never goes back."""
+
+
+def is_there(answer: Awaitable[Any]) -> bool:
+    """Whether what a door was asked for has come, so that awaiting it costs no time."""
+    done = cast("Any", answer).done  # of a `Wait` it says so, of a future it is asked
+    return bool(done() if callable(done) else done)
+
+
+def forget(answer: Awaitable[Any] | None) -> None:
+    """Nobody will await it: a future or a change is cancelled; what an actor waits for needs nothing."""
+    cancel = getattr(answer, "cancel", None)
+    if cancel is not None:
+        cancel()
+
+
+class Patience:
+    """Pauses between attempts, which get longer, until there was no progress for `give_up_s`."""
+
+    def __init__(self, door: Door, give_up_s: float = GIVE_UP_S) -> None:
+        self._door = door
+        self._give_up_ns = int(give_up_s * 1e9)
+        self.progress()
+
+    def progress(self) -> None:
+        """Something came of an attempt: the patience is whole again."""
+        self._pause_s = PAUSE_S
+        self._until_ns = self._door.now_ns() + self._give_up_ns
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until it ends."""
+        return max(0.0, (self._until_ns - self._door.now_ns()) / 1e9)
+
+    async def pause(self, error: Failure) -> None:
+        """Wait before the next attempt. Raises `error`, which ended the last one, when the patience has ended."""
+        if self.left_s <= self._pause_s:
+            raise error
+        await self._door.sleep(self._pause_s)
+        self._pause_s = min(2 * self._pause_s, PAUSE_S_MAX)
+
+
+class _Session:
+    """A session that was opened, and which numbers of it are not answered yet."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.next = 1
+        self.low = 1  # of all unanswered, or `next`
+        self.unanswered: set[int] = set()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the window is used up."""
+        return self.next - self.low >= WINDOW
+
+    def take(self) -> int:
+        """A number for a change."""
+        sequence = self.next
+        self.next += 1
+        self.unanswered.add(sequence)
+        return sequence
+
+    def settle(self, sequence: int) -> None:
+        """Its answer is here, or nobody wants it any more."""
+        self.unanswered.discard(sequence)
+        while self.low < self.next and self.low not in self.unanswered:
+            self.low += 1
+
+
+class SessionClient:
+    """One session with whoever runs a state machine, opened when it is needed, and anew when it was lost.
+
+    `submit`, `query`, `renew` and `close` fail with what the machine's host refuses, or when no answer came in 30 s
+    with the failure of the last attempt: `ConnectionLost` and its like, `OutcomeUnknown` for a change that was sent.
+    """
+
+    def __init__(self, door: Door, target: Ref[Any]) -> None:
+        self._door = door
+        self._target = target
+        self._session: _Session | None = None
+        self._opening = False
+        self._heard_ns = 0
+
+    @property
+    def number(self) -> int:
+        """The id of the session that is open; 0 when there is none, or when it is known to be over."""
+        return 0 if self._session is None else self._session.number
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the host last answered in this session, which is how long it has surely lived since."""
+        return (self._door.now_ns() - self._heard_ns) / 1e9
+
+    def submit(self, body: bytes) -> Awaitable[bytes]:
+        """Make a change, exactly once. It is under way when this returns, if a session is open; await it in any case.
+
+        Raises `OutcomeUnknown` when the session was lost after the change was sent, and no answer came.
+        """
+        return _Change(self, body)
+
+    def query(self, body: bytes) -> Awaitable[bytes]:
+        """Ask a question. It is under way when this returns."""
+        return _Question(self._door, self._target, body)
+
+    async def open(self) -> None:
+        """Open the session now, rather than with the first change."""
+        await self._opened()
+
+    async def renew(self) -> bool:
+        """The session goes on, if there is one. Returns False when it was lost, with all that it held."""
+        session = self._session
+        if session is None:
+            return False
+        try:
+            await _insist(self._door, self._target, Renew(session=session.number))
+        except SessionExpired:
+            self._forget(session)
+            return False
+        self._heard()
+        return True
+
+    async def close(self) -> None:
+        """End the session: what it held is free. An unreachable host will find out by itself."""
+        session, self._session = self._session, None
+        if session is not None:
+            try:
+                await self._door.ask(self._target, EndSession(session=session.number))
+            except RETRIED:
+                return
+
+    async def _opened(self) -> _Session:
+        """The session; of several who need one at once, the first opens it."""
+        while self._session is None:
+            if self._opening:
+                await self._door.sleep(TURN_S)
+                continue
+            self._opening = True
+            try:
+                # One whose answer is lost holds nothing, and ends by itself.
+                self._session = _Session(await _insist(self._door, self._target, OpenSession()))
+            finally:
+                self._opening = False
+            self._heard()
+        return self._session
+
+    def _heard(self) -> None:
+        self._heard_ns = self._door.now_ns()
+
+    def _forget(self, session: _Session) -> None:
+        if self._session is session:
+            self._session = None
+
+
+class _Change:
+    """A change under way: its number stays the same for as long as its session lives."""
+
+    def __init__(self, client: SessionClient, body: bytes) -> None:
+        self._client = client
+        self._body = body
+        self._session: _Session | None = None
+        self._sequence = 0
+        self._answer: Awaitable[bytes] | None = None
+        if client._session is not None and not client._session.is_full:
+            self._begin(client._session, ATTEMPT_S)
+
+    def __await__(self) -> Generator[Any, None, bytes]:
+        return self._run().__await__()
+
+    def cancel(self) -> None:
+        """Nobody will await it: its number is free. It may be made all the same."""
+        forget(self._answer)
+        self._let_go()
+
+    def _begin(self, session: _Session, timeout_s: float) -> None:
+        if self._session is not session:
+            self._session, self._sequence = session, session.take()
+        message = Submit(
+            session=session.number, sequence=self._sequence, acknowledged_below=session.low, body=self._body
+        )
+        self._answer = self._client._door.ask(self._client._target, message, timeout_s)
+
+    async def _run(self) -> bytes:
+        patience = Patience(self._client._door)
+        may_be_done = False
+        try:
+            while True:
+                session = self._session or await self._place()
+                try:
+                    if self._answer is None:
+                        self._begin(session, min(ATTEMPT_S, patience.left_s))
+                    assert self._answer is not None, "it was just asked"
+                    answer = await self._answer
+                    self._client._heard()
+                    return answer
+                except SessionExpired as error:
+                    self._client._forget(session)
+                    if may_be_done:
+                        raise OutcomeUnknown(f"the session was lost before the answer came: {error}") from error
+                    self._let_go()
+                except RETRIED as error:
+                    self._answer = None
+                    may_be_done = may_be_done or _may_be_handled(error)
+                    await patience.pause(_unknown(error) if may_be_done else error)
+        finally:
+            self._let_go()
+
+    async def _place(self) -> _Session:
+        """A session with room in its window."""
+        session = await self._client._opened()
+        while session.is_full:
+            await self._client._door.sleep(TURN_S)
+            session = await self._client._opened()
+        return session
+
+    def _let_go(self) -> None:
+        if self._session is not None:
+            self._session.settle(self._sequence)
+        self._session = self._answer = None
+
+
+class _Question:
+    """A question under way."""
+
+    def __init__(self, door: Door, target: Ref[Any], body: bytes) -> None:
+        self._door = door
+        self._target = target
+        self._message = Query(body=body)
+        self._first = door.ask(target, self._message, ATTEMPT_S)
+
+    def __await__(self) -> Generator[Any, None, bytes]:
+        return _insist(self._door, self._target, self._message, self._first).__await__()
+
+
+async def _insist(door: Door, target: Ref[Any], message: Message[A], first: Awaitable[A] | None = None) -> A:
+    """Ask, and again when no answer comes: for what may be done twice."""
+    patience = Patience(door)
+    attempt = first
+    while True:
+        try:
+            return await (attempt if attempt is not None else door.ask(target, message, ATTEMPT_S))
+        except RETRIED as error:
+            attempt = None
+            await patience.pause(error)
+
+
+def _may_be_handled(error: Failure) -> bool:
+    return not isinstance(error, Overloaded) and not (isinstance(error, ConnectionLost) and not error.sent)
+
+
+def _unknown(error: Failure) -> Failure:
+    unknown = OutcomeUnknown(f"no answer came, and the last attempt failed with: {error}")
+    unknown.__cause__ = error
+    return unknown
