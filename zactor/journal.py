@@ -144,10 +144,10 @@ class Journal:
         self.size += len(added)
         return self._disk.append(self.file, added)
 
-    async def cut(self, size: int) -> None:
-        """Take away whatever stands behind `size` bytes, the end of a whole record."""
-        await self._disk.truncate(self.file, size)
+    def cut(self, size: int) -> Awaitable[None]:
+        """Take away whatever stands behind `size` bytes, the end of a whole record, at once."""
         self.size = size
+        return self._disk.truncate(self.file, size)
 
     async def _cut_torn_end(self, rest: bytes) -> None:
         while len(rest) <= TORN_SIZE_MAX:

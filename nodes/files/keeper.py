@@ -153,14 +153,6 @@ class Keeper:
         """The servers that are there."""
         return [server.name for server in self._servers.values() if server.lost_ns is None]
 
-    def describe_lost(self) -> list[str]:
-        """Those that are not, and why."""
-        return [
-            f"{each.name}: {each.because or 'not heard of yet'}"
-            for each in self._servers.values()
-            if each.lost_ns is not None
-        ]
-
     @property
     def is_busy(self) -> bool:
         """Whether there is more to look at as soon as somebody has time: call `tick`."""

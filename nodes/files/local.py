@@ -101,7 +101,8 @@ class Feed(Generic[T]):
                 arrived.clear()
                 if not self._items:
                     try:
-                        await asyncio.wait_for(arrived.wait(), STALL_S)
+                        async with asyncio.timeout(STALL_S):  # `wait_for` loses a cancel that comes with the event
+                            await arrived.wait()
                     except TimeoutError:
                         yield self._nothing
                     continue

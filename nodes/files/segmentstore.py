@@ -75,11 +75,6 @@ class SegmentStore:
         self._is_blocked = False  # by a full disk
         self.suspects: dict[int, None] = {}  # chunks whose records a merge could not read
 
-    @property
-    def file_sizes(self) -> int:
-        """Bytes of all segments, needed or not."""
-        return sum(segment.size for segment in self._ledger.segments.values())
-
     # --- the start
     async def open(self, files: tuple[str, ...]) -> None:
         """Learn what is there, of these files."""

@@ -165,8 +165,7 @@ class Storage:
 
     def cut(self, size: int) -> None:
         """Take away what a failed append left behind `size`, which `size` said before it."""
-        self._disk.truncate(self._journal.file, size)
-        self._journal.size = size
+        self._journal.cut(size)
 
     @property
     def size(self) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 from nodes.files.chunks import SealedName, block_checksums, content_crc
 from nodes.files.messages import (
+    BUCKETS,
     FRAME_SIZE,
     DropChunks,
     Held,
@@ -150,7 +151,7 @@ class Stage:
     def held(self, name: str) -> list[Held]:
         """All sealed chunks, as the metadata server would list them."""
         found: list[Held] = []
-        for bucket in range(64):
+        for bucket in range(BUCKETS):
             after, more = 0, True
             while more:
                 page = self.ask(name, ListBucket(volume=VOLUME, bucket=bucket, after=after))

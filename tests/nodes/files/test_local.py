@@ -74,6 +74,26 @@ def test_a_file_is_read_in_pieces() -> None:
     assert asyncio.run(read()) == [PIECE_SIZE, PIECE_SIZE, 1]
 
 
+@pytest.mark.parametrize("steps", range(2))
+def test_a_cancel_that_comes_with_the_end_is_not_lost(steps: int) -> None:
+    async def interrupt() -> None:
+        feed = Feed(b"")
+
+        async def take() -> list[bytes]:
+            return [piece async for piece in feed.pieces()]
+
+        taking = asyncio.create_task(take())
+        await asyncio.sleep(0)
+        feed.end()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        assert taking.cancel()
+        await taking
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(interrupt())
+
+
 def test_a_source_that_cannot_be_read_says_so_to_whoever_takes() -> None:
     class Broken:
         def read(self, size: int, /) -> bytes:
