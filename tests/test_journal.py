@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from zactor.actor import Actor, on
 from zactor.errors import ActorFailed, Corrupt, DiskFull, TooLarge
-from zactor.journal import HEADER, RECORD_SIZE_MAX, Journal, Scan, holds_record, record, scan
+from zactor.journal import HEADER, RECORD_SIZE_MAX, Journal, Scan, holds_record, origin_of, record, scan
 from zactor.message import Message
 from zactor.sim.virtual import Outside, Virtual
 from zactor.world import Operation, Read
@@ -73,13 +73,14 @@ class Bench:
         return bytes(self.virtual.disk.files["writer", FILE])
 
 
-def journal_of(texts: list[bytes]) -> bytes:
+def journal_of(texts: list[bytes], file: str = FILE) -> bytes:
     content = b""
     for text in texts:
-        content += record(text, len(content))
+        content += record(text, origin_of(file) + len(content))
     return content
 
 
+ORIGIN = origin_of(FILE)
 TWO = journal_of([b"one", b"two"])
 
 
@@ -88,7 +89,7 @@ TWO = journal_of([b"one", b"two"])
 def test_a_scan_returns_what_was_recorded(texts: list[bytes]) -> None:
     content = journal_of(texts)
 
-    found = scan(content, 0)
+    found = scan(content, ORIGIN)
 
     assert (found.records, found.size, found.damaged) == (texts, len(content), False)
 
@@ -98,7 +99,7 @@ def test_any_prefix_of_a_journal_gives_a_prefix_of_its_records(texts: list[bytes
     content = journal_of(texts)
     length = data.draw(st.integers(0, len(content)))
 
-    found = scan(content[:length], 0)
+    found = scan(content[:length], ORIGIN)
 
     assert found.records == texts[: len(found.records)]
     assert found.size == len(journal_of(found.records))
@@ -113,7 +114,7 @@ def test_one_changed_byte_never_gives_a_wrong_record(texts: list[bytes], data: s
     index = data.draw(st.integers(0, len(content) - 1))
     content[index] ^= data.draw(st.integers(1, 255))
 
-    found = scan(bytes(content), 0)
+    found = scan(bytes(content), ORIGIN)
 
     assert found.records == texts[: len(found.records)]
     assert len(found.records) < len(texts)
@@ -121,11 +122,11 @@ def test_one_changed_byte_never_gives_a_wrong_record(texts: list[bytes], data: s
 
 @given(st.binary(max_size=200))
 def test_noise_is_never_read_as_a_record(noise: bytes) -> None:
-    assert scan(noise, 0).records == []
+    assert scan(noise, ORIGIN).records == []
 
 
 def test_a_hole_of_zeros_is_damage_and_holds_no_record() -> None:
-    assert scan(bytes(100), 0).damaged
+    assert scan(bytes(100), ORIGIN).damaged
     assert not holds_record(bytes(100_000))
 
 
@@ -140,8 +141,8 @@ def test_records_that_stand_elsewhere_are_damage(before: list[bytes], texts: lis
     assume(texts)
     content = journal_of([*before, *texts])[len(journal_of(before)) :]
 
-    assert scan(content, 0) == Scan([], 0, damaged=True)
-    assert scan(content, len(journal_of(before))).records == texts
+    assert scan(content, ORIGIN) == Scan([], 0, damaged=True)
+    assert scan(content, ORIGIN + len(journal_of(before))).records == texts
 
 
 def test_a_payload_over_the_limit_is_refused() -> None:
@@ -190,10 +191,10 @@ def test_a_last_record_with_a_wrong_checksum_is_cut_off() -> None:
     bench = Bench(whole[:-1] + b"X")
 
     assert bench.ask(Recover()) == (b"one",)
-    assert bench.file() == record(b"one")
+    assert bench.file() == journal_of([b"one"])
 
 
-@pytest.mark.parametrize("misread_as", [bytes(len(TWO)), TWO[len(TWO) // 2 :]])
+@pytest.mark.parametrize("misread_as", [bytes(len(TWO)), TWO[len(TWO) // 2 :], journal_of([b"six", b"ten"], "another")])
 def test_what_was_only_misread_is_neither_cut_off_nor_written_over(misread_as: bytes) -> None:
     whole = TWO
     bench = Bench(whole)
@@ -216,7 +217,7 @@ def test_what_was_only_misread_is_neither_cut_off_nor_written_over(misread_as: b
 
 
 def test_a_hole_at_the_end_is_cut_off() -> None:
-    bench = Bench(record(b"one") + bytes(5_000))
+    bench = Bench(journal_of([b"one"]) + bytes(5_000))
 
     assert bench.ask(Recover()) == (b"one",)
     assert bench.ask(TornSize()) == 5_000

@@ -1,8 +1,9 @@
 """A journal: records appended to one file, each with a checksum, on any world's disk.
 
-A record is its length, the offset at which it stands (u32 each, little endian; of the offset the low half), the CRC32C
-of both and of the payload, and the payload. So a disk that reads another place is found out, before recovery, which
-writes what it reads, has put that here. Two rules hold. A crash may leave a torn record at the end of the file: it is
+A record is its length, its place (u32 each, little endian), the CRC32C of both and of the payload, and the payload. Its
+place is the offset at which it stands, counted from an origin that differs from file to file, modulo 2^32. So a disk
+that reads another place or another file is found out, before recovery, which writes what it reads, has put that here.
+Two rules hold. A crash may leave a torn record at the end of the file: it is
 cut off and counted. Damage with a valid record in it or behind it is no crash: it is `Corrupt`, and nothing is thrown
 away.
 
@@ -48,18 +49,23 @@ class Scan(msgspec.Struct, frozen=True):
     damaged: bool
 
 
-def record(payload: bytes, offset: int = 0) -> bytes:
-    """The bytes of one record, for that offset. Raises `TooLarge`; an empty payload is a mistake of the caller."""
+def origin_of(file: str) -> int:
+    """From where the places of the records in a journal are counted."""
+    return crc32c(file.encode())
+
+
+def record(payload: bytes, place: int = 0) -> bytes:
+    """The bytes of one record, for that place. Raises `TooLarge`; an empty payload is a mistake of the caller."""
     assert payload, "a record of nothing could not be told from a hole in the file"
     if len(payload) > RECORD_SIZE_MAX:
         raise TooLarge(f"a record of {len(payload)} bytes; at most {RECORD_SIZE_MAX} fit into a journal's record")
-    return HEADER.pack(len(payload), offset & LOW, _checksum(payload, offset)) + payload
+    return HEADER.pack(len(payload), place & LOW, _checksum(payload, place)) + payload
 
 
-def scan(stretch: bytes, offset: int | None = None) -> Scan:
-    """Read whole records from the start of `stretch` until one is incomplete or wrong.
+def scan(stretch: bytes, place: int | None = None) -> Scan:
+    """Read whole records from the start of `stretch`, at that place, until one is incomplete or wrong.
 
-    `offset`: where it stands in a journal; None for records that do not know where they are.
+    `place`: None for records that do not know where they are.
     """
     records: list[bytes] = []
     position = 0
@@ -71,7 +77,7 @@ def scan(stretch: bytes, offset: int | None = None) -> Scan:
         if end > len(stretch):
             break
         payload = stretch[position + HEADER.size : end]
-        misplaced = offset is not None and stands != (offset + position) & LOW
+        misplaced = place is not None and stands != (place + position) & LOW
         if misplaced or _checksum(payload, stands) != checksum:
             return Scan(records, position, damaged=True)
         records.append(payload)
@@ -92,8 +98,8 @@ def holds_record(stretch: bytes) -> bool:
     return False
 
 
-def _checksum(payload: bytes | memoryview, offset: int) -> int:
-    return crc32c(payload, crc32c(len(payload).to_bytes(4, "little") + (offset & LOW).to_bytes(4, "little")))
+def _checksum(payload: bytes | memoryview, place: int) -> int:
+    return crc32c(payload, crc32c(len(payload).to_bytes(4, "little") + (place & LOW).to_bytes(4, "little")))
 
 
 class Journal:
@@ -102,11 +108,12 @@ class Journal:
     `size` is the bytes of whole records; `torn_size` the bytes that the last recovery cut off.
     """
 
-    __slots__ = ("_disk", "file", "size", "torn_size")
+    __slots__ = ("_disk", "_origin", "file", "size", "torn_size")
 
     def __init__(self, disk: Disk, file: str) -> None:
         self._disk = disk
         self.file = file
+        self._origin = origin_of(file)
         self.size = 0
         self.torn_size = 0
 
@@ -121,7 +128,7 @@ class Journal:
         while True:
             more = await self._disk.read(self.file, self.size + len(rest), READ_SIZE)
             rest += more
-            found = scan(rest, self.size)
+            found = scan(rest, self._origin + self.size)
             records += found.records
             if found.size:
                 # It may stand in the page cache alone, and count as clean: a sync that failed leaves it so
@@ -140,7 +147,7 @@ class Journal:
 
         After one that failed, such as with `DiskFull`, call `cut` with the size from before it.
         """
-        added = record(payload, self.size)
+        added = record(payload, self._origin + self.size)
         self.size += len(added)
         return self._disk.append(self.file, added)
 

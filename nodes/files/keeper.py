@@ -167,13 +167,15 @@ class Keeper:
         server = self._servers[name]
         number = self._namespace.servers.numbers.get(name)
         known = None if number is None else self._namespace.servers.table[number]
-        if known is not None and known.store != inventory.store:
-            return self._refuse(
-                server, f"its store is {inventory.store:#x} and was {known.store:#x}: give it the folder back", now_ns
-            )
+        is_another = known is not None and known.store != inventory.store
+        if known is not None and is_another and inventory.used:
+            because = f"its store is {inventory.store:#x} and was {known.store:#x}: give it that one, or an empty one"
+            return self._refuse(server, because, now_ns)
         actions: list[Action] = []
-        if known is None or not known.is_up or known.fresh or _differs(known, inventory):
+        if known is None or is_another or not known.is_up or known.fresh or _differs(known, inventory):
             actions.append(Propose(_report(name, inventory)))
+        if is_another:  # an empty disk is a mend as good as any: the copies are made again
+            actions.append(Note("warning", "store_replaced", {"server": name, "store": f"{inventory.store:#x}"}))
         if server.lost_ns is not None:
             actions += self._found(server, inventory)
         for chunk in inventory.damaged:

@@ -13,6 +13,7 @@ nothing of.
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from contextlib import suppress
 
 import msgspec
 
@@ -64,7 +65,8 @@ SCRUB_SIZE = 4 << 20
 SCRUB_PAUSE_MAX_S = 3_600.0
 """What comes to a server that had little is looked at in time, too."""
 
-VOLUME_FILE = "volume"
+VOLUME_FILES = ("volume", "volume.again")
+"""Both say the same, so that no single block of a disk can make all its chunks nobody's."""
 
 
 class Binding(msgspec.Struct, frozen=True, array_like=True):
@@ -372,22 +374,22 @@ class FileServer(Actor):
             )
 
     async def _read_binding(self) -> Binding:
-        records = scan(await self.disk.read(VOLUME_FILE)).records
+        for file in VOLUME_FILES:
+            with suppress(IndexError, *UNDECODABLE):
+                found: Binding = _decode_binding(scan(await self.disk.read(file)).records[0])
+                return found
         count = self._store.holdings.count
-        try:
-            found: Binding = _decode_binding(records[0])
-            return found
-        except (IndexError, *UNDECODABLE) as error:
-            if not count:
-                return Binding(0, 0, "")
+        if count:
             raise Corrupt(
-                f"{self.ref.name} has {count} chunks, but its file 'volume' is lost or damaged: "
-                "bring it back, or move its state folder away, so that it is filled again from the other copies"
-            ) from error
+                f"{self.ref.name} has {count} chunks, but its files {' and '.join(VOLUME_FILES)} are lost or damaged: "
+                "bring one back, or move its state folder away, so that it is filled again from the other copies"
+            )
+        return Binding(0, 0, "")
 
     async def _keep_binding(self) -> None:
-        """Write down whose chunks these are; again at each start, since it may not have been synced."""
-        await self.disk.write(VOLUME_FILE, 0, record(encode(self._binding)))
+        """Write down whose chunks these are; again at each start, since it may not have been synced, and as it rots."""
+        for file in VOLUME_FILES:
+            await self.disk.write(file, 0, record(encode(self._binding)))
         await self.disk.synced()
         await self.disk.sync_folder()
         self._wrong = ""
@@ -443,6 +445,8 @@ class FileServer(Actor):
                     break
             else:
                 self._scrub_bucket, self._scrub_after = (self._scrub_bucket + 1) % BUCKETS, 0
+                if not self._scrub_bucket and self._binding.volume and not self._wrong:
+                    await self._keep_binding()
             if left <= 0:
                 break
         self._scrub_later()

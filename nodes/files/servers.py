@@ -51,14 +51,18 @@ class Servers:
 
     # --- who is there
     def report(self, report: Report) -> None:
-        """A server is there. Raises `WrongVolume` when its store is not the one that it had."""
+        """A server is there. Raises `WrongVolume` when its store is neither the one that it had nor empty."""
         number = self.numbers.get(report.server)
         for other, server in enumerate(self.table):
-            if (server.store == report.store) != (other == number):
+            if server.store == report.store and other != number:
                 raise WrongVolume(
-                    f"{report.server} has the store {report.store:#x}, "
-                    + (f"which is that of {server.name}" if other != number else f"and had {server.store:#x} before")
-                    + "; give each server the folder that it had"
+                    f"{report.server} has the store {report.store:#x}, which is that of {server.name}; "
+                    "give each server the folder that it had"
+                )
+            if server.store != report.store and other == number and report.used:
+                raise WrongVolume(
+                    f"{report.server} has the store {report.store:#x}, and had {server.store:#x} before; "
+                    "give it the folder that it had, or an empty one"
                 )
         known = Server(report.server, report.store, report.zone, report.capacity, report.used, report.room)
         if number is not None:

@@ -12,7 +12,7 @@ import pytest
 from zactor.actor import Actor, on
 from zactor.door import Later
 from zactor.errors import DiskFull, Overloaded
-from zactor.journal import record
+from zactor.journal import origin_of, record
 from zactor.message import Message, decoder, encode
 from zactor.replication.host import Beat, Host, TakeSnapshot
 from zactor.replication.messages import EndSession, NoSpace, OpenSession, Query, Renew, SessionExpired, Submit
@@ -505,7 +505,7 @@ def test_a_gap_between_journals_is_no_torn_end(stage: Stage) -> None:
 
 def test_a_journal_of_a_newer_version_is_refused(stage: Stage) -> None:
     stage.kill()
-    stage.disk.files[JOURNAL][:] = record(encode(Head(99, 1)))
+    stage.disk.files[JOURNAL][:] = record(encode(Head(99, 1)), origin_of(JOURNAL[1]))
     stage.restart()
 
     assert "has format 99" in failure(stage)

@@ -510,13 +510,24 @@ def test_a_bucket_in_which_nothing_is_wrong_is_listed_less_and_less_often(yard: 
 def test_a_store_that_is_another_than_before_is_refused_until_the_old_one_is_back(yard: Yard) -> None:
     chunk = yard.put()
     store = yard.stores[chunk.servers[0]]
-    kept, store.store, store.held = store.held, 77, {}
+    store.store = 77
     yard.settle(40.0)
     assert [fields["server"] for fields in yard.events("server_refused")] == [chunk.servers[0]]
     assert chunk.servers[0] not in yard.chunk(chunk.chunk).servers
 
-    store.store, store.held = 1 + int(chunk.servers[0][-1]), kept
+    store.store = 1 + int(chunk.servers[0][-1])
     yard.settle(10.0)
+    yard.check_whole()
+
+
+def test_an_empty_store_in_the_place_of_another_is_filled_again(yard: Yard) -> None:
+    chunk = yard.put()
+    store = yard.stores[chunk.servers[0]]
+    store.store, store.held = 77, {}
+    yard.settle(10.0)
+
+    assert [fields["server"] for fields in yard.events("store_replaced")] == [chunk.servers[0]]
+    assert yard.events("server_refused") == []
     yard.check_whole()
 
 

@@ -12,7 +12,7 @@ from nodes.files.chunks import content_crc, file_checksum
 from nodes.files.keeper import RETRY_NS
 from nodes.files.messages import StoreSmall, chunk_id
 from nodes.files.metadata import Metadata
-from nodes.files.server import FileServer
+from nodes.files.server import VOLUME_FILES, FileServer
 from zactor.actor import Actor, on
 from zactor.errors import Failure
 from zactor.message import Message, Refs, encode
@@ -229,7 +229,7 @@ def test_a_server_that_is_away_for_a_moment_keeps_what_it_has(town: Town) -> Non
 def lose_chunk(town: Town, name: str, match: Callable[[str], bool] = lambda _file: True) -> None:
     """Remove what a server has on its disk of chunks, while it is not there."""
     town.kill(name)
-    for key in [key for key in town.virtual.disk.files if key[0] == name and key[1] != "volume"]:
+    for key in [key for key in town.virtual.disk.files if key[0] == name and key[1] not in VOLUME_FILES]:
         if match(key[1]):
             del town.virtual.disk.files[key]
     town.restart(name)
@@ -268,19 +268,43 @@ def test_a_chunk_of_another_content_is_set_aside_and_healed(town: Town) -> None:
     assert town.events("chunk_is_another")[0]["server"] == name
 
 
+def take_disk(town: Town, name: str) -> dict[tuple[str, str], bytearray]:
+    """Take the disk out of a server that was killed; there is an empty one in its place."""
+    disk = town.virtual.disk.files
+    return {key: disk.pop(key) for key in [key for key in disk if key[0] == name]}
+
+
+def test_an_empty_disk_in_the_place_of_another_is_filled_again(town: Town) -> None:
+    chunk = town.put("/a")
+    name = chunk.servers[0]
+    town.kill(name)
+    take_disk(town, name)
+    town.restart(name)
+    town.live(10.0)
+
+    assert [fields["server"] for fields in town.events("store_replaced")] == [name]
+    assert town.events("server_refused") == []
+    assert town.chunk("/a").servers == chunk.servers
+    assert sorted(town.holders(chunk)) == sorted(chunk.servers)
+
+
 def test_a_store_that_was_swapped_is_refused_and_counts_as_lost(town: Town) -> None:
     chunk = town.put("/a")
     name = chunk.servers[0]
     town.kill(name)
-    for key in [key for key in town.virtual.disk.files if key[0] == name]:
-        del town.virtual.disk.files[key]
+    old = take_disk(town, name)
+    town.restart(name)
+    town.live(10.0)
+    town.kill(name)
+    take_disk(town, name)
+    town.virtual.disk.files |= old
     town.restart(name)
     town.live(40.0)
 
     assert [fields["server"] for fields in town.events("server_refused")] == [name]
-    assert "folder" in town.events("server_refused")[0]["because"]
+    assert "give it that one, or an empty one" in town.events("server_refused")[0]["because"]
     assert name not in town.chunk("/a").servers
-    assert len(town.holders(chunk)) == 2
+    assert len([server for server in town.holders(chunk) if server != name]) == 2
 
 
 def test_with_fewer_servers_than_copies_it_says_so_and_refuses_puts() -> None:

@@ -374,13 +374,21 @@ def test_only_a_file_can_be_pinned(machine: Machine) -> None:
 # --- servers
 def test_a_server_keeps_its_store(machine: Machine) -> None:
     with pytest.raises(WrongVolume, match="had 0x64 before"):
-        machine.do(op.Report("s0", 999, "", 1, 0, 1), 0)
+        machine.do(op.Report("s0", 999, "", 2, 1, 1), 0)
     with pytest.raises(WrongVolume, match="that of s0"):
         machine.do(op.Report("s1", 100, "", 1, 0, 1), 0)
     with pytest.raises(WrongVolume, match="that of s0"):
         machine.do(op.Report("new", 100, "", 1, 0, 1), 0)
     with pytest.raises(NotFound):
         machine.do(op.Lost("nobody"), 0)
+
+
+def test_an_empty_store_may_take_the_place_of_another(machine: Machine) -> None:
+    machine.do(op.Report("s0", 999, "", 1, 0, 1), 0)
+
+    assert machine.namespace.servers.table[0].store == 999
+    with pytest.raises(WrongVolume, match="had 0x3e7 before; give it the folder that it had, or an empty one"):
+        machine.do(op.Report("s0", 100, "", 2, 1, 1), 0)
 
 
 def test_room_shrinks_by_what_is_committed_until_the_server_reports(machine: Machine) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from nodes.files.chunks import content_crc, file_size
 from nodes.files.messages import BLOCK_SIZE, CopyChunk, DropChunks, MissingChunk, ReadChecksums, ReadChunk, chunk_id
+from nodes.files.server import VOLUME_FILES
 from tests.nodes.files.servers import CHUNK, VOLUME, Stage, content_of
 from zactor.errors import Corrupt
 from zactor.world import Operation, Read
@@ -282,6 +283,18 @@ def test_a_scrub_takes_its_time_and_goes_round_for_ever() -> None:
 
     assert stage.survey(A).damaged == (CHUNK,)
     assert stage.virtual.events < 3_000
+
+
+def test_a_scrub_writes_again_whose_the_chunks_are() -> None:
+    stage = Stage(1, scrub_every=DAY_NS)
+    stage.put(CONTENT, (A,))
+    file = stage.disk.files[A, VOLUME_FILES[0]]
+    good = bytes(file)
+    file[9] ^= 1
+
+    stage.run(2 * 86_400)
+
+    assert bytes(file) == good
 
 
 def test_without_a_scrub_nothing_is_looked_at(stage: Stage) -> None:

@@ -29,6 +29,7 @@ from nodes.files.messages import (
     chunk_id,
     held_digest,
 )
+from nodes.files.server import VOLUME_FILES
 from tests.nodes.files.servers import CHUNK, NAMES, VOLUME, Stage, content_of
 from zactor.errors import Corrupt
 from zactor.world import Write
@@ -557,7 +558,7 @@ def test_a_chunk_that_nobody_has_cannot_be_copied_and_nothing_of_it_stays(stage:
     with pytest.raises(MissingChunk, match="it is damaged"):
         stage.ask(C, copy_message(CONTENT, (A,)))
 
-    assert stage.files(C) == ["volume"]
+    assert stage.files(C) == ["volume", "volume.again"]
 
 
 # --- room
@@ -640,7 +641,7 @@ def test_a_copy_for_which_there_is_no_room_leaves_nothing(stage: Stage) -> None:
     with pytest.raises(NoRoom):
         stage.ask(B, copy_message(CONTENT, (A,)))
 
-    assert stage.files(B) == ["volume"]
+    assert stage.files(B) == ["volume", "volume.again"]
 
 
 # --- whose it is
@@ -694,17 +695,35 @@ def test_a_store_of_another_server_is_named_and_does_nothing(stage: Stage) -> No
     assert [fields["server"] for fields in stage.events("wrong_store")] == [A]
 
 
+def spoil(stage: Stage, file: str, damage: str) -> None:
+    if damage == "lost":
+        del stage.disk.files[A, file]
+    else:
+        stage.disk.files[A, file][9] ^= 1
+
+
 @pytest.mark.parametrize("damage", ["lost", "rotten"])
 def test_chunks_of_which_nobody_says_whose_they_are_stop_the_server(stage: Stage, damage: str) -> None:
     stage.put(CONTENT, (A,))
     stage.kill(A)
-    if damage == "lost":
-        del stage.disk.files[A, "volume"]
-    else:
-        stage.disk.files[A, "volume"][9] ^= 1
+    for file in VOLUME_FILES:
+        spoil(stage, file, damage)
     stage.restart(A)
 
-    assert "its file 'volume' is lost or damaged" in stage.events("handler_failed")[0]["error"]
+    assert "its files volume and volume.again are lost or damaged" in stage.events("handler_failed")[0]["error"]
+
+
+@pytest.mark.parametrize("damage", ["lost", "rotten"])
+@pytest.mark.parametrize("file", VOLUME_FILES)
+def test_one_file_that_says_whose_the_chunks_are_is_enough(stage: Stage, file: str, damage: str) -> None:
+    stage.put(CONTENT, (A,))
+    kept = bytes(stage.disk.files[A, file])
+    stage.kill(A)
+    spoil(stage, file, damage)
+    stage.restart(A)
+
+    assert stage.read_all(A, len(CONTENT)) == CONTENT
+    assert stage.disk.files[A, file] == kept
 
 
 # --- reading
