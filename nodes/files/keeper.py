@@ -35,8 +35,12 @@ HELD_MAX = 200_000
 RETRY_NS = 15 * 10**9
 """After this a copy is tried again that could not be made."""
 
+BUSY_NS = 30 * 10**9
+"""So long a bucket whose digest differs is left alone while the difference changes, which is what puts and removals
+under way look like."""
+
 QUIET_NS_MAX = 60 * 10**9
-"""A bucket in which nothing was wrong though its digest differs, as with puts under way, is listed after twice the
+"""A bucket in which nothing was wrong though its digest differs, as with a put that waits, is listed after twice the
 time that it was before, up to this."""
 
 
@@ -124,6 +128,7 @@ class _Server(msgspec.Struct):
     is_gone: bool = False  # for so long that its chunks are copied elsewhere
     digests: tuple[int, ...] = ()
     comparison: _Comparison | None = None
+    differences: dict[int, tuple[int, int]] = msgspec.field(default_factory=dict)  # bucket -> of digests, since when
     quiet: dict[int, tuple[int, int]] = msgspec.field(default_factory=dict)  # bucket -> when again, after how long
 
 
@@ -192,6 +197,7 @@ class Keeper:
         self._sweep_again = self._sweep_again or server.is_gone
         server.lost_ns, server.because, server.refused = None, "", ""
         server.comparison, server.is_gone = None, False
+        server.differences.clear()
         server.quiet.clear()
         return [Note("info", "server_found", {"server": server.name, "room": inventory.room, "zone": inventory.zone})]
 
@@ -231,9 +237,15 @@ class Keeper:
         expected = self._namespace.expected(server.name)
         differing = []
         for bucket in range(BUCKETS):
-            if server.digests[bucket] == expected[bucket]:
+            difference = server.digests[bucket] ^ expected[bucket]
+            if not difference:
+                server.differences.pop(bucket, None)
                 server.quiet.pop(bucket, None)
-            elif server.quiet.get(bucket, (0, 0))[0] <= now_ns:
+                continue
+            before, since_ns = server.differences.get(bucket, (0, now_ns))
+            server.differences[bucket] = (difference, since_ns)
+            is_steady = before == difference or now_ns - since_ns >= BUSY_NS
+            if is_steady and server.quiet.get(bucket, (0, 0))[0] <= now_ns:
                 differing.append(bucket)
         if differing and server.comparison is None:
             number = self._namespace.servers.numbers.get(server.name)

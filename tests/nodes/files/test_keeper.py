@@ -416,13 +416,13 @@ def test_a_damaged_chunk_that_no_file_has_is_dropped(yard: Yard) -> None:
 def test_while_a_copy_cannot_be_made_it_is_tried_now_and_then(yard: Yard) -> None:
     chunk = yard.put()
     yard.stores[chunk.servers[0]].held.clear()
-    yard.survey(chunk.servers[0])
     for _ in range(4):
         while not any(isinstance(action, Copy) for action in yard.todo):
             if yard.todo:
                 yard.do()
             else:
                 yard.tick(1.0)
+                yard.survey(chunk.servers[0])
         began_ns = yard.now_ns
         place = next(place for place, action in enumerate(yard.todo) if isinstance(action, Copy))
         yard.do(place, failure=Corrupt("it rots"))
@@ -484,6 +484,7 @@ def test_a_list_that_fails_drops_nothing_and_is_asked_for_again(yard: Yard) -> N
     yard.settle()
     yard.stores["store/0"].held[chunk.chunk] = (100, 5)
     yard.survey("store/0")
+    yard.survey("store/0")
     assert [type(action) for action in yard.todo] == [ListHeld]
     yard.do(failure=AskTimeout("no answer"))
     assert yard.todo == []
@@ -505,6 +506,23 @@ def test_a_bucket_in_which_nothing_is_wrong_is_listed_less_and_less_often(yard: 
 
     assert 3 <= sum(listed) <= 8
     assert list(yard.stores[name].held) == [chunk_id(begun.inodes[0], 0)]
+
+
+def test_a_bucket_with_puts_under_way_is_left_alone_for_a_while(yard: Yard) -> None:
+    lost = yard.put()
+    name = lost.servers[0]
+    del yard.stores[name].held[lost.chunk]
+    listed_ns = []
+    began_ns = yard.now_ns
+    for index in range(20):
+        yard.stores[name].held[lost.chunk + (BUCKETS << 16) * (1 + index)] = (100, 5)
+        yard.tick(2.0)
+        yard.survey(name)
+        listed_ns += [yard.now_ns for action in yard.todo if isinstance(action, ListHeld)]
+        yard.todo.clear()
+
+    assert len(listed_ns) == 1
+    assert listed_ns[0] - began_ns == 32 * SECOND
 
 
 def test_a_store_that_is_another_than_before_is_refused_until_the_old_one_is_back(yard: Yard) -> None:
