@@ -306,6 +306,7 @@ class AsyncClient:
                 future.set_result(done.value)
             else:
                 future.set_exception(done.error)
+                future.exception()  # a failure is at the await, or nobody wants it; asyncio would print it
 
         def end(ended: asyncio.Future[Any]) -> None:
             self._futures.discard(ended)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -130,6 +131,21 @@ def test_an_actor_below_a_node_that_does_not_exist_is_a_failure_of_the_ask(tmp_p
                 await client.ask(Ref("server/child"), Greet(name="x"))
 
     asyncio.run(main())
+
+
+def test_a_failure_that_nobody_awaits_is_not_printed(tmp_path: Path, runtime: Path) -> None:
+    said: list[str] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: said.append(context["message"]))
+        async with service(tmp_path, runtime) as made, AsyncClient(made.path) as client:
+            client.ask(Ref("server/child"), Greet(name="x"))
+            with pytest.raises(ActorStopped):
+                await client.ask(Ref("server/child"), Greet(name="x"))
+
+    asyncio.run(main())
+    gc.collect()
+    assert said == []
 
 
 def test_an_ask_for_a_process_that_is_not_running_ends_with_its_deadline(tmp_path: Path, runtime: Path) -> None:
