@@ -72,6 +72,14 @@ MUTANTS = (
         "        for _ in range(READINGS):\n            offset",
         "        for _ in range(1):\n            offset",
     ),
+    Mutant(
+        "a segment is cut before it is written again",
+        SEGMENTS,
+        "        for start in range(0, len(content), READ_SIZE):\n            # It may",
+        "        await self._disk.truncate(str(name), 0)\n"
+        "        for start in range(0, len(content), READ_SIZE):\n            # It may",
+        4,
+    ),
     # --- along the chain
     Mutant(
         "a small chunk that is on its way is called safe",
