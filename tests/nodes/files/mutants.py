@@ -80,6 +80,14 @@ MUTANTS = (
         "        for start in range(0, len(content), READ_SIZE):\n            # It may",
         4,
     ),
+    Mutant(
+        "the name of a copy is not made durable",
+        CHUNKS,
+        "        self._holdings.add(name.chunk, Place(name.size, name.crc))\n"
+        "        await renamed\n        await self._disk.sync_folder()\n",
+        "        self._holdings.add(name.chunk, Place(name.size, name.crc))\n        await renamed\n",
+        55,
+    ),
     # --- along the chain
     Mutant(
         "a small chunk that is on its way is called safe",
