@@ -88,6 +88,15 @@ MUTANTS = (
         "        self._holdings.add(name.chunk, Place(name.size, name.crc))\n        await renamed\n",
         55,
     ),
+    Mutant(
+        "a journal is cut before it is written again",
+        JOURNAL,
+        "                await self._disk.write(self.file, self.size, rest[: found.size])\n",
+        "                if len(more) < READ_SIZE:\n"
+        "                    await self._disk.truncate(self.file, self.size)\n"
+        "                await self._disk.write(self.file, self.size, rest)\n",
+        19,
+    ),
     # --- along the chain
     Mutant(
         "a small chunk that is on its way is called safe",
