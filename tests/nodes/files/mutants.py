@@ -97,6 +97,16 @@ MUTANTS = (
         "                await self._disk.write(self.file, self.size, rest)\n",
         19,
     ),
+    Mutant(
+        "a chunk that is being healed is not called damaged any more",
+        SERVER,
+        "        try:\n            await self._written(fetch(self, self._store, message))\n"
+        "        finally:\n            del self._copying[chunk]\n        self._store.damaged.pop(chunk, None)\n",
+        "        self._store.damaged.pop(chunk, None)\n"
+        "        try:\n            await self._written(fetch(self, self._store, message))\n"
+        "        finally:\n            del self._copying[chunk]\n",
+        37,
+    ),
     # --- along the chain
     Mutant(
         "a small chunk that is on its way is called safe",
