@@ -20,6 +20,7 @@ class Mutant(NamedTuple):
 
 FILES = "nodes/files/"
 SERVER, CHUNKS, SEGMENTS = FILES + "server.py", FILES + "chunkfiles.py", FILES + "segmentstore.py"
+STORE = FILES + "store.py"
 NAMESPACE, INODES, WRITES, KEEPER = (FILES + f"{stem}.py" for stem in ("namespace", "inodes", "writes", "keeper"))
 UPLOAD, SMALL, CLIENT = FILES + "upload.py", FILES + "small.py", FILES + "client.py"
 SESSIONS, HOST, STORAGE, DOOR = (f"zactor/replication/{stem}.py" for stem in ("sessions", "host", "storage", "client"))
@@ -105,6 +106,17 @@ MUTANTS = (
         "        self._store.damaged.pop(chunk, None)\n"
         "        try:\n            await self._written(fetch(self, self._store, message))\n"
         "        finally:\n            del self._copying[chunk]\n",
+        37,
+    ),
+    Mutant(
+        "what is set aside is called damaged when that is done",
+        STORE,
+        "        self.damaged[chunk] = None\n        if place.segment:\n            self.segments.lost(chunk)\n"
+        "            return\n        file = self.files.take_out(chunk)\n        assert file is not None\n"
+        "        await self._keep_aside(file)\n",
+        "        if place.segment:\n            self.segments.lost(chunk)\n            self.damaged[chunk] = None\n"
+        "            return\n        file = self.files.take_out(chunk)\n        assert file is not None\n"
+        "        await self._keep_aside(file)\n        self.damaged[chunk] = None\n",
         37,
     ),
     # --- along the chain
