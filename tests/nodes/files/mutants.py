@@ -20,6 +20,7 @@ class Mutant(NamedTuple):
 
 FILES = "nodes/files/"
 SERVER, CHUNKS, SEGMENTS = FILES + "server.py", FILES + "chunkfiles.py", FILES + "segmentstore.py"
+STORE = FILES + "store.py"
 NAMESPACE, INODES, WRITES, KEEPER = (FILES + f"{stem}.py" for stem in ("namespace", "inodes", "writes", "keeper"))
 UPLOAD, SMALL, CLIENT = FILES + "upload.py", FILES + "small.py", FILES + "client.py"
 SESSIONS, HOST, STORAGE, DOOR = (f"zactor/replication/{stem}.py" for stem in ("sessions", "host", "storage", "client"))
@@ -71,6 +72,52 @@ MUTANTS = (
         SEGMENTS,
         "        for _ in range(READINGS):\n            offset",
         "        for _ in range(1):\n            offset",
+    ),
+    Mutant(
+        "a segment is cut before it is written again",
+        SEGMENTS,
+        "        for start in range(0, len(content), READ_SIZE):\n            # It may",
+        "        await self._disk.truncate(str(name), 0)\n"
+        "        for start in range(0, len(content), READ_SIZE):\n            # It may",
+        4,
+    ),
+    Mutant(
+        "the name of a copy is not made durable",
+        CHUNKS,
+        "        self._holdings.add(name.chunk, Place(name.size, name.crc))\n"
+        "        await renamed\n        await self._disk.sync_folder()\n",
+        "        self._holdings.add(name.chunk, Place(name.size, name.crc))\n        await renamed\n",
+        55,
+    ),
+    Mutant(
+        "a journal is cut before it is written again",
+        JOURNAL,
+        "                await self._disk.write(self.file, self.size, rest[: found.size])\n",
+        "                if len(more) < READ_SIZE:\n"
+        "                    await self._disk.truncate(self.file, self.size)\n"
+        "                await self._disk.write(self.file, self.size, rest)\n",
+        19,
+    ),
+    Mutant(
+        "a chunk that is being healed is not called damaged any more",
+        SERVER,
+        "        try:\n            await self._written(fetch(self, self._store, message))\n"
+        "        finally:\n            del self._copying[chunk]\n        self._store.damaged.pop(chunk, None)\n",
+        "        self._store.damaged.pop(chunk, None)\n"
+        "        try:\n            await self._written(fetch(self, self._store, message))\n"
+        "        finally:\n            del self._copying[chunk]\n",
+        37,
+    ),
+    Mutant(
+        "what is set aside is called damaged when that is done",
+        STORE,
+        "        self.damaged[chunk] = None\n        if place.segment:\n            self.segments.lost(chunk)\n"
+        "            return\n        file = self.files.take_out(chunk)\n        assert file is not None\n"
+        "        await self._keep_aside(file)\n",
+        "        if place.segment:\n            self.segments.lost(chunk)\n            self.damaged[chunk] = None\n"
+        "            return\n        file = self.files.take_out(chunk)\n        assert file is not None\n"
+        "        await self._keep_aside(file)\n        self.damaged[chunk] = None\n",
+        37,
     ),
     # --- along the chain
     Mutant(
