@@ -213,6 +213,16 @@ MUTANTS = (
         "        if comparison is None:\n",
     ),
     Mutant(
+        "a copy whose answer is lost is taken for made",
+        METADATA,
+        "        except Failure as error:\n"
+        "            return self._keeper.on_copy_failed(deed, error, self.now_ns())\n",
+        "        except Failure as error:\n"
+        '            if not getattr(error, "sent", False):\n'
+        "                return self._keeper.on_copy_failed(deed, error, self.now_ns())\n",
+        1,
+    ),
+    Mutant(
         "a chunk is copied to where it is being dropped",
         KEEPER,
         "        if sources and key not in self._dropping and key not in self._copying:\n",
