@@ -130,6 +130,13 @@ MUTANTS = (
         12,
     ),
     Mutant(
+        "what waited for a snapshot is written to the journal before it",
+        HOST,
+        "            head = storage.switch()\n            self._held = False\n            self.on_turn_end()\n",
+        "            self._held = False\n            self.on_turn_end()\n            head = storage.switch()\n",
+        12,
+    ),
+    Mutant(
         "a change is sent again under another number",
         DOOR,
         "        if self._session is not session:\n"
