@@ -184,7 +184,7 @@ MUTANTS = (
         "        if known is not None and name in known.servers:\n            self._heal(name, chunk)\n",
         "        if known is not None and name in known.servers:\n"
         '            self._drop(name, [chunk], "damaged", actions)\n            self._heal(name, chunk)\n',
-        21,
+        36,
     ),
     Mutant(
         "what was partial when a server was asked is taken to be so still",
@@ -198,7 +198,7 @@ MUTANTS = (
         METADATA,
         "            return self._keeper.on_copy_failed(deed, error, self.now_ns())\n",
         '            self.log.warning("copy_failed", server=deed.server, because=str(error))\n            return []\n',
-        25,
+        36,
     ),
     Mutant(
         "a file that is being read is dropped when its name goes",
@@ -227,7 +227,7 @@ MUTANTS = (
         "        except Failure as error:\n"
         '            if not getattr(error, "sent", False):\n'
         "                return self._keeper.on_copy_failed(deed, error, self.now_ns())\n",
-        1,
+        7,
     ),
     Mutant(
         "a chunk is copied to where it is being dropped",
