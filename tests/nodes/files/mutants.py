@@ -88,7 +88,7 @@ MUTANTS = (
         "        self._holdings.add(name.chunk, Place(name.size, name.crc))\n"
         "        await renamed\n        await self._disk.sync_folder()\n",
         "        self._holdings.add(name.chunk, Place(name.size, name.crc))\n        await renamed\n",
-        55,
+        101,
     ),
     Mutant(
         "a journal is cut before it is written again",
@@ -97,7 +97,7 @@ MUTANTS = (
         "                if len(more) < READ_SIZE:\n"
         "                    await self._disk.truncate(self.file, self.size)\n"
         "                await self._disk.write(self.file, self.size, rest)\n",
-        19,
+        4,
     ),
     Mutant(
         "a chunk that is being healed is not called damaged any more",
@@ -118,7 +118,7 @@ MUTANTS = (
         "        if place.segment:\n            self.segments.lost(chunk)\n            self.damaged[chunk] = None\n"
         "            return\n        file = self.files.take_out(chunk)\n        assert file is not None\n"
         "        await self._keep_aside(file)\n        self.damaged[chunk] = None\n",
-        37,
+        36,
     ),
     # --- along the chain
     Mutant(
@@ -181,7 +181,7 @@ MUTANTS = (
         HOST,
         "            head = storage.switch()\n            self._held = False\n            self.on_turn_end()\n",
         "            self._held = False\n            self.on_turn_end()\n            head = storage.switch()\n",
-        12,
+        3,
     ),
     Mutant(
         "a change is sent again under another number",
