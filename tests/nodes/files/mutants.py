@@ -41,7 +41,7 @@ MUTANTS = (
         JOURNAL,
         "        await self.cut(self.size)\n",
         "",
-        12,
+        3,
     ),
     Mutant(
         "what is read of an open segment is taken to be on the disk, too (fsyncgate)",
@@ -196,7 +196,7 @@ MUTANTS = (
         DOOR,
         "                    if may_be_done:\n",
         "                    if False:\n",
-        10,
+        37,
     ),
     Mutant(
         "answers are acknowledged before they came",
