@@ -243,6 +243,37 @@ class Raft:
         if self.leadership is not None:
             self.leadership.on_persisted()
 
+    def compact(self, index: int) -> None:
+        """A durable snapshot holds all that was applied up to there (paper 7): those entries go."""
+        assert index <= self._handed_over, "a snapshot holds what was applied"
+        if index >= self.log.first_index:
+            self.log.compact(index)
+
+    def hear_snapshot(self, source: str, term: int, now_ns: int) -> bool:
+        """A part of a snapshot came: whether it is from the leader of this term, so that it is to be taken."""
+        self.now_ns = now_ns
+        if term > self.term:
+            self.advance_term(term, leader=source, because=f"{source} is in term {term}")
+        if term == self.term:
+            self._heard(source)
+        return term == self.term
+
+    def install(self, members: Members, index: int, term: int) -> bool:
+        """A whole snapshot is durable. Returns whether it takes the place of the log; False: the log has all of it.
+
+        The host has made the state that of the snapshot, and its journal begins anew, before it says so here.
+        """
+        if index <= self.commit_index:
+            return False
+        if self.log.term(index) == term:
+            self._commit(index)  # paper 7, step 6: what follows stays
+            return False
+        self.log.restore(members, index, term)
+        self.commit_index = self._handed_over = self.durable_index = index
+        self._unsaved = None
+        self._saves = deque([(number, index) for number, _ in self._saves])
+        return True
+
     def ready(self) -> Ready:
         """What to do now; see the module."""
         if self.leadership is not None:

@@ -15,7 +15,7 @@ import msgspec
 from nodes.raft.core import HardState, Raft, Save, Sent, Settings
 from nodes.raft.log import Log
 from nodes.raft.members import Members
-from nodes.raft.messages import Kind, LogEntry
+from nodes.raft.messages import Kind, LogEntry, SnapshotTaken
 from zactor.message import Message
 
 MS = 1_000_000
@@ -176,6 +176,8 @@ class Group:
         else:
             for target, message in ready.send_after:
                 self._send(peer.name, target, message)
+        for target in ready.snapshots:
+            self._snapshot(peer, target)
         self._apply(peer, ready.committed_index, ready.committed)
         for token, index in ready.reads:
             peer.answered[token] = index
@@ -214,11 +216,58 @@ class Group:
             peer.core.step(source, message, self.now_ns)
             self._settle(peer)
 
+    # --- snapshots: as the state after some entry, which is the entries themselves
+    def compact(self, name: str) -> None:
+        """Let a snapshot take the place of what was applied."""
+        peer = self.peers[name]
+        index = min(len(peer.applied), peer.disk.index + len(peer.disk.entries))
+        core = self.core(name)
+        term = core.log.term(index)
+        if term is None or index <= peer.disk.index:
+            return
+        peer.disk.members = core.log.members_at(index)
+        del peer.disk.entries[: index - peer.disk.index]
+        peer.disk.index, peer.disk.term = index, term
+        core.compact(index)
+        self._settle(peer)
+
+    def _snapshot(self, source: Peer, target: str) -> None:
+        disk, core = source.disk, source.core
+        assert core is not None
+        term, index, last_term, members = core.term, disk.index, disk.term, disk.members
+        delay_ns = self.delay_ns(source.name, target)
+        life = source.life
+
+        def fail() -> None:
+            if source.life == life and source.core is not None and source.core.leadership is not None:
+                source.core.leadership.snapshot_failed(target)
+                self._settle(source)
+
+        def take() -> None:
+            peer = self.peers[target]
+            if peer.core is None or (source.name, target) in self.cuts:
+                return fail()
+            if peer.core.hear_snapshot(source.name, term, self.now_ns):
+                if index > peer.core.commit_index and peer.core.log.term(index) != last_term:
+                    # Durable before the core is told.
+                    peer.disk.members, peer.disk.index, peer.disk.term = members, index, last_term
+                    peer.disk.entries, peer.applied = [], self.committed[:index]
+                    peer.saves = [(_only_state(save, index), after) for save, after in peer.saves]
+                    self.installed += 1
+                peer.core.install(members, index, last_term)
+                taken = SnapshotTaken(term=peer.core.term, last_index=index, size=1, is_whole=True)
+                peer.core.send_after(source.name, taken)
+            return self._settle(peer)
+
+        self._at(delay_ns if delay_ns is not None else 100 * MS, take if delay_ns is not None else fail)
+
+    installed = 0
+
     # --- Figure 3
     def _apply(self, peer: Peer, first: int, entries: tuple[LogEntry, ...]) -> None:
         if not entries:
             return
-        assert first == len(peer.applied) + 1, "applied in order, each once"
+        assert first == len(peer.applied) + 1, f"applied in order, each once: {first} after {len(peer.applied)}"
         peer.applied += entries
         for place in range(first - 1, len(peer.applied)):
             if place < len(self.committed):
@@ -252,6 +301,11 @@ class Group:
                     same = one.log.entry(index) == other.log.entry(index)
                     agree = agree or one.log.term(index) == other.log.term(index)
                     assert same or not agree, f"log matching of {one.me} and {other.me} at {index}"
+
+
+def _only_state(save: Save, index: int) -> Save:
+    """Of entries that a snapshot has replaced while they were being written, nothing is kept."""
+    return Save(save.number, save.hard_state, index + 1, ())
 
 
 def commands(entries: Sequence[LogEntry]) -> list[bytes]:
