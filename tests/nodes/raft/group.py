@@ -35,8 +35,9 @@ class Disk(msgspec.Struct, eq=False):
             assert save.hard_state.term >= self.hard_state.term
             self.hard_state = save.hard_state
         assert save.first_index <= self.index + len(self.entries) + 1, "a hole in the log"
-        del self.entries[save.first_index - self.index - 1 :]
-        self.entries += save.entries
+        first_index = max(save.first_index, self.index + 1)  # a snapshot may hold some by now
+        del self.entries[first_index - self.index - 1 :]
+        self.entries += save.entries[first_index - save.first_index :]
 
 
 class Peer(msgspec.Struct, eq=False):
@@ -55,7 +56,9 @@ class Peer(msgspec.Struct, eq=False):
 class Group:
     """Peers in virtual time. `sync_ns`: how long a save takes; `delay_ns` gives how long a message does, or None."""
 
-    def __init__(self, count: int = 3, seed: int = 0, settings: Settings = Settings(), voters: Sequence[str] = ()) -> None:
+    def __init__(
+        self, count: int = 3, seed: int = 0, settings: Settings = Settings(), voters: Sequence[str] = ()
+    ) -> None:
         self.rng = Random(seed)
         self.settings = settings
         self.now_ns = 0

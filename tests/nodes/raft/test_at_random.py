@@ -52,7 +52,9 @@ def test_a_group_stays_right_whatever_happens(seed: int) -> None:
     chance = group.rng
     group.doubling = 0.05
     group.delay_ns = lambda _source, _target: (
-        None if chance.random() < 0.03 else chance.randrange(10_000, 60_000_000 if chance.random() < 0.05 else 3_000_000)
+        None
+        if chance.random() < 0.03
+        else chance.randrange(10_000, 60_000_000 if chance.random() < 0.05 else 3_000_000)
     )
     group.sync_ns = lambda: chance.randrange(50_000, 5_000_000)
     for _ in range(150):

@@ -66,9 +66,9 @@ def test_a_peer_votes_once_in_a_term_even_if_it_is_started_again() -> None:
     group.do("p0", lambda core: core.step("p2", RequestVote(term=5, last_index=9, last_term=4), group.now_ns))
     group.run(1)
 
-    assert [message.is_granted for _, target, message in group.sent if isinstance(message, Vote) and target == "p2"] == [
-        False
-    ]
+    assert [
+        message.is_granted for _, target, message in group.sent if isinstance(message, Vote) and target == "p2"
+    ] == [False]
 
 
 def test_a_vote_leaves_only_when_it_is_durable() -> None:

@@ -24,7 +24,9 @@ def test_a_majority_is_more_than_half() -> None:
             has = dict.fromkeys(voters[:have], True)
             assert Members(voters).agree(lambda name, has=has: name in has) == (2 * have > count)
             missing = dict.fromkeys(voters[:have], True)
-            assert Members(voters).refuse(lambda name, missing=missing: name in missing) == (2 * (count - have) <= count)
+            assert Members(voters).refuse(lambda name, missing=missing: name in missing) == (
+                2 * (count - have) <= count
+            )
 
 
 def test_while_joint_both_majorities_are_needed() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nodes.raft.core import Settings
-from nodes.raft.messages import AppendEntries, Appended, Rejected
+from nodes.raft.messages import Appended, AppendEntries, Rejected
 from nodes.raft.progress import INFLIGHT_MAX, State
 from tests.nodes.raft.group import MS, Group, commands, entry
 
