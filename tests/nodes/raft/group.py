@@ -19,6 +19,7 @@ from nodes.raft.messages import Kind, LogEntry, SnapshotTaken
 from zactor.message import Message
 
 MS = 1_000_000
+DEFAULTS = Settings()
 
 
 class Disk(msgspec.Struct, eq=False):
@@ -57,7 +58,7 @@ class Group:
     """Peers in virtual time. `sync_ns`: how long a save takes; `delay_ns` gives how long a message does, or None."""
 
     def __init__(
-        self, count: int = 3, seed: int = 0, settings: Settings = Settings(), voters: Sequence[str] = ()
+        self, count: int = 3, seed: int = 0, settings: Settings = DEFAULTS, voters: Sequence[str] = ()
     ) -> None:
         self.rng = Random(seed)
         self.settings = settings
@@ -114,7 +115,8 @@ class Group:
     def run_until(self, condition: Callable[[], Any], milliseconds: float = 5_000) -> None:
         end_ns = self.now_ns + int(milliseconds * MS)
         while not condition():
-            assert self._queue and self._queue[0][0] <= end_ns, "it did not come to that"
+            assert self._queue, "nothing happens any more"
+            assert self._queue[0][0] <= end_ns, "it did not come to that"
             self.now_ns, _, work = heapq.heappop(self._queue)
             work()
 

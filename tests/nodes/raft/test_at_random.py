@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from tests.nodes.raft.group import Group, Peer
+from tests.nodes.raft.group import MS, Group, Peer
 
 
 def happen(group: Group, chance: Random) -> None:
@@ -37,13 +37,19 @@ def lead(group: Group, peer: Peer, chance: Random) -> None:
     """What may be asked of a leader."""
     names = list(group.peers)
     if chance.random() < 0.05:
-        group.do(peer.name, lambda core: core.leadership.transfer(chance.choice(names)))
+        group.do(peer.name, lambda core: core.transfer(chance.choice(names)))
     elif chance.random() < 0.1:
         voters = tuple(sorted(chance.sample(names, chance.randrange(3, len(names) + 1))))
         learners = tuple(name for name in names if name not in voters)
-        group.do(peer.name, lambda core: core.leadership.change_members(voters, learners))
+        group.do(peer.name, lambda core: core.change_members(voters, learners))
     for _ in range(chance.randrange(5)):
         group.propose(peer.name, b"%d" % group.events)
+
+
+def delay_ns(chance: Random) -> int | None:
+    """How long a message is on its way; a few for long, and a few for ever."""
+    longest_ns = 60 * MS if chance.random() < 0.05 else 3 * MS
+    return None if chance.random() < 0.03 else chance.randrange(10_000, longest_ns)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -51,11 +57,7 @@ def test_a_group_stays_right_whatever_happens(seed: int) -> None:
     group = Group(3 + 2 * (seed % 3), seed)
     chance = group.rng
     group.doubling = 0.05
-    group.delay_ns = lambda _source, _target: (
-        None
-        if chance.random() < 0.03
-        else chance.randrange(10_000, 60_000_000 if chance.random() < 0.05 else 3_000_000)
-    )
+    group.delay_ns = lambda _source, _target: delay_ns(chance)
     group.sync_ns = lambda: chance.randrange(50_000, 5_000_000)
     for _ in range(150):
         group.run(chance.randrange(1, 60))
