@@ -40,6 +40,9 @@ Sent: TypeAlias = tuple[str, Message[None]]
 """To whom, and what."""
 
 
+NO_LEADER = "this peer does not lead"
+
+
 class Settings(msgspec.Struct, frozen=True):
     """`election_timeout_ns`: silence of a leader after which another is elected; each draws one up to twice as long."""
 
@@ -233,6 +236,14 @@ class Raft:
             return False
         self.leadership.read_barrier(token)
         return True
+
+    def transfer(self, name: str) -> str:
+        """Hand leadership over to a voter (thesis 3.10). Returns "" or why that cannot be done."""
+        return NO_LEADER if self.leadership is None else self.leadership.transfer(name)
+
+    def change_members(self, voters: tuple[str, ...], learners: tuple[str, ...]) -> int | str:
+        """Begin to change the members (thesis 4). Returns the index of the entry, or why it cannot be done now."""
+        return NO_LEADER if self.leadership is None else self.leadership.change_members(voters, learners)
 
     def persisted(self, number: int) -> None:
         """That save, and all before it, are durable."""

@@ -66,9 +66,8 @@ def test_a_peer_votes_once_in_a_term_even_if_it_is_started_again() -> None:
     group.do("p0", lambda core: core.step("p2", RequestVote(term=5, last_index=9, last_term=4), group.now_ns))
     group.run(1)
 
-    assert [
-        message.is_granted for _, target, message in group.sent if isinstance(message, Vote) and target == "p2"
-    ] == [False]
+    votes = [message for _, target, message in group.sent if target == "p2" and isinstance(message, Vote)]
+    assert [vote.is_granted for vote in votes] == [False]
 
 
 def test_a_vote_leaves_only_when_it_is_durable() -> None:
@@ -162,7 +161,7 @@ def test_leadership_is_handed_over_at_once_and_nothing_is_lost() -> None:
     for number in range(5):
         group.propose(old, b"%d" % number)
     asked_ns = group.now_ns
-    assert group.do(old, lambda core: core.leadership.transfer(new)) == ""
+    assert group.do(old, lambda core: core.transfer(new)) == ""
     assert group.propose(old, b"refused") is None
     group.run_until(lambda: group.core(new).leadership is not None)
 
@@ -176,8 +175,8 @@ def test_a_transfer_to_who_does_not_answer_is_given_up() -> None:
     old = group.leader()
     new = next(name for name in group.peers if name != old)
     group.kill(new)
-    group.do(old, lambda core: core.leadership.transfer(new))
+    group.do(old, lambda core: core.transfer(new))
     group.run(300)
 
     assert group.propose(old, b"again") is not None
-    assert group.do(old, lambda core: core.leadership.transfer("nobody")).startswith("nobody is no other voter")
+    assert group.do(old, lambda core: core.transfer("nobody")).startswith("nobody is no other voter")

@@ -140,7 +140,7 @@ def test_a_majority_need_not_have_the_leader_in_it() -> None:
 
 # --- paper 5.4.2
 def test_entries_of_earlier_terms_are_not_committed_by_counting() -> None:
-    """Figure 8: an entry of term 2 that a majority has may still be replaced, until one of the leader's term is there."""
+    """Figure 8: an entry that a majority has may still be replaced, until one of the leader's term is there, too."""
     group = Group(3)
     for name in group.peers:
         group.kill(name)
