@@ -221,7 +221,7 @@ class Raft:
             # Paper 5.3 says it of entries: it is known of no others that they are the leader's.
             self.send_now(source, HeartbeatReply(term=self.term, round=message.round))
             self._commit(min(message.commit_index, self.log.last_index))
-        elif isinstance(message, TimeoutNow):
+        elif isinstance(message, TimeoutNow) and self.leadership is None:
             self.campaign(because=f"{source} wants it to lead", is_transfer=True)
         elif self.leadership is not None:
             self.leadership.step(source, message)

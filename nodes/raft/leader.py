@@ -219,7 +219,8 @@ class Leadership:
             len(each.body) for each in raft.log.slice(max(before + 1, self._first_index), reached)
         )
         self._confirm()
-        if before < raft.log.members_index <= reached:
+        # Also what a leader before this one has begun, and did not come to end.
+        if before < max(raft.log.members_index, self._first_index) and raft.log.members_index <= reached:
             self._members_committed()
 
     def _match_index(self, name: str) -> int:

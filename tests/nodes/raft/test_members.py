@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from nodes.raft.core import HardState
+from nodes.raft.log import members_entry
 from nodes.raft.members import Members
+from nodes.raft.messages import Heartbeat, Kind, LogEntry
 from tests.nodes.raft.group import Group, commands
 
 
@@ -78,6 +81,23 @@ def test_all_voters_are_replaced_jointly_while_commands_go_on() -> None:
     assert group.core(new).members == Members(("p3", "p4", "p5"))
     assert commands(group.peers[new].applied) == [b"before", b"after"]
     assert group.core(leader).leadership is None
+
+
+def test_a_joint_change_that_was_committed_is_ended_by_the_next_leader() -> None:
+    group = Group(4, voters=("p0", "p1", "p2"))
+    joint = Members(("p1", "p3"), (), ("p0", "p1", "p2"))
+    for name, peer in group.peers.items():
+        group.kill(name)
+        peer.disk.hard_state = HardState(1, "p0")
+        peer.disk.entries = [LogEntry(1, Kind.EMPTY, b""), members_entry(1, joint)]
+    for name in ("p1", "p2", "p3"):
+        group.start(name)
+        heard = Heartbeat(term=1, commit_index=2, round=1)  # the last thing that the leader did
+        group.do(name, lambda core: core.step("p0", heard, group.now_ns))
+    group.leader()
+    group.run(500)
+
+    assert group.core(group.leader()).members == Members(("p1", "p3"))
 
 
 def test_one_change_at_a_time_and_only_in_a_term_that_has_committed() -> None:
