@@ -90,9 +90,9 @@ def test_a_joint_change_that_was_committed_is_ended_by_the_next_leader() -> None
         group.kill(name)
         peer.disk.hard_state = HardState(1, "p0")
         peer.disk.entries = [LogEntry(1, Kind.EMPTY, b""), members_entry(1, joint)]
+    heard = Heartbeat(term=1, commit_index=2, round=1)  # the last thing that the leader did
     for name in ("p1", "p2", "p3"):
         group.start(name)
-        heard = Heartbeat(term=1, commit_index=2, round=1)  # the last thing that the leader did
         group.do(name, lambda core: core.step("p0", heard, group.now_ns))
     group.leader()
     group.run(500)
