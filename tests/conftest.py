@@ -1,4 +1,7 @@
-"""Golden files: `pytest --rewrite` writes them anew, so that a change of what people see is read as a diff."""
+"""Golden files: `pytest --rewrite` writes them anew, so that a change of what people see is read as a diff.
+
+And no test asserts a time, not even how long hypothesis may take for one example on a busy machine.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("zactor", parent=settings(), deadline=None)
+settings.load_profile("zactor")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

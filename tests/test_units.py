@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from zactor.errors import UserError
@@ -103,20 +103,17 @@ def test_a_duration_is_shown_in_the_unit_that_keeps_it_short(duration_ns: int, t
     assert format_duration(duration_ns) == text
 
 
-@settings(deadline=None)
 @given(st.integers(1, 999), st.sampled_from([unit for unit in SIZE_BYTES if unit.endswith("iB")]))
 def test_a_short_size_is_shown_as_it_was_written(count: int, unit: str) -> None:
     assert format_size(parse_size(f"{count}{unit}")) == f"{count}{unit}"
 
 
-@settings(deadline=None)
 @given(st.integers(1, 23), st.sampled_from(["h", "m", "s", "ms", "us", "ns"]))
 def test_a_short_duration_is_shown_as_it_was_written(count: int, unit: str) -> None:
     assert parse_duration(f"{count}{unit}") == count * DURATION_NS[unit]
     assert format_duration(count * DURATION_NS[unit]) == f"{count}{unit}"
 
 
-@settings(deadline=None)
 @given(st.one_of(st.text(), st.integers(), st.floats(), st.booleans()))
 def test_anything_else_raises_a_user_error_and_nothing_but_it(written: object) -> None:
     for parse in (parse_size, parse_duration):

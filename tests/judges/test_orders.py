@@ -278,7 +278,7 @@ def calls(draw: st.DrawFn) -> list[Operation]:
     return history.operations()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(calls())
 def test_any_history_is_judged_as_brute_force_judges_it(operations: list[Operation]) -> None:
     model = BUILT_IN["register"]
@@ -288,7 +288,7 @@ def test_any_history_is_judged_as_brute_force_judges_it(operations: list[Operati
     assert (verdict.word == "ok") == is_ordered(operations, model.initial, model.step, in_real_time)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32), st.sampled_from(sorted(SERVICES)))
 def test_a_system_that_keeps_its_promises_is_never_accused(seed: int, model: str) -> None:
     operations = simulate(random.Random(seed), SERVICES[model], clients=4, count=60, keys="xy")

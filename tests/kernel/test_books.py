@@ -115,7 +115,7 @@ class Brief(Actor):
             raise Refused("no")
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 1 << 30), st.sampled_from([1, 2, 3]), st.booleans())
 def test_a_storm_of_everything_leaves_the_books_balanced(seed: int, processes: int, kills: bool) -> None:
     virtual = Virtual(seed)

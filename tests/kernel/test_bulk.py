@@ -148,7 +148,7 @@ BYTES = st.binary(max_size=100) | st.integers(0, 2 * LETTER_BYTES).map(bytes)
 
 
 # --- messages and answers
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.sampled_from(["local", "remote"]), st.lists(st.tuples(BYTES, BYTES), max_size=8))
 def test_what_is_told_arrives_as_it_was(placement: str, parts: list[tuple[bytes, bytes]]) -> None:
     virtual, _, back, outside = two(placement)

@@ -143,7 +143,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.sampled_from(SOURCES), mutated()), min_size=1, max_size=5))
 def test_mutated_frames_are_refused_or_taken_but_never_raise(frames: list[tuple[str, bytes]]) -> None:
     virtual, front, back, _ = two()
@@ -156,7 +156,7 @@ def test_mutated_frames_are_refused_or_taken_but_never_raise(frames: list[tuple[
     assert_balanced(front, back)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.binary(max_size=300), st.sampled_from([*SOURCES, "nobody#1#mail#x"]))
 def test_arbitrary_bytes_are_counted_and_dropped(data: bytes, source: str) -> None:
     virtual, _, back, _ = two()
@@ -169,7 +169,7 @@ def test_arbitrary_bytes_are_counted_and_dropped(data: bytes, source: str) -> No
     assert_still_answers(virtual, "back")
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     st.sampled_from([*CONTROLS, Greet.wire]),
     st.recursive(

@@ -290,7 +290,7 @@ def test_a_greeting_of_a_higher_session_is_answered_in_it_though_ours_is_under_w
     assert virtual.result(outside.ask(outside.to("far"), Item(number=8))) == 8
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.integers(0, 1 << 30),
     st.lists(

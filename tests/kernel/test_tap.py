@@ -281,7 +281,7 @@ def kinds_of(recording: Recording) -> set[str]:
     return kinds
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 1 << 30))
 def test_an_actor_is_re_executed_alone_from_the_tap_to_the_last_output(seed: int) -> None:
     recording = recorded(seed)

@@ -370,7 +370,7 @@ def mutated(data: bytes, changes: list[tuple[str, int, int, bytes]]) -> bytes:
     return data
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.lists(st.tuples(st.integers(0, 4), mutations()), min_size=1, max_size=REFUSED_MAX - 2))
 def test_frames_that_were_tampered_with_do_no_harm(
     target: Launched, changes: list[tuple[int, list[tuple[str, int, int, bytes]]]]

@@ -328,7 +328,7 @@ TOPOLOGIES = st.fixed_dictionaries(
         "try": VALUES,
     },
 )
-ONE_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+ONE_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @ONE_FOLDER

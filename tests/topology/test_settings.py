@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from zactor.actor import Actor
@@ -145,7 +145,6 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["text", "pair", "by_name", "limits", "all_limits", "level"]), JSON))
 def test_any_settings_are_converted_or_refused(raw: dict[str, Any]) -> None:
     try:

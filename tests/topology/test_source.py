@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from zactor.topology import source
@@ -198,7 +198,6 @@ TREES = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(TREES, st.none() | st.integers(1, 4))
 def test_json_is_read_as_the_yaml_that_it_is(tree: Any, indent: int | None) -> None:
     text = json.dumps({"tree": tree}, ensure_ascii=False, indent=indent)
@@ -206,7 +205,6 @@ def test_json_is_read_as_the_yaml_that_it_is(tree: Any, indent: int | None) -> N
     assert read(text).plain() == {"tree": tree}
 
 
-@settings(deadline=None)
 @given(st.text() | st.text("abn:-?[]{},&*!|>'\"%@#\n \t~<=01x\\uU"))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:

@@ -20,7 +20,9 @@ class Mutant(NamedTuple):
 
 FILES = "nodes/files/"
 SERVER, CHUNKS, SEGMENTS = FILES + "server.py", FILES + "chunkfiles.py", FILES + "segmentstore.py"
+STORE = FILES + "store.py"
 NAMESPACE, INODES, WRITES, KEEPER = (FILES + f"{stem}.py" for stem in ("namespace", "inodes", "writes", "keeper"))
+METADATA = FILES + "metadata.py"
 UPLOAD, SMALL, CLIENT = FILES + "upload.py", FILES + "small.py", FILES + "client.py"
 SESSIONS, HOST, STORAGE, DOOR = (f"zactor/replication/{stem}.py" for stem in ("sessions", "host", "storage", "client"))
 JOURNAL = "zactor/journal.py"
@@ -71,6 +73,52 @@ MUTANTS = (
         SEGMENTS,
         "        for _ in range(READINGS):\n            offset",
         "        for _ in range(1):\n            offset",
+    ),
+    Mutant(
+        "a segment is cut before it is written again",
+        SEGMENTS,
+        "        for start in range(0, len(content), READ_SIZE):\n            # It may",
+        "        await self._disk.truncate(str(name), 0)\n"
+        "        for start in range(0, len(content), READ_SIZE):\n            # It may",
+        4,
+    ),
+    Mutant(
+        "the name of a copy is not made durable",
+        CHUNKS,
+        "        self._holdings.add(name.chunk, Place(name.size, name.crc))\n"
+        "        await renamed\n        await self._disk.sync_folder()\n",
+        "        self._holdings.add(name.chunk, Place(name.size, name.crc))\n        await renamed\n",
+        101,
+    ),
+    Mutant(
+        "a journal is cut before it is written again",
+        JOURNAL,
+        "                await self._disk.write(self.file, self.size, rest[: found.size])\n",
+        "                if len(more) < READ_SIZE:\n"
+        "                    await self._disk.truncate(self.file, self.size)\n"
+        "                await self._disk.write(self.file, self.size, rest)\n",
+        4,
+    ),
+    Mutant(
+        "a chunk that is being healed is not called damaged any more",
+        SERVER,
+        "        try:\n            await self._written(fetch(self, self._store, message))\n"
+        "        finally:\n            del self._copying[chunk]\n        self._store.damaged.pop(chunk, None)\n",
+        "        self._store.damaged.pop(chunk, None)\n"
+        "        try:\n            await self._written(fetch(self, self._store, message))\n"
+        "        finally:\n            del self._copying[chunk]\n",
+        37,
+    ),
+    Mutant(
+        "what is set aside is called damaged when that is done",
+        STORE,
+        "        self.damaged[chunk] = None\n        if place.segment:\n            self.segments.lost(chunk)\n"
+        "            return\n        file = self.files.take_out(chunk)\n        assert file is not None\n"
+        "        await self._keep_aside(file)\n",
+        "        if place.segment:\n            self.segments.lost(chunk)\n            self.damaged[chunk] = None\n"
+        "            return\n        file = self.files.take_out(chunk)\n        assert file is not None\n"
+        "        await self._keep_aside(file)\n        self.damaged[chunk] = None\n",
+        36,
     ),
     # --- along the chain
     Mutant(
@@ -129,6 +177,13 @@ MUTANTS = (
         12,
     ),
     Mutant(
+        "what waited for a snapshot is written to the journal before it",
+        HOST,
+        "            head = storage.switch()\n            self._held = False\n            self.on_turn_end()\n",
+        "            self._held = False\n            self.on_turn_end()\n            head = storage.switch()\n",
+        3,
+    ),
+    Mutant(
         "a change is sent again under another number",
         DOOR,
         "        if self._session is not session:\n"
@@ -149,7 +204,49 @@ MUTANTS = (
         "acknowledged_below=session.low, body",
         "acknowledged_below=session.next, body",
     ),
+    Mutant(
+        "a session whose end found no room in the log has no lease any more",
+        HOST,
+        "            if isinstance(answer, Failure):  # it goes on, and ends by its lease if nobody says more\n"
+        "                self._heard[session] = heard_ns\n",
+        "",
+        7,
+    ),
+    Mutant(
+        "a session that could not be opened is being opened for ever",
+        DOOR,
+        "            try:\n"
+        "                # One whose answer is lost holds nothing, and ends by itself.\n"
+        "                self._session = _Session(await _insist(self._door, self._target, OpenSession()))\n"
+        "            finally:\n                self._opening = False\n",
+        "            # One whose answer is lost holds nothing, and ends by itself.\n"
+        "            self._session = _Session(await _insist(self._door, self._target, OpenSession()))\n"
+        "            self._opening = False\n",
+        7,
+    ),
     # --- garbage and copies
+    Mutant(
+        "a damaged copy is dropped before there is another one",
+        KEEPER,
+        "        if known is not None and name in known.servers:\n            self._heal(name, chunk)\n",
+        "        if known is not None and name in known.servers:\n"
+        '            self._drop(name, [chunk], "damaged", actions)\n            self._heal(name, chunk)\n',
+        36,
+    ),
+    Mutant(
+        "what was partial when a server was asked is taken to be so still",
+        KEEPER,
+        "self._namespace.verdict(name, chunk, 0, 0) is Verdict.GARBAGE\n        ]",
+        "self._namespace.verdict(name, chunk, 0, 0) is not Verdict.LIVE\n        ]",
+        10,
+    ),
+    Mutant(
+        "a copy that was not made stays under way",
+        METADATA,
+        "            return self._keeper.on_copy_failed(deed, error, self.now_ns())\n",
+        '            self.log.warning("copy_failed", server=deed.server, because=str(error))\n            return []\n',
+        36,
+    ),
     Mutant(
         "a file that is being read is dropped when its name goes",
         NAMESPACE,
@@ -168,6 +265,16 @@ MUTANTS = (
         "        if comparison is None or comparison.is_listed"
         " or comparison.buckets[comparison.listed] != action.bucket:\n",
         "        if comparison is None:\n",
+    ),
+    Mutant(
+        "a copy whose answer is lost is taken for made",
+        METADATA,
+        "        except Failure as error:\n"
+        "            return self._keeper.on_copy_failed(deed, error, self.now_ns())\n",
+        "        except Failure as error:\n"
+        '            if not getattr(error, "sent", False):\n'
+        "                return self._keeper.on_copy_failed(deed, error, self.now_ns())\n",
+        7,
     ),
     Mutant(
         "a chunk is copied to where it is being dropped",
