@@ -13,8 +13,7 @@ once seen, is never seen to go back.
 from __future__ import annotations
 
 from collections import deque
-from random import Random
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
@@ -35,6 +34,9 @@ from .messages import (
     TimeoutNow,
     Vote,
 )
+
+if TYPE_CHECKING:
+    from random import Random
 
 Sent: TypeAlias = tuple[str, Message[None]]
 """To whom, and what."""
