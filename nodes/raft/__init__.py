@@ -1,0 +1,1 @@
+"""Raft: a pure core so far; see README.md."""

@@ -1,0 +1,132 @@
+"""What Raft peers say to each other: the RPCs of Figure 2 of the paper, each as two messages that answer no ask.
+
+*Paper* is Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm" (2014), *thesis* is Ongaro,
+"Consensus: Bridging Theory and Practice" (2014). Each message carries the term of its sender. A peer is called by the
+name of its node. Indices count from 1; index 0 and term 0 stand for the beginning of the log.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Annotated
+
+import msgspec
+
+from zactor.message import Message
+
+from .members import Members
+
+ENTRY_SIZE_MAX = 8 << 20
+"""Bytes of one entry, which is all that one turn of the leader proposed."""
+
+Term = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+Index = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+Round = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+
+
+class Kind(IntEnum):
+    """What an entry is: opaque bytes, nothing (the first entry of a leader, paper 8), or the members from there on."""
+
+    COMMAND = 0
+    EMPTY = 1
+    MEMBERS = 2
+
+
+class LogEntry(msgspec.Struct, frozen=True, array_like=True):
+    """One entry of the log. Raft does not look into the body of a command."""
+
+    term: Term
+    kind: Kind
+    body: Annotated[bytes, msgspec.Meta(max_length=ENTRY_SIZE_MAX)]
+
+
+class RequestVote(Message[None]):
+    """Paper 5.2. `is_pre`: nobody's term changes, it is asked who would vote (thesis 9.6); `term` is the next one then.
+
+    `is_transfer`: the leader wants it, so that it is no disruption (thesis 4.2.3, 3.10).
+    """
+
+    term: Term
+    last_index: Index
+    last_term: Term
+    is_pre: bool = False
+    is_transfer: bool = False
+
+
+class Vote(Message[None]):
+    """The answer. A granted pre-vote repeats the term that was asked for; any other says that of its sender."""
+
+    term: Term
+    is_granted: bool
+    is_pre: bool = False
+
+
+class AppendEntries(Message[None]):
+    """Paper 5.3: entries that follow on the one at `previous_index`, and how far the leader has committed."""
+
+    term: Term
+    previous_index: Index
+    previous_term: Term
+    commit_index: Index
+    entries: tuple[LogEntry, ...] = ()
+
+
+class Appended(Message[None]):
+    """The log agrees with the leader's up to `index`, and is durable."""
+
+    term: Term
+    index: Index
+
+
+class Rejected(Message[None]):
+    """There is no entry like the one at `index` here; the logs may agree up to `hint_index`, of `hint_term` here.
+
+    The terms of those above it are skipped (paper 5.3, the optimization at its end).
+    """
+
+    term: Term
+    index: Index
+    hint_index: Index
+    hint_term: Term
+
+
+class Heartbeat(Message[None]):
+    """Paper 5.2, apart from entries, so that they never delay it. `round` counts them (thesis 6.4)."""
+
+    term: Term
+    commit_index: Index
+    round: Round
+
+
+class HeartbeatReply(Message[None]):
+    """In that round its sender had no leader of a later term."""
+
+    term: Term
+    round: Round
+
+
+class TimeoutNow(Message[None]):
+    """Thesis 3.10: begin an election at once; the leader wants its receiver in its place."""
+
+    term: Term
+
+
+class InstallSnapshot(Message[None]):
+    """Paper 7: a part of a snapshot that stands for all entries up to `last_index`."""
+
+    term: Term
+    last_index: Index
+    last_term: Term
+    members: Members
+    offset: Annotated[int, msgspec.Meta(ge=0)]
+    content: bytes
+    is_last: bool
+
+
+class SnapshotTaken(Message[None]):
+    """So many bytes of the snapshot are there; when `is_whole` it is durable and in use."""
+
+    term: Term
+    last_index: Index
+    size: Annotated[int, msgspec.Meta(ge=0)]
+    is_whole: bool
