@@ -3,9 +3,8 @@
 A record is its length, its place (u32 each, little endian), the CRC32C of both and of the payload, and the payload. Its
 place is the offset at which it stands, counted from an origin that differs from file to file, modulo 2^32. So a disk
 that reads another place or another file is found out, before recovery, which writes what it reads, has put that here.
-Two rules hold. A crash may leave a torn record at the end of the file: it is
-cut off and counted. Damage with a valid record in it or behind it is no crash: it is `Corrupt`, and nothing is thrown
-away.
+Two rules hold. A crash may leave a torn record at the end of the file: it is cut off and counted. Damage with a valid
+record in it or behind it is no crash: it is `Corrupt`, and nothing is thrown away.
 
 `scan` is the pure part; start there.
 """

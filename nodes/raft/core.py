@@ -126,7 +126,7 @@ class Raft:
         self._send_now: list[Sent] = []
         self._send_after: list[Sent] = []
         self._saved_state = hard_state
-        self._unsaved: tuple[int, int] | None = None  # the first index that changed since the last save, and its end
+        self._unsaved: int | None = None  # the first index that changed since the last save
         self._number = 0
         self._saves: deque[tuple[int, int]] = deque()  # under way: number, and the last index that it makes durable
         self.durable_index = log.last_index
@@ -220,9 +220,9 @@ class Raft:
             self._on_append_entries(source, message)
         elif isinstance(message, Heartbeat):
             self._heard(source)
-            # Paper 5.3 says it of entries: it is known of no others that they are the leader's.
             self.send_now(source, HeartbeatReply(term=self.term, round=message.round))
-            self._commit(min(message.commit_index, self.log.last_index))
+            # The leader says no more than it knows to agree; the rest of this log may be another one.
+            self.commit(min(message.commit_index, self.log.last_index))
         elif isinstance(message, TimeoutNow) and self.leadership is None:
             self.campaign(because=f"{source} wants it to lead", is_transfer=True)
         elif self.leadership is not None:
@@ -279,7 +279,7 @@ class Raft:
         if index <= self.commit_index:
             return False
         if self.log.term(index) == term:
-            self._commit(index)  # paper 7, step 6: what follows stays
+            self.commit(index)  # paper 7, step 6: what follows stays
             return False
         self.log.restore(members, index, term)
         self.commit_index = self._handed_over = self.durable_index = index
@@ -325,10 +325,6 @@ class Raft:
         self.log.append((entry,))
         self._changed(index)
         return index
-
-    def commit(self, index: int) -> None:
-        """A leader knows of a majority that has all up to that index."""
-        self._commit(index)
 
     def answer_reads(self, tokens: list[int], index: int) -> None:
         """They may be answered from a state in which all up to that index is applied."""
@@ -388,7 +384,7 @@ class Raft:
             self._changed(first)
         last = previous + len(entries)
         self.send_after(source, Appended(term=self.term, index=last))
-        self._commit(min(message.commit_index, last))
+        self.commit(min(message.commit_index, last))
 
     def _answer_older(self, source: str, message: Message[None]) -> None:
         """Tell those who ask in an earlier term of this one, or they would never know (canonical/raft 279)."""
@@ -397,15 +393,15 @@ class Raft:
         elif isinstance(message, AppendEntries | Heartbeat):
             self.send_now(source, HeartbeatReply(term=self.term, round=0))
 
-    def _commit(self, index: int) -> None:
+    def commit(self, index: int) -> None:
+        """All up to that index is on a majority."""
         if index > self.commit_index:
             self.commit_index = index
 
     # --- what is saved
     def _changed(self, first_index: int) -> None:
         """The log is another one from that index on."""
-        lowest = first_index if self._unsaved is None else min(first_index, self._unsaved[0])
-        self._unsaved = (lowest, self.log.last_index)
+        self._unsaved = first_index if self._unsaved is None else min(first_index, self._unsaved)
         # What is being written of entries that were cut is no promise for those in their place.
         self.durable_index = min(self.durable_index, first_index - 1)
         self._saves = deque([(number, min(last, first_index - 1)) for number, last in self._saves])
@@ -414,7 +410,7 @@ class Raft:
         hard_state = HardState(self.term, self.voted_for)
         if self._unsaved is None and hard_state == self._saved_state:
             return None
-        first = self._unsaved[0] if self._unsaved is not None else self.log.last_index + 1
+        first = self._unsaved if self._unsaved is not None else self.log.last_index + 1
         entries = self.log.slice(first, self.log.last_index)
         save = Save(self.next_number, hard_state if hard_state != self._saved_state else None, first, entries)
         self._number = save.number

@@ -88,7 +88,7 @@ class Leadership:
             progress.round = max(progress.round, message.round)
             self._remind(source, progress)
             self._confirm()
-        elif isinstance(message, SnapshotTaken) and message.is_whole:
+        elif isinstance(message, SnapshotTaken):
             self._on_appended(source, progress, message.last_index)
 
     # --- heartbeats
@@ -239,12 +239,6 @@ class Leadership:
         progress = self.progress.get(name)
         if progress is not None and progress.state is State.SNAPSHOT:
             progress.give_up_snapshot()
-
-    def lost(self, name: str) -> None:
-        """The connection to a peer broke: what was on its way may be lost."""
-        progress = self.progress.get(name)
-        if progress is not None:
-            progress.lost()
 
     # --- members (thesis 4)
     def change_members(self, voters: tuple[str, ...], learners: tuple[str, ...]) -> int | str:

@@ -18,9 +18,9 @@ _decode_members = decoder(Members)
 
 
 class Log:
-    """Entries from `first_index` to `last_index`; those before are in a snapshot, which says its last term and members.
+    """Entries from `first_index` to `last_index`; those before are in a snapshot.
 
-    `size` is the bytes of all bodies.
+    Of the snapshot its last index and term are known, and the members as of there.
     """
 
     def __init__(self, members: Members, index: int = 0, term: int = 0, entries: Iterable[LogEntry] = ()) -> None:
@@ -31,7 +31,6 @@ class Log:
         self._index, self._term = index, term  # of the last entry in the snapshot
         self._entries: list[LogEntry] = []
         self._members = [(index, members)]
-        self.size = 0
 
     # --- what is there
     @property
@@ -105,14 +104,12 @@ class Log:
         """Put entries at the end."""
         for each in entries:
             self._entries.append(each)
-            self.size += len(each.body)
             if each.kind is Kind.MEMBERS:
                 self._members.append((self.last_index, _decode_members(each.body)))
 
     def cut(self, index: int) -> None:
         """Take away the entry at an index, and all behind it."""
         place = index - self._index - 1
-        self.size -= sum(len(each.body) for each in self._entries[place:])
         del self._entries[place:]
         while self._members[-1][0] >= index:
             self._members.pop()
@@ -142,8 +139,6 @@ class Log:
         term = self.term(index)
         assert term is not None, "a snapshot is of entries that were applied"
         members = self.members_at(index)
-        gone = self._entries[: index - self._index]
-        self.size -= sum(len(each.body) for each in gone)
         del self._entries[: index - self._index]
         self._index, self._term = index, term
         self._members = [(index, members)] + [each for each in self._members if each[0] > index]

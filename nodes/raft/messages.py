@@ -14,8 +14,6 @@ import msgspec
 
 from zactor.message import Message
 
-from .members import Members
-
 ENTRY_SIZE_MAX = 8 << 20
 """Bytes of one entry, which is all that one turn of the leader proposed."""
 
@@ -111,22 +109,8 @@ class TimeoutNow(Message[None]):
     term: Term
 
 
-class InstallSnapshot(Message[None]):
-    """Paper 7: a part of a snapshot that stands for all entries up to `last_index`."""
-
-    term: Term
-    last_index: Index
-    last_term: Term
-    members: Members
-    offset: Annotated[int, msgspec.Meta(ge=0)]
-    content: bytes
-    is_last: bool
-
-
 class SnapshotTaken(Message[None]):
-    """So many bytes of the snapshot are there; when `is_whole` it is durable and in use."""
+    """Paper 7: a snapshot of all entries up to `last_index` is durable here, and in use."""
 
     term: Term
     last_index: Index
-    size: Annotated[int, msgspec.Meta(ge=0)]
-    is_whole: bool

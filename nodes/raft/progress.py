@@ -77,12 +77,6 @@ class Progress(msgspec.Struct, eq=False):
             return
         self._become(State.PROBE, max(self.match_index + 1, min(next_index, index)))
 
-    def lost(self) -> None:
-        """What is on its way may be lost: find out."""
-        if self.state is State.REPLICATE:
-            self._become(State.PROBE, self.match_index + 1)
-        self.is_waiting = False
-
     def send_snapshot(self, index: int) -> None:
         """It lacks what only the snapshot up to `index` has."""
         self._become(State.SNAPSHOT, index + 1)

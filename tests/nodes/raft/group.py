@@ -260,7 +260,7 @@ class Group:
                     peer.saves = [(_only_state(save, index), after) for save, after in peer.saves]
                     self.installed += 1
                 peer.core.install(members, index, last_term)
-                taken = SnapshotTaken(term=peer.core.term, last_index=index, size=1, is_whole=True)
+                taken = SnapshotTaken(term=peer.core.term, last_index=index)
                 peer.core.send_after(source.name, taken)
             self._settle(peer)
 
