@@ -36,6 +36,7 @@ KINDS_GROUP = "zactor.nodes"
 COMMANDS_GROUP = "zactor.commands"
 MODELS_GROUP = "zactor.models"
 INVARIANTS_GROUP = "zactor.invariants"
+MACHINES_GROUP = "zactor.machines"
 
 WORD_LENGTH_MAX = 64
 """Characters of a word for which a near one is looked for: a longer one is no slip of the fingers."""
@@ -109,6 +110,22 @@ def models() -> dict[str, str]:
 def invariants() -> dict[str, str]:
     """The invariants that kinds bring: full name to `module:attribute`, not imported yet."""
     return _announced("INVARIANTS", INVARIANTS_GROUP)
+
+
+def machines() -> dict[str, str]:
+    """The state machines that kinds bring: full name to `module:attribute`, not imported yet."""
+    return _announced("MACHINES", MACHINES_GROUP)
+
+
+def machine(name: str) -> Callable[[], Any]:
+    """The class of a state machine, by its full name (`kv.store`). Raises `UserError`, with the nearest name."""
+    known = machines()
+    if name not in known:
+        raise UserError(
+            f"there is no state machine {name!r}.{did_you_mean(name, known)} There are: {', '.join(sorted(known))}"
+        )
+    made: Callable[[], Any] = load(known[name], None)
+    return made
 
 
 def load(where: str, base: Path | None) -> Any:

@@ -8,7 +8,7 @@ that it knows is that of its entries, which never goes back along the log and is
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -25,11 +25,21 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     body: bytes
 
 
+class Told(msgspec.Struct, frozen=True):
+    """An event: the answer to a watch, by the token that it was given."""
+
+    token: int
+    answer: bytes
+
+
 class StateMachine(Protocol):
-    """What runs on a log."""
+    """What runs on a log. `apply` never gets more than one batch of the log at once: its entries have one time."""
 
     def apply(self, entries: Sequence[Entry]) -> list[bytes]:
-        """Make the changes of these entries, in order; an answer for each. What cannot be done is an answer, too."""
+        """Make the changes of these entries, in order; an answer for each. What cannot be done is an answer, too.
+
+        An entry of the host with an empty body says no more than what time it is.
+        """
         ...
 
     def end_session(self, session: int) -> None:
@@ -54,4 +64,27 @@ class StateMachine(Protocol):
 
     def digest(self) -> int:
         """64 bits that are equal for equal states."""
+        ...
+
+
+@runtime_checkable
+class Timed(Protocol):
+    """A machine in which something ends by itself, such as a lease: at a time of the log, with the next entry."""
+
+    @property
+    def due_ns(self) -> int:
+        """When something ends: an entry is wanted then, if only an empty one. 0: nothing will."""
+        ...
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """A machine that can be asked what has changed. What is watched is no part of the state: a `restore` ends it."""
+
+    def watch(self, token: int, body: bytes) -> bytes | None:
+        """Answer now, or later by a `Told` in `events`. Raises `Refused`."""
+        ...
+
+    def unwatch(self, token: int) -> None:
+        """Nobody waits for that answer any more. Nothing happens if it was given."""
         ...

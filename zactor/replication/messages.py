@@ -6,7 +6,7 @@ likes, and is given the same answer. `acknowledged_below` says which answers it 
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -22,6 +22,13 @@ BODY_SIZE_MAX = 4 << 20
 Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 Session = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
 Body = Annotated[bytes, msgspec.Meta(max_length=BODY_SIZE_MAX)]
+
+
+Level = Literal["linearizable", "bounded", "session", "eventual"]
+"""How fresh an answer must be: as if there were one copy (linearizable); as the state was at most `bound_ns` ago
+(bounded); with all that this client has seen before (session); whatever that replica has (eventual)."""
+
+WAIT_NS_MAX = 60 * 10**9
 
 
 class SessionExpired(Refused):
@@ -64,7 +71,33 @@ class NoSpace(Refused):
     """The disk of whoever orders the log is full: nothing was changed, and questions are still answered."""
 
 
+class NotLeader(Refused):
+    """Another replica orders the log now: its name is in `detail`, or "" if none is known. Nothing was done here."""
+
+
 class Query(Message[bytes]):
-    """A question to the state as it is at some moment between this ask and its answer (linearizable)."""
+    """A question to the state. A linearizable answer is of some moment between this ask and its answer.
+
+    `at_least`: for the level `session`, the index of the log up to which the state must have come. Raises what the
+    machine refuses with; `NotLeader` where this level cannot be had; `Unavailable` when it cannot be had in time.
+    """
 
     body: Body
+    level: Level = "linearizable"
+    at_least: Number = 0
+    bound_ns: Number = 0
+
+
+class Watch(Message[bytes]):
+    """A question about what has changed, answered when there is something to say, or by b"" after `wait_ns`.
+
+    Any replica answers it, once it has come to `at_least`.
+    """
+
+    body: Body
+    at_least: Number = 0
+    wait_ns: Annotated[int, msgspec.Meta(ge=0, le=WAIT_NS_MAX)] = 10 * 10**9
+
+
+class Unavailable(Refused):
+    """No majority of the replicas could be reached in time: nothing is known to have been done."""
