@@ -1,0 +1,13 @@
+"""A key-value store on a replicated log. Begin with `operations` and `store`."""
+
+from __future__ import annotations
+
+MODELS = {"kv.items": "nodes.kv.models:Items"}
+JUDGES = {
+    "kv.session": "nodes.kv.judges:judge_session",
+    "kv.bounded": "nodes.kv.judges:judge_bounded",
+    "kv.eventual": "nodes.kv.judges:judge_eventual",
+    "kv.watches": "nodes.kv.judges:judge_watches",
+    "kv.locks": "nodes.kv.judges:judge_locks",
+    "kv.once": "nodes.kv.judges:judge_once",
+}
