@@ -175,16 +175,17 @@ class Known:
         latest = changes[count - 1] if count else None
         if value is not None:
             self._check_writer(name, value, read)
-        if latest is not None and latest.value is not None and value is None:
-            if not self._may_be_gone(name, read, latest.revision):
-                raise Wrong(
-                    f"nothing was found at revision {revision}, and nobody had deleted it", read, latest.operation
-                )
-        elif latest is not None and value is not None:
-            stale = not latest.revision <= modified <= revision
-            if stale or (latest.revision == modified and latest.value != value):
-                because = f"revision {revision} has {latest.value!r} of {latest.revision}, not {value!r} of {modified}"
-                raise Wrong(because, read, latest.operation)
+        if value is not None and modified > revision:
+            raise Wrong(f"a value of revision {modified}, which revision {revision} cannot have", read)
+        if latest is None:
+            return
+        if value is not None and (
+            latest.revision > modified or (latest.revision == modified and latest.value != value)
+        ):
+            because = f"revision {revision} has {latest.value!r} of {latest.revision}, not {value!r} of {modified}"
+            raise Wrong(because, read, latest.operation)
+        if value is None and latest.value is not None and not self._may_be_gone(name, read, latest.revision):
+            raise Wrong(f"nothing was found at revision {revision}, and nobody had deleted it", read, latest.operation)
 
     def _check_writer(self, name: Name, value: Any, reader: Operation) -> None:
         """Somebody had asked to write it before it was seen."""

@@ -11,7 +11,7 @@ is one only if they grow along it. That is more than linearizability asks for, a
 | `put` | name, value | revision |
 | `delete` | name | revision, how many |
 | `cas` | name, expected, value | revision, whether it was done |
-| `txn` | ((name, expected), ...), ((name, value or None), ...) | revision, whether all was as expected, and so was done |
+| `txn` | ((name, expected), ...), ((name, value or None), ...) | revision, whether all was as expected, and done |
 | `guard` | token, value | whether the resource took it, which has a higher token if not |
 
 What else clients write down (reads of weaker levels, watches, locks, counters) is for `judges`, and always fits here.
