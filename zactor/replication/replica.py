@@ -169,6 +169,11 @@ class Replica:
         self._waiting_size -= sum(len(change.record) for change in taken)
         return taken
 
+    def put_back(self, changes: list[Change]) -> None:
+        """They could not be taken now: they are the first to be taken again."""
+        self._waiting = changes + self._waiting
+        self._waiting_size += sum(len(change.record) for change in changes)
+
     def settle(self, changes: Sequence[Change], answers: Sequence[Any]) -> None:
         """These changes were made: answer."""
         for change, answer in zip(changes, answers, strict=True):
@@ -202,13 +207,18 @@ class Replica:
         self._beat_ns = self._actor.now_ns()
         self._actor.after(self._beat_every_ns / 1e9, Beat())
 
-    def beat(self) -> None:
-        """End the sessions that were silent for a lease. What this actor slept through is nobody's silence."""
+    def beat(self, *, ends: bool = True) -> None:
+        """End the sessions that were silent for a lease, if `ends`: if it is this replica that answers.
+
+        What this actor slept through is nobody's silence.
+        """
         actor = self._actor
         actor.after(self._beat_every_ns / 1e9, Beat())
         now_ns = actor.now_ns()
         late_ns = now_ns - self._beat_ns - self._beat_every_ns
         self._beat_ns = now_ns
+        if not ends:
+            return
         if late_ns > self._beat_every_ns:
             self._heard = {session: heard_ns + late_ns for session, heard_ns in self._heard.items()}
         silent = [session for session, heard_ns in self._heard.items() if now_ns - heard_ns >= self._lease_ns]
