@@ -69,7 +69,7 @@ from .messages import (
 from .ordering import Proposed, decode_batch, encode_batch
 from .reads import FetchIndex, Reads
 from .snapshots import SendSnapshot, Snapshots, TakeSnapshot
-from .storage import Recovered, Storage
+from .storage import Head, Recovered, Storage
 
 MS_NS = 10**6
 BULK_SIZE = 64 << 10
@@ -240,6 +240,40 @@ class Peer(Actor):
             return "candidate"
         return "follower" if raft.members.is_voter(raft.me) else "learner"
 
+    # --- for its snapshots
+    @property
+    def sessions(self) -> Sessions:
+        """The machine with its sessions."""
+        return self._replica.sessions
+
+    @property
+    def time_ns(self) -> int:
+        """Of the last command that was applied."""
+        return self._time_ns
+
+    @property
+    def hard_state(self) -> HardState:
+        """What every record of the journal says."""
+        assert self._raft is not None, "it takes part"
+        return self._raft.hard_state
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether a save is on its way to the disk."""
+        return bool(self._writes or self._full)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the disk had no room for the last save."""
+        return bool(self._full)
+
+    def restored(self, head: Head) -> None:
+        """The state is that of a snapshot now."""
+        self._applied, self._applied_index, self._time_ns = head.applied, head.index, head.time_ns
+        self._clock.heard(head.time_ns, self.now_ns())
+        self._machine.events()
+        self._reads.restart()
+
     # --- peers
     @on
     def rpc(
@@ -280,7 +314,8 @@ class Peer(Actor):
             self._identities = {node_of(name): name for name in self._members.all}
         return self._identities.get(node, node)
 
-    def _send(self, target: str, message: Message[None]) -> None:
+    def send_to(self, target: str, message: Message[None]) -> None:
+        """Tell a peer something, as far as there is room."""
         ref = self._refs.get(node_of(target))
         if ref is None:
             return  # no node of this topology: as if it were down
@@ -299,7 +334,7 @@ class Peer(Actor):
     def tick(self, message: Tick) -> None:  # noqa: ARG002 - it has no fields
         """Tell the core the time."""
         self._timer = 0
-        if self._raft is None:
+        if self._raft is None or self._snapshots.is_installing:
             return
         if self.now_ns() > self._timer_ns + self.heartbeat and not self._is_late:
             # This process slept: what came meanwhile is looked at before anybody is called silent.
@@ -342,7 +377,7 @@ class Peer(Actor):
             return
         while self._held and self._held[0][0] <= number:
             _, target, message = self._held.popleft()
-            self._send(target, message)
+            self.send_to(target, message)
         self._raft.persisted(number)
         self._flush()
 
@@ -357,7 +392,7 @@ class Peer(Actor):
             ready = raft.ready()
             self._note_roles()
             for target, message in ready.send_now:
-                self._send(target, message)
+                self.send_to(target, message)
             self._keep(ready)
             if ready.committed:
                 self._apply(ready)
@@ -397,17 +432,15 @@ class Peer(Actor):
             self._held += [(number, target, message) for target, message in ready.send_after]
         else:
             for target, message in ready.send_after:
-                self._send(target, message)
+                self.send_to(target, message)
 
     def _write(self, save: Save) -> None:
         if self._full:
             self._full.append(save)
             return
-        raft = self._raft
-        assert raft is not None, "it takes part"
         self._write_id += 1
         self._writes.append((self._write_id, self._storage.size, save))
-        self._storage.save(HardState(raft.term, raft.voted_for), save)
+        self._storage.save(self.hard_state, save)
         self.disk.commit(self._write_id)
 
     # --- a full disk
@@ -450,7 +483,7 @@ class Peer(Actor):
         self._applied_index = ready.committed_index + len(ready.committed) - 1
         self._reads.on_events(self._machine.events())
         self._reads.on_applied()
-        self._snapshots.look(raft)
+        self._snapshots.look()
 
     def _apply_batch(self, index: int, entry: LogEntry) -> None:
         batch = decode_batch(entry.body)

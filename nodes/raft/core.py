@@ -174,6 +174,11 @@ class Raft:
         self.roles.append(Role("leader", self.term, self.me, "a majority voted for it", "Raft 5.2"))
         self.leadership.begin()
 
+    @property
+    def hard_state(self) -> HardState:
+        """What it must never forget, as it is now."""
+        return HardState(self.term, self.voted_for)
+
     # --- what is told
     def tick(self, now_ns: int) -> None:
         """Time has passed."""
@@ -407,7 +412,7 @@ class Raft:
         self._saves = deque([(number, min(last, first_index - 1)) for number, last in self._saves])
 
     def _save(self) -> Save | None:
-        hard_state = HardState(self.term, self.voted_for)
+        hard_state = self.hard_state
         if self._unsaved is None and hard_state == self._saved_state:
             return None
         first = self._unsaved if self._unsaved is not None else self.log.last_index + 1
