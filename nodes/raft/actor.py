@@ -1,7 +1,7 @@
 """A Raft peer as an actor: it hosts any state machine, and ties the pure core to mail, disk and time.
 
-In a turn all mail is given to the core (`rpc`) or kept for the next batch (`submit`, `query`); at its end the core says
-once what is to be sent, saved and applied. What clients wait for is in the `Replica`, what was proposed here in
+In a turn all mail is given to the core (`rpc`) or kept for its end (`submit`, `query`), when the core says once what is
+to be sent, saved and applied. What clients wait for is in the `Replica`, what was proposed here in
 `Proposed`; questions are in `Reads`, snapshots in `Snapshots`, and who takes part is found out by `Joining`. Only a peer
 that leads, and has applied an entry of its own term, answers clients (thesis 6.4): before that it does not know what
 is committed.
@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from zactor.actor import Actor, link, on
 from zactor.door import Later
-from zactor.errors import Corrupt, DiskFull, Failure, Refused, UserError
+from zactor.errors import DiskFull, Failure, Refused, UserError
 from zactor.message import Envelope, Message, Ref, Refs, decoder, encode
 from zactor.registry import machine
 from zactor.replication.logclock import LogClock
@@ -29,7 +29,7 @@ from zactor.replication.messages import (
     Submit,
     Watch,
 )
-from zactor.replication.replica import Beat, Replica, Told
+from zactor.replication.replica import Beat, Replica
 from zactor.replication.sessions import Sessions
 from zactor.statemachine import StateMachine, Timed
 from zactor.units import ByteSize, Duration, format_duration
@@ -75,6 +75,9 @@ MS_NS = 10**6
 BULK_SIZE = 64 << 10
 """Bytes of entries from which on they travel on the bulk lane."""
 
+TICK_NS = MS_NS
+"""Between two ticks, at least."""
+
 READS_NS = 500 * MS_NS
 """Between two looks at questions and watches that wait too long."""
 
@@ -90,6 +93,10 @@ class Tick(Message[None]):
 
 class Retry(Message[None]):
     """A peer tells itself: there may be room on the disk again."""
+
+
+def _nothing(_answer: bytes | Failure) -> None:
+    """Nobody waits for it."""
 
 
 class Peer(Actor):
@@ -163,7 +170,7 @@ class Peer(Actor):
         self._replica = Replica(self, sessions, lease_ns=self.lease)
         self._proposed = Proposed()
         self._storage = Storage(self.disk, self.machine)
-        self._reads = Reads(self, self._machine, self.election_timeout)
+        self._reads = Reads(self, self._machine)
         self._snapshots = Snapshots(self, self._storage)
         self._joining = Joining(self, self._storage)
         self._raft = None
@@ -347,7 +354,7 @@ class Peer(Actor):
             self._reads_ns = self.now_ns() + READS_NS
             self._reads.beat()
         if self._serving and isinstance(self._machine, Timed) and self._is_due(self._machine.due_ns):
-            self._replica.propose(b"", lambda answer: None)
+            self._replica.propose(b"", _nothing)
 
     def _is_due(self, due_ns: int) -> bool:
         return 0 < due_ns <= self._clock.read(self.now_ns(), self.wall_ns())
@@ -360,7 +367,7 @@ class Peer(Actor):
         if self._timer:
             self.cancel(self._timer)
         self._timer_ns = due_ns
-        self._timer = self.after(max(0, due_ns - self.now_ns()) / 1e9, Tick())
+        self._timer = self.after(max(TICK_NS, due_ns - self.now_ns()) / 1e9, Tick())
 
     # --- the end of a turn
     def on_turn_end(self) -> None:
@@ -522,7 +529,7 @@ class Peer(Actor):
                 self._replica.refuse(self._replica.take(), error)
             self._joining.give_up(error)
 
-    def _not_leader(self) -> NotLeader:
+    def not_leader(self) -> NotLeader:
         raft = self._raft
         leader = "" if raft is None else node_of(raft.leader)
         if leader == self.ref.name:
@@ -685,7 +692,8 @@ class Peer(Actor):
     def _best_voter(self) -> str:
         """The other voter that knows most of the log; "" if there is none."""
         raft = self._raft
-        assert raft is not None and raft.leadership is not None, "a leader knows"
+        assert raft is not None, "it takes part"
+        assert raft.leadership is not None, "it leads"
         known = {name: each for name, each in raft.leadership.progress.items() if name in raft.members.voters}
         return max(known, key=lambda name: known[name].match_index, default="")
 

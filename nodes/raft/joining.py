@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zactor.door import Later
 from zactor.errors import Corrupt, Failure, Refused
 from zactor.journal import record, scan
-from zactor.message import Message, Ref, decoder, encode
+from zactor.message import Message, decoder, encode
 from zactor.replication.messages import NotLeader
 
 from .core import HardState, Raft

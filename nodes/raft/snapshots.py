@@ -1,4 +1,4 @@
-"""Snapshots of one peer (paper 7): taken so that the log can be cut, sent to those who lag, and taken over from a leader.
+"""Snapshots of one peer (paper 7): taken so that the log can be cut, sent to those who lag, taken over from a leader.
 
 A snapshot is a file that is read and written in chunks. Whoever gets one goes on as it is until the last chunk is there
 and the whole is durable; then it hears nobody while its state and its journal become those of the snapshot.
