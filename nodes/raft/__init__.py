@@ -7,3 +7,4 @@ from zactor.actor import Actor
 from .actor import Peer
 
 KINDS: dict[str, type[Actor]] = {"raft.peer": Peer}
+COMMANDS = {"raft": "nodes.raft.cli:app"}
