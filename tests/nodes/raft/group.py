@@ -312,7 +312,7 @@ class Group:
 
 def _only_state(save: Save, index: int) -> Save:
     """Of entries that a snapshot has replaced while they were being written, nothing is kept."""
-    return Save(save.number, save.hard_state, index + 1, ())
+    return Save(save.number, save.hard_state, index + 1, (), save.previous_term)
 
 
 def commands(entries: Sequence[LogEntry]) -> list[bytes]:
