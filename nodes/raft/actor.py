@@ -1,15 +1,17 @@
 """A Raft peer as an actor: it hosts any state machine, and ties the pure core to mail, disk and time.
 
 In a turn all mail is given to the core (`rpc`) or kept for its end (`submit`, `query`), when the core says once what is
-to be sent, saved and applied. What clients wait for is in the `Replica`, what was proposed here in
-`Proposed`; questions are in `Reads`, snapshots in `Snapshots`, and who takes part is found out by `Joining`. Only a peer
-that leads, and has applied an entry of its own term, answers clients (thesis 6.4): before that it does not know what
-is committed.
+to be sent, saved and applied. What clients wait for is in the `Replica`, what was proposed here in `Proposed`;
+questions are in `Reads`, snapshots in `Snapshots`, and who takes part is found out by `Joining`. Only a peer that
+leads, and has applied an entry of its own term, answers clients (thesis 6.4): before that it does not know what is
+committed.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
 from zactor.actor import Actor, link, on
@@ -34,7 +36,7 @@ from zactor.replication.sessions import Sessions
 from zactor.statemachine import StateMachine, Timed
 from zactor.units import ByteSize, Duration, format_duration
 
-from .core import HardState, Raft, Ready, Save, Settings
+from .core import Raft, Ready, Save, Settings
 from .forming import identity_of, node_of
 from .joining import Joining, Seek
 from .log import Log
@@ -156,6 +158,7 @@ class Peer(Actor):
     _timer_ns: int
     _reads_ns: int
     _is_late: bool
+    _is_held: bool
 
     async def on_start(self) -> None:
         """Recover what the disk has, or take part anew. Raises `Corrupt`, `UserError`."""
@@ -164,7 +167,7 @@ class Peer(Actor):
         self._identities, self._members, self._applied, self._applied_index, self._serving = {}, None, 0, 0, 0
         self._write_id, self._writes, self._held, self._full = 0, deque(), deque(), []
         self._timer = self._timer_ns = self._reads_ns = 0
-        self._is_late = False
+        self._is_late = self._is_held = False
         self._machine = machine(self.machine)()
         sessions = Sessions(self._machine)
         self._replica = Replica(self, sessions, lease_ns=self.lease)
@@ -181,8 +184,8 @@ class Peer(Actor):
     def _check_settings(self) -> None:
         if self.heartbeat < MS_NS or self.election_timeout < 3 * self.heartbeat:
             raise UserError(
-                f"election_timeout: expected at least 3 times heartbeat, which is {format_duration(self.heartbeat)} and "
-                f"at least 1ms; found {format_duration(self.election_timeout)}"
+                f"election_timeout: expected at least 3 times heartbeat ({format_duration(self.heartbeat)}, of which "
+                f"1ms is the least), found {format_duration(self.election_timeout)}"
             )
         for name, value in (("lease", self.lease), ("snapshot_bytes", self.snapshot_bytes)):
             if value < 1:
@@ -192,20 +195,24 @@ class Peer(Actor):
 
     def begin(self, me: str, found: Recovered) -> None:
         """Take part under that name, with what the disk had."""
-        log = Log(found.members, found.index, found.term, found.entries)
+        head = found.head
+        log = Log(head.members, head.index, head.term, found.entries)
         settings = Settings(self.heartbeat, self.election_timeout)
         self._raft = Raft(me, log, found.hard_state, settings, self.rng, self.now_ns())
-        self._applied, self._applied_index = found.applied, found.index
-        self._time_ns = found.time_ns
-        self._clock = LogClock(found.time_ns)
+        self._applied, self._applied_index, self._time_ns = head.applied, head.index, head.time_ns
+        self._clock = LogClock(head.time_ns)
         self._machine.events()
+        if found.torn_size:
+            self.log.warning("journal_cut", bytes=found.torn_size, because="a_write_was_torn")
+        for text in found.damaged:
+            self.log.error("journal_damaged", because=text, rule="what is missing is fetched before this peer votes")
         self.log.info(
             "log_recovered",
             peer=me,
             term=found.hard_state.term,
             first_index=log.first_index,
             last_index=log.last_index,
-            commands=found.applied,
+            commands=head.applied,
         )
         self._flush()
 
@@ -258,16 +265,19 @@ class Peer(Actor):
         """Of the last command that was applied."""
         return self._time_ns
 
-    @property
-    def hard_state(self) -> HardState:
-        """What every record of the journal says."""
-        assert self._raft is not None, "it takes part"
-        return self._raft.hard_state
-
-    @property
-    def is_writing(self) -> bool:
-        """Whether a save is on its way to the disk."""
-        return bool(self._writes or self._full)
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[None]:
+        """Nothing is saved or applied meanwhile, and nothing is on its way to the disk. Raises `DiskFull`."""
+        self._is_held = True
+        try:
+            while self._writes:
+                await self.disk.synced()
+            if self._full:
+                raise DiskFull("there was no room for what was saved before")
+            yield
+        finally:
+            self._is_held = False
+        self._flush()
 
     @property
     def is_full(self) -> bool:
@@ -390,6 +400,8 @@ class Peer(Actor):
 
     def _flush(self) -> None:
         """Do what the core says, until it says no more."""
+        if self._is_held:
+            return
         raft = self._raft
         assert raft is not None, "it takes part"
         if self._serving:
@@ -445,9 +457,10 @@ class Peer(Actor):
         if self._full:
             self._full.append(save)
             return
+        assert self._raft is not None, "it takes part"
         self._write_id += 1
         self._writes.append((self._write_id, self._storage.size, save))
-        self._storage.save(self.hard_state, save)
+        self._storage.save(self._raft.hard_state, save)
         self.disk.commit(self._write_id)
 
     # --- a full disk
@@ -630,10 +643,10 @@ class Peer(Actor):
         await self._snapshots.send_to(message.peer)
 
     @on(interleave=True)
-    async def snapshot_chunk(self, message: SnapshotChunk, envelope: Envelope) -> None:
-        """Take a part of the leader's snapshot. Raises `Refused`."""
+    async def snapshot_chunk(self, message: SnapshotChunk, envelope: Envelope) -> int:
+        """Take a part of the leader's snapshot. Raises `NotLeader`, `Refused`, `DiskFull`."""
         assert envelope.sender is not None, "peers have names"
-        await self._snapshots.take_chunk(message, self._identity_of(envelope.sender.name))
+        return await self._snapshots.take_chunk(message, self._identity_of(envelope.sender.name))
 
     # --- who takes part
     @on

@@ -189,11 +189,6 @@ class Raft:
         self.roles.append(Role("leader", self.term, self.me, "a majority voted for it", "Raft 5.2"))
         self.leadership.begin()
 
-    @property
-    def hard_state(self) -> HardState:
-        """What it must never forget, as it is now."""
-        return HardState(self.term, self.voted_for)
-
     # --- what is told
     def tick(self, now_ns: int) -> None:
         """Time has passed."""

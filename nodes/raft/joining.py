@@ -57,7 +57,7 @@ class Joining:
         self._storage = storage
         self._known = Known(0)
         self._found: Recovered | None = None
-        self._waiting: list[tuple[int, str, Later[Any]]] = []  # index of the members' entry, who joins
+        self._waiting: list[tuple[str, Later[Any]]] = []  # who joins, or ""
 
     @property
     def here(self) -> Here:
@@ -145,7 +145,7 @@ class Joining:
         if self._found is None:
             hard_state = HardState(term)
             await self._storage.begin(members, hard_state)
-            self._found = Recovered(members=members, hard_state=hard_state)
+            self._found = Recovered(hard_state, self._storage.head(members=members), [], 0, [])
         self._known = Known(self._known.token, identity, tokens)
         await self._write(self._known)
         self._actor.begin(identity, self._found)
@@ -161,7 +161,7 @@ class Joining:
             self._change(raft, *with_newcomer(raft.members, message.identity))
             self._actor.log.info("peer_replaced", identity=message.identity, because="its disk was empty")
         later: Later[Joined] = self._actor.later()
-        self._waiting.append((raft.log.members_index, message.identity, later))
+        self._waiting.append((message.identity, later))
         return later
 
     def add(self, node: str) -> Later[Members]:
@@ -170,18 +170,18 @@ class Joining:
         if all(node_of(name) != node for name in raft.members.all):
             self._actor.ref_of(node)
             self._change(raft, raft.members.voters, (*raft.members.learners, node))
-        return self._when_settled(raft)
+        return self._when_settled()
 
     def remove(self, node: str) -> Later[Members]:
         """Leave a node out. Raises `NotLeader`, `Refused`."""
         raft = self._actor.leading()
         if any(node_of(name) == node for name in raft.members.all):
             self._change(raft, *without_node(raft.members, node))
-        return self._when_settled(raft)
+        return self._when_settled()
 
-    def _when_settled(self, raft: Raft) -> Later[Members]:
+    def _when_settled(self) -> Later[Members]:
         later: Later[Members] = self._actor.later()
-        self._waiting.append((raft.log.members_index, "", later))
+        self._waiting.append(("", later))
         return later
 
     @staticmethod
@@ -202,7 +202,7 @@ class Joining:
         if members.is_joint or raft.log.members_index > raft.commit_index:
             return
         waiting, self._waiting = self._waiting, []
-        for _, identity, later in waiting:
+        for identity, later in waiting:
             later.reply(Joined(raft.term, members) if identity else members)
 
     def _promote(self, raft: Raft) -> None:
@@ -221,5 +221,5 @@ class Joining:
     def give_up(self, error: Failure) -> None:
         """This peer leads no more."""
         waiting, self._waiting = self._waiting, []
-        for _, _, later in waiting:
+        for _, later in waiting:
             later.fail(error)

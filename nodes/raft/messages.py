@@ -130,10 +130,11 @@ class BulkEntries(Message[None]):
     entries: Bulk
 
 
-class SnapshotChunk(Message[None]):
+class SnapshotChunk(Message[int]):
     """Paper 7, InstallSnapshot: bytes of the leader's snapshot `number` from `offset` on; `size` is of the whole.
 
-    Answered when they are taken. Raises `NotLeader` from one that knows a later term, `Refused` for what does not fit.
+    Answered, when they are taken, by the offset from which the next ones are wanted. Raises `NotLeader` from one that
+    knows a later term, `Refused`, `DiskFull`.
     """
 
     term: Term

@@ -16,7 +16,7 @@ from zactor.message import Message
 from .core import Raft
 from .forming import node_of
 from .messages import SnapshotChunk, SnapshotTaken
-from .storage import Head, Storage
+from .storage import Storage
 
 if TYPE_CHECKING:
     from .actor import Peer
@@ -51,8 +51,6 @@ class Snapshots:
         self._is_taking = False
         self._due = 0  # bytes of journals
         self._sending: dict[str, None] = {}
-        self._coming: SnapshotChunk | None = None  # the last chunk, without its bytes
-        self._source = ""
         self.is_installing = False
 
     # --- taken
@@ -96,15 +94,24 @@ class Snapshots:
 
     async def _write(self) -> int:
         actor, storage = self._actor, self._storage
-        await storage.prepare()
         raft = actor.raft
         assert raft is not None, "it has a log"
-        grown, index = storage.grown, actor.applied_index
-        term = raft.log.term(index)
-        assert term is not None, "what was applied is in the log, or in the snapshot before"
-        with contextlib.closing(cast("Generator[bytes]", actor.sessions.snapshot())) as parts:
-            head = storage.head(index, term, raft.log.members_at(index), actor.applied, actor.time_ns)
-            storage.switch(head, actor.hard_state, raft.log.slice(index + 1, raft.log.last_index))
+        grown = storage.grown
+        await storage.prepare()
+        async with actor.hold():
+            index = actor.applied_index
+            term = raft.log.term(index)
+            assert term is not None, "what was applied is in the log, or in the snapshot before"
+            head = storage.head(
+                index, term, members=raft.log.members_at(index), applied=actor.applied, time_ns=actor.time_ns
+            )
+            parts = cast("Generator[bytes]", actor.sessions.snapshot())
+            try:
+                await storage.switch(head, raft.hard_state, raft.log.slice(index + 1, raft.log.last_index))
+            except DiskFull:
+                parts.close()
+                raise
+        with contextlib.closing(parts):
             await storage.write_snapshot(head, parts)
         self._compact(raft, index)
         actor.log.info(
@@ -153,57 +160,42 @@ class Snapshots:
             if not data or raft is None or raft.leadership is None:
                 raise Refused("this peer leads no more, or has a newer snapshot")
             chunk = SnapshotChunk(term=raft.term, number=number, offset=offset, size=size, data=data)
-            await actor.ask(target, chunk, timeout_s=CHUNK_S)
-            offset += len(data)
+            offset = await actor.ask(target, chunk, timeout_s=CHUNK_S)
 
     # --- taken over
-    async def take_chunk(self, chunk: SnapshotChunk, source: str) -> None:
-        """A chunk came. Raises `NotLeader`, `Refused`, `DiskFull`."""
+    async def take_chunk(self, chunk: SnapshotChunk, source: str) -> int:
+        """A chunk came. Returns from where on the next one is wanted. Raises `NotLeader`, `Refused`, `DiskFull`."""
         actor, raft = self._actor, self._actor.raft
-        if raft is None or self.is_installing:
-            raise Refused(f"{actor.ref.name} has no group yet, or takes over another snapshot")
+        if raft is None or self._is_taking or self.is_installing:
+            raise Refused(f"{actor.ref.name} has no group yet, or takes or takes over another snapshot")
         if not raft.hear_snapshot(source, chunk.term, actor.now_ns()):
             raise actor.not_leader()
-        coming = self._coming
-        if chunk.offset:
-            if coming is None or source != self._source or not _follows(coming, chunk):
-                raise Refused("this chunk does not follow on the one before: begin anew")
-        else:
-            self._source = source
-        self._coming = chunk
-        await self._storage.take_chunk(chunk.offset, chunk.data)
-        if chunk.offset + len(chunk.data) == chunk.size and self._coming is chunk:
-            self._coming = None
-            await self._install(raft, source)
-
-    async def _install(self, raft: Raft, source: str) -> None:
-        actor, storage = self._actor, self._storage
-        head = await storage.check_incoming()
-        if self.is_installing:
-            raise Refused("another snapshot is being taken over")
-        if head.index > raft.commit_index and raft.log.term(head.index) != head.term:
+        wanted = await self._storage.take_chunk((source, chunk.number, chunk.size), chunk.offset, chunk.data)
+        if wanted == chunk.size and not self.is_installing and not self._is_taking:
             self.is_installing = True
             try:
-                await self._take_over(raft, head)
+                await self._install(raft, source)
             finally:
                 self.is_installing = False
-        else:
-            raft.install(head.members, head.index, head.term)  # the log has it all
-        actor.send_to(source, SnapshotTaken(term=raft.term, last_index=head.index))
+        return wanted
 
-    async def _take_over(self, raft: Raft, head: Head) -> None:
+    async def _install(self, raft: Raft, source: str) -> None:
+        """All is there. What came from peers meanwhile was not heard, so the log is what it was."""
         actor, storage = self._actor, self._storage
-        while actor.is_writing:
-            await actor.disk.synced()
         try:
-            await storage.install(head, actor.hard_state, actor.sessions.restore)
+            taken = await storage.check_taken()
         except Corrupt as error:
             raise Refused(f"the snapshot is of no use here: {error}") from error
-        raft.install(head.members, head.index, head.term)
-        actor.restored(head)
-        actor.log.info("snapshot_installed", index=head.index, by=self._source, rule="Raft 7")
-
-
-def _follows(before: SnapshotChunk, chunk: SnapshotChunk) -> bool:
-    same = (before.term, before.number, before.size) == (chunk.term, chunk.number, chunk.size)
-    return same and chunk.offset == before.offset + len(before.data)
+        head = taken.head
+        if head.index <= raft.commit_index or raft.log.term(head.index) == head.term:
+            await storage.give_up_snapshot()  # the log has it all
+            raft.install(head.members, head.index, head.term)
+        else:
+            async with actor.hold():
+                await storage.adopt()
+                raft.install(head.members, head.index, head.term)
+                actor.sessions.restore(taken.parts)
+                actor.restored(head)
+                await storage.switch(head, raft.hard_state, ())
+            actor.log.info("snapshot_installed", index=head.index, by=source, rule="Raft 7")
+        actor.send_to(source, SnapshotTaken(term=raft.term, last_index=head.index))
