@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-
 HERE = Path(__file__).parent
 
 PACKAGED = Path("/usr/share/gocode")
@@ -99,9 +98,9 @@ class Member:
 
     def status(self) -> dict[str, str | dict[str, str]] | None:
         """What it says of itself, or None when it says nothing."""
-        request = urllib.request.Request(f"http://{self.client}/v3/maintenance/status", b"{}")  # noqa: S310
+        request = urllib.request.Request(f"http://{self.client}/v3/maintenance/status", b"{}")
         try:
-            with urllib.request.urlopen(request, timeout=ASK_S) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=ASK_S) as answer:
                 found: dict[str, str | dict[str, str]] = json.load(answer)
                 return found
         except OSError:
