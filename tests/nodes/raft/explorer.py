@@ -1,12 +1,12 @@
 """Every state that three peers can come to, within bounds: breadth first, over the core that ships.
 
-    python -m tests.nodes.raft.explorer               # every scope, up to 2 million states each
-    python -m tests.nodes.raft.explorer small         # those with this in their names
-    python -m tests.nodes.raft.explorer small 50000   # up to so many states
+    python -m tests.nodes.raft.explorer              # every scope, up to 2 million states each
+    python -m tests.nodes.raft.explorer three        # those with this in their names
+    python -m tests.nodes.raft.explorer led 50000    # up to so many states
 
-A state is three peers (`frozen.Peer`), what was sent, and what happened: who led which term, what is committed. There is
-no clock. That a leader is silent, that a majority does not answer it, that a disk is done: all of these are steps, and
-so is each message that may come. Four thoughts make it quick:
+A state is three peers (`frozen.Peer`), what was sent, and what happened: who led which term, what is committed. There
+is no clock. That a leader is silent, that a majority does not answer it, that a disk is done: all of these are steps,
+and so is each message that may come. Four thoughts make it quick:
 
 - What a peer does depends on the peer alone. So the core runs once for each peer and each thing that can happen to it,
   and is looked up ever after.
@@ -33,7 +33,7 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
-from nodes.raft.core import HardState, Raft, Sent
+from nodes.raft.core import HardState, Sent
 from nodes.raft.messages import Kind, LogEntry
 from tests.nodes.raft.frozen import (
     BEAT_NS,
@@ -53,7 +53,7 @@ STATES_MAX = 2_000_000
 Renaming: TypeAlias = tuple[int, int, int]
 """At each place who stands there afterwards."""
 
-RENAMINGS: tuple[Renaming, ...] = tuple(permutations(range(3)))  # type: ignore[assignment]
+RENAMINGS: tuple[Renaming, ...] = tuple((a, b, c) for a, b, c in permutations(range(3)))
 SAME_NAMES = RENAMINGS[0]
 
 # Steps of a peer that no mail makes; those from 0 on are mail. PROPOSE - n proposes the command n.
@@ -71,7 +71,10 @@ WORDS = {
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """Where it begins, and how far it goes. `logs`: the terms of the entries on each disk, `term` that of all disks."""
+    """Where it begins, and how far it goes. `logs`: the terms of the entries on each disk, `term` that of all disks.
+
+    `electors`: the first of them leads, the others have elected it, and that is all that happened.
+    """
 
     name: str
     term_max: int
@@ -80,15 +83,17 @@ class Scope(msgspec.Struct, frozen=True):
     transfers: int = 0
     logs: tuple[tuple[int, ...], ...] = ((), (), ())
     term: int = 0
+    electors: tuple[int, ...] = ()
 
 
 SCOPES = (
-    Scope("small: one term", term_max=1, commands=2, kills=1),
-    Scope("small: two terms", term_max=2, commands=0, kills=0),
-    Scope("whole: three terms, two commands, one kill", term_max=3, commands=2, kills=1),
-    Scope("figure 7: logs that differ", term_max=5, commands=0, kills=0, logs=((1, 1, 3), (1, 2, 2), (1,)), term=3),
-    Scope("figure 8: old entries on one of three", term_max=4, commands=0, kills=0, logs=((1,), (2,), ()), term=2),
-    Scope("transfer: from a leader to a peer", term_max=2, commands=1, kills=0, transfers=1),
+    Scope("one term, a kill", term_max=1, commands=0, kills=1),
+    Scope("one term, a command, a kill", term_max=1, commands=1, kills=1),
+    Scope("three terms, two commands, a kill", term_max=3, commands=2, kills=1),
+    Scope("led: two terms, a command, a kill", term_max=2, commands=1, kills=1, electors=(0, 1)),
+    Scope("figure 7: logs that differ", term_max=4, commands=0, kills=0, logs=((1, 1, 3), (1, 2, 2), (1,)), term=3),
+    Scope("figure 8: an old entry", term_max=4, commands=0, kills=0, logs=((1,), (2,), ()), term=2, electors=(0, 2)),
+    Scope("transfer: from a leader", term_max=2, commands=1, kills=0, transfers=1, electors=(0, 1)),
 )
 
 
@@ -197,7 +202,22 @@ class Explorer:
             for name, log in zip(NAMES, scope.logs, strict=True)
         ]
         past = Past((3,) * (scope.term_max + 1), (), scope.commands, scope.kills, scope.transfers)
-        self._add(-1, 0, (peers[0], peers[1], peers[2], self._past(past)), 0)
+        self._add(-1, 0, *self._elected([*peers, self._past(past)], scope.electors))
+
+    def _elected(self, state: list[int], electors: tuple[int, ...]) -> tuple[State, int]:
+        """Let the first of them be elected by the others."""
+        mail = 0
+        todo = [(electors[0], SILENCE)] if electors else []
+        while todo:
+            place, step = todo.pop(0)
+            state[place], sent = self._do(0, place, state[place], step)
+            new, mail = sent & ~mail, mail | sent
+            if self._facts[state[electors[0]]].is_leader:
+                break
+            if self._facts[state[place]].is_writing:
+                todo.append((place, SYNC))
+            todo += [(each, letter) for each in electors for letter in _bits(new & self._mail_to[each])]
+        return (state[0], state[1], state[2], state[3]), mail
 
     def _expand(self, number: int, state: State, mail: int) -> None:
         past = self._pasts[state[3]]
@@ -229,11 +249,7 @@ class Explorer:
             yield SYNC
         if past.kills:
             yield KILL
-        mail &= ~self._idle[peer]
-        while mail:
-            low = mail & -mail
-            yield low.bit_length() - 1
-            mail ^= low
+        yield from _bits(mail & ~self._idle[peer])
 
     def _spent(self, number: int, past: Past, step: int) -> int:
         if step >= 0 or step > KILL:
@@ -322,10 +338,7 @@ class Explorer:
         if self._facts[peer].is_leader:
             after, beat = done.get(BEAT) or self._do_next(way, place, peer, BEAT)
             sent = beat if after == peer else 0
-        while mail:
-            low = mail & -mail
-            mail ^= low
-            step = low.bit_length() - 1
+        for step in _bits(mail):
             if step not in done:
                 self._do_next(way, place, peer, step)
             sent |= answers.get(step, 0)
@@ -451,13 +464,11 @@ class Explorer:
 
     def _renamed_letters(self, mail: int, names: Renaming) -> int:
         known, letters = self._renamed_mail[names], 0
-        while mail:
-            low = mail & -mail
-            mail ^= low
-            bit = known.get(low)
+        for letter in _bits(mail):
+            bit = known.get(letter)
             if bit is None:
-                source, target, message = self._mail[low.bit_length() - 1]
-                bit = known[low] = 1 << self._letter(Mail(names[source], names[target], message))
+                source, target, message = self._mail[letter]
+                bit = known[letter] = 1 << self._letter(Mail(names[source], names[target], message))
             letters |= bit
         return letters
 
@@ -475,6 +486,14 @@ class Explorer:
             mail = self._mail[step]
             return f"{NAMES[place]} takes of {NAMES[mail.source]} {mail.message}"
         return f"{NAMES[place]} {WORDS.get(step, 'takes a command')}"
+
+
+def _bits(number: int) -> Iterator[int]:
+    """The places of its ones."""
+    while number:
+        low = number & -number
+        yield low.bit_length() - 1
+        number ^= low
 
 
 def _facts(peer: Peer) -> Facts:

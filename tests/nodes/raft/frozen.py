@@ -93,7 +93,10 @@ def thaw(frozen: Frozen, core: Raft | None = None) -> Any:
 
 
 _LEFT_OUT_OF: dict[str, list[tuple[str, Any]]] = {
-    "Raft": [(name, (SAME | SILENT | CLOCKS)[name]) for name in (*SAME, "roles", "now_ns", "_leader_heard_ns", "_election_ns")],
+    "Raft": [
+        (name, (SAME | SILENT | CLOCKS)[name])
+        for name in (*SAME, "roles", "now_ns", "_leader_heard_ns", "_election_ns")
+    ],
     "Election": [("_because", "")],
     "Leadership": [(name, CLOCKS[name]) for name in ("_heartbeat_ns", "_transfer_ns", "_check_ns")],
     "Log": [],
@@ -141,13 +144,18 @@ def _settled(
     ready: Ready = core.ready()
     sent += tuple(ready.send_now)
     if ready.save is not None:
-        saves += ((ready.save, tuple(ready.send_after)),)
+        saves += ((ready.save, _in_order(ready.send_after)),)
     elif saves:
-        saves = (*saves[:-1], (saves[-1][0], saves[-1][1] + tuple(ready.send_after)))
+        saves = (*saves[:-1], (saves[-1][0], _in_order([*saves[-1][1], *ready.send_after])))
     else:
         sent += tuple(ready.send_after)
     saves = _counted_from_one(core, saves)
     return Peer(freeze(core, core), hard_state, entries, saves), sent
+
+
+def _in_order(sent: list[Sent]) -> tuple[Sent, ...]:
+    """Each message once, as the network has no order and doubles anyway."""
+    return tuple(sorted(dict.fromkeys(sent), key=repr))
 
 
 def _counted_from_one(
@@ -176,9 +184,11 @@ def renamed(frozen: Frozen, names: dict[str, str]) -> Frozen:
     if isinstance(frozen, Save):
         return msgspec.structs.replace(frozen, hard_state=renamed(frozen.hard_state, names))
     if isinstance(frozen, Peer):
-        return Peer(*(renamed(each, names) for each in frozen))
+        core, hard_state, entries, saves = (renamed(each, names) for each in frozen)
+        return Peer(core, hard_state, entries, tuple((save, _in_order(sent)) for save, sent in saves))
     if not isinstance(frozen, tuple):
         return frozen
     if frozen and frozen[0] is dict:
-        return dict, tuple(sorted(((names[key], renamed(each, names)) for key, each in frozen[1]), key=lambda pair: pair[0]))
+        pairs = [(names[key], renamed(each, names)) for key, each in frozen[1]]
+        return dict, tuple(sorted(pairs, key=lambda pair: pair[0]))
     return tuple(renamed(each, names) for each in frozen)
