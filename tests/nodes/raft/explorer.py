@@ -71,7 +71,7 @@ WORDS = {
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """Where it begins, and how far it goes. `logs`: the terms of the entries on each disk, `term` that of all disks.
+    """Where it begins, and how far it goes. `logs`: the terms of the entries on each disk; `saved`: term and vote.
 
     `electors`: the first of them leads, the others have elected it, and that is all that happened.
     """
@@ -82,17 +82,35 @@ class Scope(msgspec.Struct, frozen=True):
     kills: int
     transfers: int = 0
     logs: tuple[tuple[int, ...], ...] = ((), (), ())
-    term: int = 0
+    saved: tuple[HardState, ...] = (HardState(), HardState(), HardState())
     electors: tuple[int, ...] = ()
 
 
 SCOPES = (
     Scope("one term, a kill", term_max=1, commands=0, kills=1),
     Scope("one term, a command, a kill", term_max=1, commands=1, kills=1),
+    Scope("led: one term, a command", term_max=1, commands=1, kills=0, electors=(0, 1)),
     Scope("three terms, two commands, a kill", term_max=3, commands=2, kills=1),
     Scope("led: two terms, a command, a kill", term_max=2, commands=1, kills=1, electors=(0, 1)),
-    Scope("figure 7: logs that differ", term_max=4, commands=0, kills=0, logs=((1, 1, 3), (1, 2, 2), (1,)), term=3),
-    Scope("figure 8: an old entry", term_max=4, commands=0, kills=0, logs=((1,), (2,), ()), term=2, electors=(0, 2)),
+    Scope(
+        "figure 7: logs that differ",
+        term_max=4,
+        commands=0,
+        kills=0,
+        logs=((1, 1, 3), (1, 2, 2), (1,)),
+        saved=(HardState(3, "p0"), HardState(2, "p1"), HardState(3, "p0")),
+    ),
+    # Two old entries, each on one of three. The leader of term 3 has that of term 1; whoever has that of term 2 has
+    # tried to lead term 3, too.
+    Scope(
+        "figure 8: an old entry",
+        term_max=4,
+        commands=0,
+        kills=0,
+        logs=((1,), (2,), ()),
+        saved=(HardState(2, ""), HardState(3, "p1"), HardState(2, "p1")),
+        electors=(0, 2),
+    ),
     Scope("transfer: from a leader", term_max=2, commands=1, kills=0, transfers=1, electors=(0, 1)),
 )
 
@@ -198,11 +216,11 @@ class Explorer:
     def _begin(self) -> None:
         scope = self.scope
         peers = [
-            self._peer(started(name, HardState(scope.term, ""), tuple(LogEntry(term, Kind.EMPTY, b"") for term in log)))
-            for name, log in zip(NAMES, scope.logs, strict=True)
+            self._peer(started(name, saved, tuple(LogEntry(term, Kind.EMPTY, b"") for term in log)))
+            for name, saved, log in zip(NAMES, scope.saved, scope.logs, strict=True)
         ]
         past = Past((3,) * (scope.term_max + 1), (), scope.commands, scope.kills, scope.transfers)
-        self._add(-1, 0, *self._elected([*peers, self._past(past)], scope.electors))
+        self._add(-1, 16 * 3, *self._elected([*peers, self._past(past)], scope.electors))
 
     def _elected(self, state: list[int], electors: tuple[int, ...]) -> tuple[State, int]:
         """Let the first of them be elected by the others."""
@@ -266,7 +284,7 @@ class Explorer:
             past = self._watched(state, place)
         except AssertionError as error:
             raise Violation(str(error), self._story(parent, code)) from None
-        state, mail = self._canonical((*state[:3], past), self._answered(parent, code, state, mail))
+        state, mail, names = self._canonical((*state[:3], past), self._answered(parent, code, state, mail))
         seen = self._seen.get(state)
         if seen is None:
             self._seen[state] = [mail]
@@ -277,7 +295,7 @@ class Explorer:
             seen[:] = [each for each in seen if each & ~mail]
             seen.append(mail)
         self._parents.append(parent)
-        self._steps.append(code)
+        self._steps.append(code * 6 + RENAMINGS.index(names))
         self._todo.append((self.count, state, mail))
         self.count += 1
 
@@ -422,16 +440,14 @@ class Explorer:
         return number
 
     # --- names
-    def _canonical(self, state: State, mail: int) -> tuple[State, int]:
-        """The one of all states that differ by names which stands for them."""
+    def _canonical(self, state: State, mail: int) -> tuple[State, int, Renaming]:
+        """The one of all states that differ by names which stands for them; and who it is called by then."""
         shapes = [self._shape(state[place], place) for place in range(3)]
         if shapes[0] < shapes[1] < shapes[2]:
-            return state, mail
+            return state, mail, SAME_NAMES
         ordered = sorted(shapes)
         fitting = [each for each in RENAMINGS if all(ordered[each[place]] == shapes[place] for place in range(3))]
-        if len(fitting) == 1:
-            return self._renamed(state, mail, fitting[0])
-        return min(self._renamed(state, mail, each) for each in fitting)
+        return min((*self._renamed(state, mail, each), each) for each in fitting)
 
     def _shape(self, peer: int, place: int) -> int:
         known = self._shapes.get(peer)
@@ -474,18 +490,25 @@ class Explorer:
 
     # --- the way to a state
     def _story(self, number: int, code: int) -> list[str]:
-        """The steps to a state and one more, each with the names that peers have there."""
-        codes = [code]
-        while number > 0:
+        """The steps to a state and one more, with the names of the beginning."""
+        codes = [code * 6]
+        while number >= 0:
             codes.append(self._steps[number])
             number = self._parents[number]
-        return [self._words(each // 3 - 16, each % 3) for each in reversed(codes)]
+        names, lines = SAME_NAMES, []  # what they are called now, and in the beginning
+        for each in reversed(codes):
+            lines.append(self._words(each // 18 - 16, each // 6 % 3, names))
+            renaming = RENAMINGS[each % 6]
+            first, second, third = (names[renaming.index(place)] for place in range(3))
+            names = (first, second, third)
+        return lines[1:]
 
-    def _words(self, step: int, place: int) -> str:
+    def _words(self, step: int, place: int, names: Renaming = SAME_NAMES) -> str:
+        me = NAMES[names[place]]
         if step >= 0:
             mail = self._mail[step]
-            return f"{NAMES[place]} takes of {NAMES[mail.source]} {mail.message}"
-        return f"{NAMES[place]} {WORDS.get(step, 'takes a command')}"
+            return f"{me} takes of {NAMES[names[mail.source]]} {mail.message}"
+        return f"{me} {WORDS.get(step, 'takes a command')}"
 
 
 def _bits(number: int) -> Iterator[int]:

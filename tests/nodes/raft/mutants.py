@@ -95,25 +95,11 @@ MUTANTS = {
             "",
         ),
         Mutant(
-            "a follower cuts its log behind what it was sent (PySyncObj)",
-            Log,
-            "merge",
-            "        return index + 1, ()",
-            "        if self.last_index > index:\n            self.cut(index + 1)\n        return index + 1, ()",
-        ),
-        Mutant(
             "a heartbeat commits beyond what is known to agree",
             Leadership,
             "_beat",
             "min(raft.commit_index, progress.match_index)",
             "raft.commit_index",
-        ),
-        Mutant(
-            "a follower commits all that its leader has, whatever it has itself",
-            Raft,
-            "_on_append_entries",
-            "self.commit(min(message.commit_index, last))",
-            "self.commit(min(message.commit_index, self.log.last_index))",
         ),
         Mutant(
             "entries are taken without a look at those before",
