@@ -91,6 +91,7 @@ SCOPES = (
     Scope("one term, a command, a kill", term_max=1, commands=1, kills=1),
     Scope("led: one term, a command", term_max=1, commands=1, kills=0, electors=(0, 1)),
     Scope("three terms, two commands, a kill", term_max=3, commands=2, kills=1),
+    Scope("led: two terms", term_max=2, commands=0, kills=0, electors=(0, 1)),
     Scope("led: two terms, a command, a kill", term_max=2, commands=1, kills=1, electors=(0, 1)),
     Scope(
         "figure 7: logs that differ",
@@ -100,14 +101,14 @@ SCOPES = (
         logs=((1, 1, 3), (1, 2, 2), (1,)),
         saved=(HardState(3, "p0"), HardState(2, "p1"), HardState(3, "p0")),
     ),
-    # Two old entries, each on one of three. The leader of term 3 has that of term 1; whoever has that of term 2 has
+    # Old entries on one of three each. The leader of term 3 has that of term 1; whoever has those of term 2 has
     # tried to lead term 3, too.
     Scope(
-        "figure 8: an old entry",
+        "figure 8: old entries",
         term_max=4,
         commands=0,
         kills=0,
-        logs=((1,), (2,), ()),
+        logs=((1,), (2, 2), ()),
         saved=(HardState(2, ""), HardState(3, "p1"), HardState(2, "p1")),
         electors=(0, 2),
     ),

@@ -123,14 +123,7 @@ MUTANTS = {
             "",
         ),
         Mutant(
-            "what was written is durable, though it was cut meanwhile",
-            Raft,
-            "_changed",
-            "        self._saves = deque([(number, min(last, first_index - 1)) for number, last in self._saves])\n",
-            "",
-        ),
-        Mutant(
-            "half of the voters are a majority",
+            "what one peer has is committed",
             Leadership,
             "_advance_commit",
             "raft.members.agreed(self._match_index)",
@@ -142,6 +135,13 @@ MUTANTS = {
             "on_vote",
             "message.is_pre != self.is_pre or ",
             "",
+        ),
+        Mutant(
+            "members change before an entry of the leader's term is committed (Ongaro 2015)",
+            Leadership,
+            "change_members",
+            "if not self._has_committed:",
+            "if not self._first_index:",
         ),
     )
 }
