@@ -1,7 +1,9 @@
-"""A key-value store on a replicated log. Begin with `operations` and `store`."""
+"""A key-value store: bytes to bytes, with revisions, leases and watches. Begin with `operations` and `store`."""
 
 from __future__ import annotations
 
+MACHINES = {"kv.store": "nodes.kv.store:Store"}
+COMMANDS = {"kv": "nodes.kv.cli:app"}
 MODELS = {"kv.items": "nodes.kv.models:Items"}
 JUDGES = {
     "kv.session": "nodes.kv.judges:judge_session",
