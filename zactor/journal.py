@@ -4,7 +4,9 @@ A record is its length, its place (u32 each, little endian), the CRC32C of both 
 place is the offset at which it stands, counted from an origin that differs from file to file, modulo 2^32. So a disk
 that reads another place or another file is found out, before recovery, which writes what it reads, has put that here.
 Two rules hold. A crash may leave a torn record at the end of the file: it is cut off and counted. Damage with a valid
-record in it or behind it is no crash: it is `Corrupt`, and nothing is thrown away.
+record in it or behind it is no crash: it is `Corrupt`, and nothing is thrown away. Who can get elsewhere what is gone,
+such as a peer of a replicated log, calls `salvage` instead of `recover` and is told where the holes are. One thing no
+checksum can tell: a last record that was damaged after it was synced looks like a torn one.
 
 `scan` is the pure part; start there.
 """
@@ -35,6 +37,13 @@ TORN_SIZE_MAX = 2 * (HEADER.size + RECORD_SIZE_MAX)
 """The longest end taken for a torn write: behind one damaged record, the next whole one ends within it."""
 
 _NONZERO_LENGTH = re.compile(rb"(?=(?!\0{3})...\0)", re.DOTALL)
+
+
+class Hole(msgspec.Struct, frozen=True):
+    """Damage in the middle of a journal: so many bytes at that offset, with whole records behind them."""
+
+    offset: int
+    size: int
 
 
 class Scan(msgspec.Struct, frozen=True):
@@ -87,14 +96,36 @@ def scan(stretch: bytes, place: int | None = None) -> Scan:
 def holds_record(stretch: bytes) -> bool:
     """Whether a valid record begins anywhere in `stretch`, be it at its place or not."""
     view = memoryview(stretch)
-    for found in _NONZERO_LENGTH.finditer(stretch):
-        position = found.start() + HEADER.size
-        if position > len(stretch):
-            break
-        length, stands, checksum = HEADER.unpack_from(stretch, found.start())
-        if position + length <= len(stretch) and _checksum(view[position : position + length], stands) == checksum:
-            return True
-    return False
+    return any(_is_record(view, found.start()) for found in _NONZERO_LENGTH.finditer(stretch))
+
+
+def find_record(stretch: bytes, place: int) -> int | None:
+    """Where in `stretch`, which is at that place, the first valid record stands that is at its own place."""
+    view = memoryview(stretch)
+    low = 0
+    while low + HEADER.size <= len(stretch):
+        # Places from `low` to `high` have the same upper half: 2 bytes at 6 in the header of each record among them.
+        upper = (((place + low) & LOW) >> 16).to_bytes(2, "little")
+        high = low + 0x10000 - ((place + low) & 0xFFFF)
+        found = stretch.find(upper, low + 6, high + 7)
+        while found >= 0:
+            if _is_record(view, found - 6, place):
+                return found - 6
+            found = stretch.find(upper, found + 1, high + 7)
+        low = high
+    return None
+
+
+def _is_record(stretch: memoryview, start: int, place: int | None = None) -> bool:
+    begin = start + HEADER.size
+    if begin > len(stretch):
+        return False
+    length, stands, checksum = HEADER.unpack_from(stretch, start)
+    if not 0 < length <= min(RECORD_SIZE_MAX, len(stretch) - begin):
+        return False
+    if place is not None and stands != (place + start) & LOW:
+        return False
+    return _checksum(stretch[begin : begin + length], stands) == checksum
 
 
 def _checksum(payload: bytes | memoryview, place: int) -> int:
@@ -121,9 +152,36 @@ class Journal:
 
         What it returns is safe only when a sync that follows has succeeded.
         """
+        self.size = self.torn_size = 0
+        records, rest = await self._read_records()
+        if rest:
+            await self._cut_torn_end(rest)
+        return records
+
+    async def salvage(self) -> list[bytes | Hole]:
+        """As `recover`, but goes on behind damage: there is a `Hole` in its place, between the records.
+
+        Raises `Corrupt` where nothing at its place is behind it, and it is no torn end either.
+        """
+        self.size = self.torn_size = 0
+        salvaged: list[bytes | Hole] = []
+        while True:
+            records, rest = await self._read_records()
+            salvaged += records
+            if not rest:
+                return salvaged
+            behind = await self._find_behind()
+            if behind is None:
+                await self._cut_torn_end(rest)
+                return salvaged
+            await self._check_reading(rest)
+            salvaged.append(Hole(self.size, behind - self.size))
+            self.size = behind
+
+    async def _read_records(self) -> tuple[list[bytes], bytes]:
+        """Whole records from `size` on, which moves behind them; and the first bytes that are none."""
         records: list[bytes] = []
         rest = b""
-        self.size = self.torn_size = 0
         while True:
             more = await self._disk.read(self.file, self.size + len(rest), READ_SIZE)
             rest += more
@@ -136,10 +194,20 @@ class Journal:
             self.size += found.size
             rest = rest[found.size :]
             if found.damaged or not more:
-                break
-        if rest:
-            await self._cut_torn_end(rest)
-        return records
+                return records, rest
+
+    async def _find_behind(self) -> int | None:
+        """The offset of the first whole record behind `size`."""
+        start, stretch = self.size, b""
+        while more := await self._disk.read(self.file, start + len(stretch), READ_SIZE):
+            stretch += more
+            found = find_record(stretch, self._origin + start)
+            if found is not None:
+                return start + found
+            # A record that begins before these bytes would be in them as a whole.
+            passed = max(0, len(stretch) - HEADER.size - RECORD_SIZE_MAX)
+            start, stretch = start + passed, stretch[passed:]
+        return None
 
     def append(self, payload: bytes) -> Awaitable[int]:
         """Put one record into the page cache, at once; the answer is its offset. `Disk.synced` makes it last.
@@ -161,10 +229,13 @@ class Journal:
             if not more:
                 break
             rest += more
-        if await self._disk.read(self.file, self.size, len(rest)) != rest:
-            raise Corrupt(f"{self.file}: what stands at offset {self.size} reads otherwise each time; start again")
+        await self._check_reading(rest)
         # A torn write leaves nothing valid behind it; anything else was on the disk before, and is damaged.
         if len(rest) > TORN_SIZE_MAX or holds_record(rest):
             raise Corrupt(f"{self.file}: the record at offset {self.size} is damaged or misplaced, and no torn end")
         self.torn_size = len(rest)
         await self.cut(self.size)
+
+    async def _check_reading(self, rest: bytes) -> None:
+        if await self._disk.read(self.file, self.size, len(rest)) != rest:
+            raise Corrupt(f"{self.file}: what stands at offset {self.size} reads otherwise each time; start again")

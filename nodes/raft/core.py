@@ -55,19 +55,28 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 class HardState(msgspec.Struct, frozen=True, array_like=True):
-    """What a peer must never forget (Figure 2, persistent state): `voted_for` is "" for nobody."""
+    """What a peer must never forget (Figure 2, persistent state): `voted_for` is "" for nobody.
+
+    `owed_term` and `owed_index`: how its log once ended, if it has lost entries since; 0 when it is whole.
+    """
 
     term: int = 0
     voted_for: str = ""
+    owed_term: int = 0
+    owed_index: int = 0
 
 
 class Save(msgspec.Struct, frozen=True):
-    """One write: the hard state if it changed, then the entries from `first_index` on, in the place of all there."""
+    """One write: the hard state if it changed, then the entries from `first_index` on, in the place of all there.
+
+    `previous_term` is of the entry before them.
+    """
 
     number: int
     hard_state: HardState | None
     first_index: int
     entries: tuple[LogEntry, ...]
+    previous_term: int
 
 
 class Ready(msgspec.Struct):
@@ -114,6 +123,7 @@ class Raft:
         self.settings = settings
         self.rng = rng
         self.term, self.voted_for = hard_state.term, hard_state.voted_for
+        self._owed = (hard_state.owed_term, hard_state.owed_index)
         self.leader = ""
         self.commit_index = max(commit_index, log.first_index - 1)
         self.now_ns = now_ns
@@ -135,6 +145,11 @@ class Raft:
         self.follow("", because="it has just started", rule="Raft 5.2")
 
     # --- who one is
+    @property
+    def hard_state(self) -> HardState:
+        """What it must not forget now, saved or not."""
+        return HardState(self.term, self.voted_for, *self._owed)
+
     @property
     def members(self) -> Members:
         """The members by this peer's log."""
@@ -407,12 +422,15 @@ class Raft:
         self._saves = deque([(number, min(last, first_index - 1)) for number, last in self._saves])
 
     def _save(self) -> Save | None:
-        hard_state = HardState(self.term, self.voted_for)
+        hard_state = self.hard_state
         if self._unsaved is None and hard_state == self._saved_state:
             return None
         first = self._unsaved if self._unsaved is not None else self.log.last_index + 1
         entries = self.log.slice(first, self.log.last_index)
-        save = Save(self.next_number, hard_state if hard_state != self._saved_state else None, first, entries)
+        previous_term = self.log.term(first - 1)
+        assert previous_term is not None, "what changes is not compacted"
+        changed = hard_state if hard_state != self._saved_state else None
+        save = Save(self.next_number, changed, first, entries, previous_term)
         self._number = save.number
         self._saves.append((save.number, self.log.last_index))
         self._saved_state, self._unsaved = hard_state, None

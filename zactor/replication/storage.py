@@ -8,20 +8,18 @@ that the snapshot is there; one that is not whole is passed over for the one bef
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
 from zactor.door import Disk
 from zactor.errors import Corrupt, DiskFull
-from zactor.journal import Journal, record, scan
+from zactor.journal import Journal
 from zactor.message import decoder, encode
 
+from .snapshots import JOURNAL, SNAPSHOT, UNFINISHED, numbers, read_snapshot, remove_older, write_snapshot
+
 FORMAT = 1
-READ_SIZE = 1 << 20
-UNFINISHED = "snapshot.tmp"
-_HEAD, _PART, _END = b"h", b"p", b"e"
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True):
@@ -41,13 +39,6 @@ class Head(msgspec.Struct, frozen=True, array_like=True):
     time_ns: int = 0
 
 
-class End(msgspec.Struct, frozen=True, array_like=True):
-    """How a whole snapshot ends: so many parts with so many bytes."""
-
-    parts: int
-    size: int
-
-
 class Recovered(msgspec.Struct, frozen=True):
     """What stood on the disk: changes behind the snapshot, and what was odd about it."""
 
@@ -58,7 +49,6 @@ class Recovered(msgspec.Struct, frozen=True):
 
 _decode_batch = decoder(Batch)
 _decode_head = decoder(Head)
-_decode_end = decoder(End)
 
 
 class Storage:
@@ -80,7 +70,7 @@ class Storage:
         All of it is durable then, as is the name of the journal that goes on.
         """
         names = await self._disk.list()
-        journals, snapshots = _numbers(names, "journal."), _numbers(names, "snapshot.")
+        journals, snapshots = numbers(names, JOURNAL), numbers(names, SNAPSHOT)
         damaged = await self._restore(snapshots, restore)
         base = self.number
         if journals or base:
@@ -94,47 +84,29 @@ class Storage:
             self.number = number
         await self._disk.synced()
         await self._disk.sync_folder()
-        await self._remove_older(base)
+        await remove_older(self._disk, base)
         return Recovered(batches, torn_size, damaged)
 
     async def _restore(self, snapshots: list[int], restore: Callable[[Iterable[bytes]], None]) -> list[str]:
         damaged = []
         for number in reversed(snapshots):
             try:
-                head, parts = await self._read_snapshot(number)
-                restore(_handed_over(parts))
+                snapshot = await read_snapshot(self._disk, f"{SNAPSHOT}{number}")
+                head = _decode_head(snapshot.head)
+                _check_head(head, f"{SNAPSHOT}{number}", number)
+                restore(snapshot.hand_over())
             except Corrupt as error:
                 damaged.append(str(error))
                 continue
             self.number, self.index, self.time_ns = head.number, head.index, head.time_ns
+            self.snapshot_size = snapshot.size
             return damaged
         if damaged:
             raise Corrupt(f"no snapshot is whole: {'; '.join(damaged)}; put back a copy of this folder that is")
         return damaged
 
-    async def _read_snapshot(self, number: int) -> tuple[Head, deque[bytes]]:
-        file = f"snapshot.{number}"
-        payloads: deque[bytes] = deque()
-        rest = b""
-        size = 0
-        while more := await self._disk.read(file, size + len(rest), READ_SIZE):
-            found = scan(rest + more)
-            payloads += found.records
-            rest = (rest + more)[found.size :]
-            size += found.size
-            if found.damaged:
-                break
-        if rest or len(payloads) < 2 or payloads[0][:1] != _HEAD or payloads[-1][:1] != _END:
-            raise Corrupt(f"{file} is not whole: it can be read up to {size} bytes")
-        head, end = _decode_head(payloads.popleft()[1:]), _decode_end(payloads.pop()[1:])
-        _check_head(head, file, number)
-        if end != End(len(payloads), sum(map(len, payloads)) - len(payloads)):
-            raise Corrupt(f"{file} has other parts than it says")
-        self.snapshot_size = size
-        return head, payloads
-
     async def _read_journal(self, number: int) -> list[Batch]:
-        self._journal = Journal(self._disk, f"journal.{number}")
+        self._journal = Journal(self._disk, f"{JOURNAL}{number}")
         payloads = await self._journal.recover()
         if not payloads:
             await self._begin(self._journal, number)
@@ -181,7 +153,7 @@ class Storage:
     async def prepare(self) -> None:
         """Make the next journal. Raises `DiskFull`; then nothing has changed."""
         number = self.number + 1
-        self._next = Journal(self._disk, f"journal.{number}")
+        self._next = Journal(self._disk, f"{JOURNAL}{number}")
         try:
             await self._begin(self._next, number)
         except DiskFull:
@@ -201,54 +173,19 @@ class Storage:
 
     async def write_snapshot(self, head: Head, parts: Iterator[bytes]) -> None:
         """Write a snapshot part by part, while the log goes on, and remove what it stands for. Raises `DiskFull`."""
-        await self._disk.remove(UNFINISHED)
-        count = size = written = 0
-        written = await self._write_part(_HEAD, encode(head))
-        for part in parts:
-            written += await self._write_part(_PART, part)
-            count, size = count + 1, size + len(part)
-        written += await self._write_part(_END, encode(End(count, size)))
-        await self._disk.synced()
-        await self._disk.rename(UNFINISHED, f"snapshot.{head.number}")
-        await self._disk.sync_folder()
-        self.snapshot_size = written
-        await self._remove_older(head.number)
+        self.snapshot_size = await write_snapshot(self._disk, head.number, encode(head), parts)
+        await remove_older(self._disk, head.number)
 
     async def give_up_snapshot(self) -> None:
         """Remove one that could not be written: the journals hold all that it would have."""
         await self._disk.remove(UNFINISHED)
-
-    async def _write_part(self, kind: bytes, payload: bytes) -> int:
-        written = record(kind + payload)
-        await self._disk.append(UNFINISHED, written)
-        return len(written)
-
-    async def _remove_older(self, oldest: int) -> None:
-        names = await self._disk.list()
-        for kind in ("snapshot.", "journal."):
-            for older in _numbers(names, kind):
-                if older < oldest:
-                    await self._disk.remove(f"{kind}{older}")
-        if UNFINISHED in names:
-            await self._disk.remove(UNFINISHED)
-
-
-def _numbers(names: Iterable[str], kind: str) -> list[int]:
-    ends = [name.removeprefix(kind) for name in names if name.startswith(kind)]
-    return sorted(int(end) for end in ends if end.isascii() and end.isdigit())
-
-
-def _handed_over(parts: deque[bytes]) -> Iterator[bytes]:
-    """The parts of a snapshot, each let go of when the next one is asked for: they are large."""
-    while parts:
-        yield parts.popleft()[1:]
 
 
 def _check_numbers(journals: list[int], first: int) -> None:
     newer = [number for number in journals if number >= first]
     missing = [number for number in range(first, max(newer, default=first) + 1) if number not in newer]
     if missing:
-        raise Corrupt(f"journal.{missing[0]} is missing; put back a copy of this folder that is whole")
+        raise Corrupt(f"{JOURNAL}{missing[0]} is missing; put back a copy of this folder that is whole")
 
 
 def _check_head(head: Head, file: str, number: int) -> None:
