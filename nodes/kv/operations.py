@@ -1,7 +1,7 @@
 """What a client says to the store and is told: the bodies of `Submit`, `Query` and `Watch`, and their answers.
 
-A body is one operation, question or watch; so is an answer. All are tagged arrays, to which fields are added at
-the end, with a default. A *revision* is the index of a log entry: it grows, and has gaps. Each answer has the revision of
+A body is one operation, question or watch; so is an answer. All are tagged arrays, to which fields are added at the
+end, with a default. A *revision* is the index of a log entry: it grows, and has gaps. Each answer has the revision of
 the state that it comes from, which is the token of the read level `session`.
 
 A range is `key` and `end`: None is that key alone; b"" is all keys from `key` on; else those from `key` to before
