@@ -15,7 +15,7 @@ from zactor.actor import Actor, link, on
 from zactor.door import Later
 from zactor.errors import DiskFull, Failure, Refused, UserError
 from zactor.message import Envelope, Message, Ref, Refs, decoder, encode
-from zactor.registry import machine
+from zactor.registry import MachineName, machine
 from zactor.replication.logclock import LogClock
 from zactor.replication.messages import (
     Deposed,
@@ -120,7 +120,7 @@ class Peer(Actor):
         | Join
         | ReadIndex
     ] = link(overflow="drop")
-    machine: str
+    machine: MachineName
     heartbeat: Duration = 30 * MS_NS
     election_timeout: Duration = 200 * MS_NS
     lease: Duration = 30_000 * MS_NS
