@@ -14,6 +14,7 @@ from tests.nodes.raft.disks import Crash, StepDisk, run
 from tests.nodes.raft.group import entry
 from tests.nodes.raft.stories import MEMBERS, Peer, State, happen
 from zactor.errors import Corrupt, DiskFull
+from zactor.journal import HEADER, scan
 
 A, B, C, D = (entry(1, each) for each in (b"a", b"b", b"c", b"d"))
 ONE = HardState(1, "p0")
@@ -236,3 +237,171 @@ def test_the_state_of_another_machine_is_refused() -> None:
 
     with pytest.raises(Corrupt, match=r"is of the machine test\.ledger, this peer hosts other\.one"):
         run(Storage(peer.disk, "other.one").recover(lambda _: None))
+
+
+# --- damage
+def records_of(peer: Peer, file: str) -> list[tuple[int, int]]:
+    """Where the records of a journal begin and end."""
+    content = bytes(peer.disk.content(file))
+    found, places = scan(content), []
+    offset = 0
+    for payload in found.records:
+        places.append((offset, offset + HEADER.size + len(payload)))
+        offset = places[-1][1]
+    assert offset == len(content)
+    return places
+
+
+def saved() -> Peer:
+    """A peer with a log of its own, and no snapshot."""
+    peer = begun()
+    run(saves(peer))
+    run(peer.sync())
+    peer.save(HardState(4, "p2"))
+    run(peer.sync())
+    return peer
+
+
+def last_of(state: State) -> tuple[int, int]:
+    return state.log[-1].term, len(state.log)
+
+
+@pytest.mark.parametrize("place", range(1, 6))
+@pytest.mark.parametrize("byte", [0, 1, 5, 9, 12, -1])
+def test_damage_in_the_middle_costs_entries_and_no_vote(place: int, byte: int) -> None:
+    peer = saved()
+    final = peer.state
+    begin, end = records_of(peer, "journal.1")[place]
+    peer.disk.flip("journal.1", 8 * (begin + byte if byte >= 0 else end - 1) + 3)
+
+    found = run(peer.start())
+    assert found.log in [state.log for state in peer.history]
+    assert found.log == {1: (), 2: (), 3: (A, B), 4: (A, B)}.get(place, peer.history[5].log)
+    assert found.hard_state == HardState(4, "p2", *last_of(final))
+    assert [text.split(":")[0] for text in peer.found.damaged] == ["journal.1"]
+
+    assert run(peer.start()) == found
+    peer.history.append(found)
+    peer.save(HardState(5, "", *last_of(final)), entry(5, b"new"))
+    assert run(peer.start()) == peer.state
+    run(peer.snapshot(len(peer.state.log)))  # of what was committed, in a later term: nothing is owed any more
+    assert run(peer.start()) == State(HardState(5, ""), peer.state.log)
+    assert peer.found.damaged == []
+
+
+def test_a_last_record_that_is_damaged_looks_torn() -> None:
+    peer = saved()
+    begin, end = records_of(peer, "journal.1")[-1]
+    peer.disk.flip("journal.1", 8 * begin + 100)
+
+    assert run(peer.start()) == peer.history[-2]
+    assert (peer.found.torn_size, peer.found.damaged) == (end - begin, [])
+
+
+def test_where_the_members_are_gone_the_folder_is_refused() -> None:
+    peer = saved()
+    peer.disk.flip("journal.1", 100)
+
+    with pytest.raises(Corrupt, match="remove this folder, and the peer comes back as a learner"):
+        run(peer.start())
+
+
+def with_snapshot() -> Peer:
+    peer = begun()
+    peer.save(ONE, A, B, C, D)
+    run(peer.snapshot(2))
+    peer.save(HardState(2, "p1"), entry(2, b"x"))
+    peer.save(HardState(3, "p1"))
+    run(peer.sync())
+    return peer
+
+
+@pytest.mark.parametrize(("place", "kept", "owed"), [(0, 5, (0, 0)), (1, 2, (2, 5)), (2, 4, (2, 5))])
+def test_a_journal_behind_a_snapshot_is_followed_up_to_its_hole(place: int, kept: int, owed: tuple[int, int]) -> None:
+    peer = with_snapshot()
+    begin, _ = records_of(peer, "journal.2")[place]
+    peer.disk.flip("journal.2", 8 * begin + 100)
+
+    assert run(peer.start()) == State(HardState(3, "p1", *owed), peer.state.log[:kept])
+
+
+def test_a_peer_whose_only_snapshot_is_damaged_is_refused() -> None:
+    peer = with_snapshot()
+    peer.disk.flip("snapshot.2", 8 * 30)
+
+    with pytest.raises(Corrupt, match=r"snapshot\.2 is not whole.*remove this folder"):
+        run(peer.start())
+
+
+def test_a_damaged_snapshot_is_passed_over_for_what_is_still_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = with_snapshot()
+    monkeypatch.setattr("nodes.raft.storage.remove_older", _keep)
+    run(peer.snapshot(4))
+    assert peer.disk.names == ["journal.2", "journal.3", "snapshot.2", "snapshot.3"]
+    peer.disk.flip("snapshot.3", 8 * 30)
+
+    assert run(peer.start()) == peer.state
+    assert peer.found.head.index == 2
+    assert len(peer.found.damaged) == 1
+
+
+async def _keep(_disk: object, _oldest: int) -> None:
+    """Nothing is removed: as if it were killed just before."""
+
+
+def test_a_journal_that_is_missing_is_a_hole(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = with_snapshot()
+    monkeypatch.setattr("nodes.raft.storage.write_snapshot", _full)
+    for _ in range(2):
+        with pytest.raises(DiskFull):
+            run(peer.snapshot(4))
+        peer.save(HardState(4, ""), entry(4, b"y"))
+    run(peer.sync())
+    del peer.disk.machine.files["peer", "journal.3"]
+
+    found = run(peer.start())
+    assert found.hard_state == HardState(4, "", *last_of(peer.state))
+    assert found.log == peer.state.log[:5]
+    assert peer.found.damaged == ["journal.3 is missing"]
+
+
+async def _full(*_: object) -> int:
+    raise DiskFull("no room")
+
+
+def test_a_folder_without_its_journals_is_refused() -> None:
+    peer = with_snapshot()
+    del peer.disk.machine.files["peer", "journal.2"]
+
+    with pytest.raises(Corrupt, match="no journal says what this peer has promised"):
+        run(peer.start())
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_at_random_damage_is_told_and_never_read_as_a_log(seed: int) -> None:
+    chance = Random(seed)
+    peer = Peer(StepDisk(seed))
+    run(peer.start())
+    states = peer.history
+
+    async def live() -> None:
+        for _ in range(chance.randrange(5, 60)):
+            await happen(peer, chance)
+        peer.save(HardState(peer.state.hard_state.term + 1, "p2"))
+        await peer.sync()
+
+    run(live())
+    final = states[-1]
+    file = chance.choice([name for name in peer.disk.names if name.startswith("journal.")])
+    begin, end = chance.choice(records_of(peer, file)[:-1])
+    peer.disk.flip(file, chance.randrange(8 * begin, 8 * end))
+    if (file, begin) == ("journal.1", 0):
+        with pytest.raises(Corrupt, match="remove this folder"):
+            run(peer.start())
+        return
+    found = run(peer.start())
+    known = found.hard_state
+    owed = (known.owed_term, known.owed_index)
+    assert (known.term, known.voted_for) == (final.hard_state.term, "p2")
+    assert found.log in [state.log for state in states]
+    assert found.log == final.log if owed == (0, 0) else owed >= last_of(final)
