@@ -31,7 +31,7 @@ LOCK = b"lock"
 TTL_S = 1.5
 LOCK_WAIT_S = 3.0
 FORGOTTEN = 4
-"""One hold in so many is not kept alive, and one in so many is never let go."""
+"""One hold in so many is not kept alive; every second one of these is never let go."""
 
 WEAK: tuple[Level, ...] = ("bounded", "session", "eventual")
 
@@ -259,7 +259,8 @@ class KvWorkload(Workload):
 
     async def _hold(self) -> None:
         self._lease = lease = await self._kv.hold(TTL_S)
-        if self.rng.getrandbits(16) % FORGOTTEN:
+        is_kept = self.rng.getrandbits(16) % FORGOTTEN > 0
+        if is_kept:
             self.tell(self.ref, Keep())
         lock = Lock(LOCK, lease)
         operation = self.invoke("acquire", key=LOCK.decode())
@@ -273,7 +274,7 @@ class KvWorkload(Workload):
         else:
             self.answered(operation, lock.token)
             await self._write_under(lock)
-        if self.rng.getrandbits(16) % FORGOTTEN:
+        if is_kept or self.rng.getrandbits(1):
             await lock.release()
             await lease.release()
         else:
