@@ -94,7 +94,6 @@ class _Client:
         self._chance = random.Random(f"{load.seed} {number}")  # noqa: S311 - which keys, no secret
         self._kv = KvClient(door, targets, load.give_up_s)
         self._seen: dict[int, str | None] = {}
-        self._padding = b"." * max(0, load.size - len(self._value(0)))
         self._count = 0
 
     def _value(self, count: int) -> str:
@@ -144,7 +143,7 @@ class _Client:
         return None
 
     def _padded(self, value: str | None) -> bytes | None:
-        return None if value is None else value.encode() + self._padding
+        return None if value is None else value.encode().ljust(self._load.size, b".")
 
     async def _failed(self, operation: int, error: Failure) -> None:
         is_unknown = isinstance(error, OutcomeUnknown)
