@@ -76,7 +76,7 @@ class Load:
             await self._clients[first % len(self._clients)].put(self._keys[number], self._value)
 
     async def _put(self, client: KvClient, index: int) -> None:
-        dice = random.Random(index)  # noqa: S311
+        dice = random.Random(index)
         while not self._stopping:
             counts, name = self._measuring, self._keys[int(dice.random() * len(self._keys))]
             began_ns = time.perf_counter_ns()
@@ -85,7 +85,7 @@ class Load:
                 self._spans_ns.append(time.perf_counter_ns() - began_ns)
 
     async def _get(self, client: KvClient, index: int) -> None:
-        dice = random.Random(index)  # noqa: S311
+        dice = random.Random(index)
         while not self._stopping:
             counts, name = self._measuring, self._keys[int(dice.random() * len(self._keys))]
             began_ns = time.perf_counter_ns()
