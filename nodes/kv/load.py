@@ -21,6 +21,7 @@ from zactor.replication.client import Door, OutcomeUnknown
 from zactor.replication.messages import Level
 
 from .client import KvClient
+from .operations import prefix_end
 
 Function = Literal["read", "write", "cas"]
 FUNCTIONS: tuple[Function, ...] = ("read", "write", "cas")
@@ -64,7 +65,8 @@ class Measured(msgspec.Struct):
 
 
 async def run(door: Door, targets: Sequence[Ref[Any]], load: Load, history: History | None = None) -> Measured:
-    """Drive the store for `load.seconds`."""
+    """Drive the store for `load.seconds`. What an earlier load has left is deleted first: a history begins empty."""
+    await _sweep(KvClient(door, targets, load.give_up_s), load.prefix.encode())
     measured = Measured()
     begun_ns = door.now_ns()
     until_ns = begun_ns + int(load.seconds * 1e9)
@@ -72,6 +74,12 @@ async def run(door: Door, targets: Sequence[Ref[Any]], load: Load, history: Hist
     await asyncio.gather(*[client.run(until_ns) for client in clients])
     measured.seconds = (door.now_ns() - begun_ns) / 1e9
     return measured
+
+
+async def _sweep(kv: KvClient, prefix: bytes) -> None:
+    while (await kv.delete(prefix, prefix_end(prefix))).more:
+        pass
+    await kv.close()
 
 
 class _Client:
@@ -94,7 +102,6 @@ class _Client:
         self._chance = random.Random(f"{load.seed} {number}")  # noqa: S311 - which keys, no secret
         self._kv = KvClient(door, targets, load.give_up_s)
         self._seen: dict[int, str | None] = {}
-        self._padding = b"." * max(0, load.size - len(self._value(0)))
         self._count = 0
 
     def _value(self, count: int) -> str:
@@ -144,7 +151,7 @@ class _Client:
         return None
 
     def _padded(self, value: str | None) -> bytes | None:
-        return None if value is None else value.encode() + self._padding
+        return None if value is None else value.encode().ljust(self._load.size, b".")
 
     async def _failed(self, operation: int, error: Failure) -> None:
         is_unknown = isinstance(error, OutcomeUnknown)
