@@ -20,6 +20,7 @@ from zactor.message import Ref
 from zactor.replication.client import Door, OutcomeUnknown
 from zactor.replication.messages import Level
 
+from . import operations as op
 from .client import KvClient
 
 Function = Literal["read", "write", "cas"]
@@ -38,7 +39,6 @@ class Load(msgspec.Struct, frozen=True):
     reads: float = 0.5
     swaps: float = 0.1
     level: Level = "linearizable"
-    prefix: str = "load/"
     give_up_s: float = 10.0
     seed: int = 0
 
@@ -64,14 +64,30 @@ class Measured(msgspec.Struct):
 
 
 async def run(door: Door, targets: Sequence[Ref[Any]], load: Load, history: History | None = None) -> Measured:
-    """Drive the store for `load.seconds`."""
+    """Drive the store for `load.seconds`, with keys of its own, which it deletes in the end."""
+    kv = KvClient(door, targets, load.give_up_s)
+    prefix = await _new_prefix(kv)
     measured = Measured()
     begun_ns = door.now_ns()
     until_ns = begun_ns + int(load.seconds * 1e9)
-    clients = [_Client(number, door, targets, load, measured, history) for number in range(load.clients)]
+    clients = [_Client(number, door, targets, load, prefix, measured, history) for number in range(load.clients)]
     await asyncio.gather(*[client.run(until_ns) for client in clients])
     measured.seconds = (door.now_ns() - begun_ns) / 1e9
+    await _delete(kv, prefix)
+    await kv.close()
     return measured
+
+
+async def _new_prefix(kv: KvClient) -> bytes:
+    """One that nobody else has: a history must not see what others wrote. A revision is given once."""
+    written = await kv.put(b"load", b"")
+    return b"load/%d/" % written.revision
+
+
+async def _delete(kv: KvClient, prefix: bytes) -> None:
+    more = True
+    while more:
+        more = (await kv.delete(prefix, op.prefix_end(prefix), limit=op.DELETE_KEYS_MAX)).more
 
 
 class _Client:
@@ -83,18 +99,19 @@ class _Client:
         door: Door,
         targets: Sequence[Ref[Any]],
         load: Load,
+        prefix: bytes,
         measured: Measured,
         history: History | None,
     ) -> None:
         self._name = f"client-{number}"
         self._door = door
         self._load = load
+        self._prefix = prefix
         self._measured = measured
         self._history = history
         self._chance = random.Random(f"{load.seed} {number}")  # noqa: S311 - which keys, no secret
         self._kv = KvClient(door, targets, load.give_up_s)
         self._seen: dict[int, str | None] = {}
-        self._padding = b"." * max(0, load.size - len(self._value(0)))
         self._count = 0
 
     def _value(self, count: int) -> str:
@@ -110,15 +127,15 @@ class _Client:
 
     async def _one(self, function: Function) -> None:
         number = self._chance.randrange(self._load.keys)
-        key = f"{self._load.prefix}{number}"
+        key = self._prefix + b"%d" % number
         self._count += 1
         arguments: tuple[str | None, ...] = () if function == "read" else (self._value(self._count),)
         if function == "cas":
             arguments = (self._seen.get(number), *arguments)
-        operation = self._history.invoke(self._name, function, *arguments, key=key) if self._history else 0
+        operation = self._history.invoke(self._name, function, *arguments, key=key.decode()) if self._history else 0
         begun_ns = self._door.now_ns()
         try:
-            result = await self._ask(function, key.encode(), arguments)
+            result = await self._ask(function, key, arguments)
         except Failure as error:
             await self._failed(operation, error)
             return
@@ -144,7 +161,7 @@ class _Client:
         return None
 
     def _padded(self, value: str | None) -> bytes | None:
-        return None if value is None else value.encode() + self._padding
+        return None if value is None else value.encode().ljust(self._load.size, b".")
 
     async def _failed(self, operation: int, error: Failure) -> None:
         is_unknown = isinstance(error, OutcomeUnknown)
