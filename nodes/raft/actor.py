@@ -9,16 +9,13 @@ committed.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
 from zactor.actor import Actor, link, on
 from zactor.door import Later
 from zactor.errors import DiskFull, Failure, Refused, UserError
 from zactor.message import Envelope, Message, Ref, Refs, decoder, encode
-from zactor.registry import machine
+from zactor.registry import MachineName, machine
 from zactor.replication.logclock import LogClock
 from zactor.replication.messages import (
     Deposed,
@@ -36,7 +33,8 @@ from zactor.replication.sessions import Sessions
 from zactor.statemachine import StateMachine, Timed
 from zactor.units import ByteSize, Duration, format_duration
 
-from .core import Raft, Ready, Save, Settings
+from .core import Raft, Ready, Settings
+from .explain import explain
 from .forming import identity_of, node_of
 from .joining import Joining, Seek
 from .log import Log
@@ -70,6 +68,7 @@ from .messages import (
 )
 from .ordering import Proposed, decode_batch, encode_batch
 from .reads import FetchIndex, Reads
+from .saving import Retry, Saving
 from .snapshots import SendSnapshot, Snapshots, TakeSnapshot
 from .storage import Head, Recovered, Storage
 
@@ -83,18 +82,11 @@ TICK_NS = MS_NS
 READS_NS = 500 * MS_NS
 """Between two looks at questions and watches that wait too long."""
 
-FULL_S = 0.5
-"""A peer whose disk is full looks again after so long whether there is room."""
-
 _decode_entries = decoder(tuple[LogEntry, ...])
 
 
 class Tick(Message[None]):
     """A peer tells itself: time for the core."""
-
-
-class Retry(Message[None]):
-    """A peer tells itself: there may be room on the disk again."""
 
 
 def _nothing(_answer: bytes | Failure) -> None:
@@ -107,6 +99,7 @@ class Peer(Actor):
     `election_timeout`: after so long a silence of the leader another is elected, of which heartbeats come one every
     `heartbeat`. `lease`: how long a client may be silent before its session ends. `snapshot_bytes`: by how much the
     journal grows before a snapshot takes its place; `keep_entries`: those before it that are kept for slow peers.
+    `explain`: log what each message means, with the section of the paper: for learning, not for load.
     """
 
     turn_messages: ClassVar[int] = 1_024
@@ -127,12 +120,13 @@ class Peer(Actor):
         | Join
         | ReadIndex
     ] = link(overflow="drop")
-    machine: str
+    machine: MachineName
     heartbeat: Duration = 30 * MS_NS
     election_timeout: Duration = 200 * MS_NS
     lease: Duration = 30_000 * MS_NS
     snapshot_bytes: ByteSize = 64 << 20
     keep_entries: int = 1_000
+    explain: bool = False
 
     _raft: Raft | None
     _storage: Storage
@@ -150,29 +144,25 @@ class Peer(Actor):
     _applied: int
     _applied_index: int
     _serving: int
-    _write_id: int
-    _writes: deque[tuple[int, int, Save]]
-    _held: deque[tuple[int, str, Message[None]]]
-    _full: list[Save]
+    _saving: Saving
     _timer: int
     _timer_ns: int
     _reads_ns: int
     _is_late: bool
-    _is_held: bool
 
     async def on_start(self) -> None:
         """Recover what the disk has, or take part anew. Raises `Corrupt`, `UserError`."""
         self._check_settings()
         self._refs = {peer.name: peer for peer in self.peers}
         self._identities, self._members, self._applied, self._applied_index, self._serving = {}, None, 0, 0, 0
-        self._write_id, self._writes, self._held, self._full = 0, deque(), deque(), []
         self._timer = self._timer_ns = self._reads_ns = 0
-        self._is_late = self._is_held = False
+        self._is_late = False
         self._machine = machine(self.machine)()
         sessions = Sessions(self._machine)
         self._replica = Replica(self, sessions, lease_ns=self.lease)
         self._proposed = Proposed()
         self._storage = Storage(self.disk, self.machine)
+        self._saving = Saving(self, self._storage)
         self._reads = Reads(self, self._machine)
         self._snapshots = Snapshots(self, self._storage)
         self._joining = Joining(self, self._storage)
@@ -265,24 +255,10 @@ class Peer(Actor):
         """Of the last command that was applied."""
         return self._time_ns
 
-    @asynccontextmanager
-    async def hold(self) -> AsyncIterator[None]:
-        """Nothing is saved or applied meanwhile, and nothing is on its way to the disk. Raises `DiskFull`."""
-        self._is_held = True
-        try:
-            while self._writes:
-                await self.disk.synced()
-            if self._full:
-                raise DiskFull("there was no room for what was saved before")
-            yield
-        finally:
-            self._is_held = False
-        self._flush()
-
     @property
-    def is_full(self) -> bool:
-        """Whether the disk had no room for the last save."""
-        return bool(self._full)
+    def saving(self) -> Saving:
+        """What is on its way to the disk."""
+        return self._saving
 
     def restored(self, head: Head) -> None:
         """The state is that of a snapshot now."""
@@ -309,8 +285,11 @@ class Peer(Actor):
         envelope: Envelope,
     ) -> None:
         """What a peer says in its term."""
-        if self._raft is not None and envelope.sender is not None and not self._snapshots.is_installing:
-            self._raft.step(self._identity_of(envelope.sender.name), message, self.now_ns())
+        if self._raft is None or envelope.sender is None or self._snapshots.is_installing:
+            return
+        if isinstance(message, TimeoutNow) and self._saving.is_full:
+            return  # its vote for itself would not be durable, and meanwhile it would heed no leader
+        self._raft.step(self._identity_of(envelope.sender.name), message, self.now_ns())
 
     @on
     def bulk_entries(self, message: BulkEntries, envelope: Envelope) -> None:
@@ -336,6 +315,8 @@ class Peer(Actor):
         ref = self._refs.get(node_of(target))
         if ref is None:
             return  # no node of this topology: as if it were down
+        if self.explain:
+            self._explain(message, target)
         if isinstance(message, AppendEntries) and sum([len(each.body) for each in message.entries]) >= BULK_SIZE:
             message = BulkEntries(
                 term=message.term,
@@ -345,6 +326,11 @@ class Peer(Actor):
                 entries=encode(message.entries),
             )
         self.tell(ref, message)
+
+    def _explain(self, message: Message[None], target: str) -> None:
+        meant = explain(message)
+        if meant is not None:
+            self.log.info(meant[0], to=target, **meant[1])
 
     # --- time
     @on
@@ -359,7 +345,8 @@ class Peer(Actor):
             self._timer = self.after(0.0, Tick())
             return
         self._is_late = False
-        self._raft.tick(self.now_ns())
+        if self._raft.leadership is not None or not self._saving.is_full:
+            self._raft.tick(self.now_ns())
         if self.now_ns() >= self._reads_ns:
             self._reads_ns = self.now_ns() + READS_NS
             self._reads.beat()
@@ -387,20 +374,35 @@ class Peer(Actor):
 
     def on_synced(self, write_id: int) -> None:
         """Saves are durable: what waited for them leaves."""
-        number = 0
-        while self._writes and self._writes[0][0] <= write_id:
-            number = self._writes.popleft()[2].number
-        if self._raft is None or not number:
-            return
-        while self._held and self._held[0][0] <= number:
-            _, target, message = self._held.popleft()
-            self.send_to(target, message)
-        self._raft.persisted(number)
-        self._flush()
+        number = self._saving.on_synced(write_id)
+        if number and self._raft is not None:
+            self._raft.persisted(number)
+            self._flush()
+
+    def on_disk_failed(self, error: Exception) -> None:
+        """There was no room for a save: it is kept, and one that has room leads. Raises any other error."""
+        if not isinstance(error, DiskFull) or not self._saving.is_writing:
+            raise error
+        self._saving.on_full()
+        self.log.error("log_full", because=str(error), rule="questions are answered, and nothing is changed")
+        raft = self._raft
+        assert raft is not None, "it takes part"
+        if raft.leadership is not None:
+            raft.transfer(self._best_voter())
+
+    @on
+    def retry(self, message: Retry) -> None:  # noqa: ARG002
+        """See whether there is room on the disk again."""
+        self._saving.retry()
+
+    def go_on(self) -> None:
+        """What was held back may be saved now."""
+        if self._raft is not None:
+            self._flush()
 
     def _flush(self) -> None:
         """Do what the core says, until it says no more."""
-        if self._is_held:
+        if self._saving.is_held:
             return
         raft = self._raft
         assert raft is not None, "it takes part"
@@ -412,7 +414,9 @@ class Peer(Actor):
             self._note_roles()
             for target, message in ready.send_now:
                 self.send_to(target, message)
-            self._keep(ready)
+            if ready.save is not None:
+                self._saving.save(raft.hard_state, ready.save)
+            self._saving.send_after(ready.send_after)
             if ready.committed:
                 self._apply(ready)
             for name in ready.snapshots:
@@ -428,9 +432,9 @@ class Peer(Actor):
         """Put what waits into the log as one entry, unless the one before is on its way to the own disk."""
         raft, replica = self._raft, self._replica
         assert raft is not None, "it takes part"
-        if self._writes or not replica.is_waiting:
+        if self._saving.is_writing or not replica.is_waiting:
             return
-        if self._full:
+        if self._saving.is_full:
             replica.refuse(replica.take(), self._no_space())
             return
         changes = replica.take()
@@ -440,49 +444,6 @@ class Peer(Actor):
             replica.put_back(changes)
         else:
             self._proposed.add(index, raft.term, changes)
-
-    def _keep(self, ready: Ready) -> None:
-        if ready.save is not None:
-            self._write(ready.save)
-        if not ready.send_after:
-            return
-        if self._writes or self._full:
-            number = self._full[-1].number if self._full else self._writes[-1][2].number
-            self._held += [(number, target, message) for target, message in ready.send_after]
-        else:
-            for target, message in ready.send_after:
-                self.send_to(target, message)
-
-    def _write(self, save: Save) -> None:
-        if self._full:
-            self._full.append(save)
-            return
-        assert self._raft is not None, "it takes part"
-        self._write_id += 1
-        self._writes.append((self._write_id, self._storage.size, save))
-        self._storage.save(self._raft.hard_state, save)
-        self.disk.commit(self._write_id)
-
-    # --- a full disk
-    def on_disk_failed(self, error: Exception) -> None:
-        """There was no room for a save: it is kept, and whoever has room leads. Raises any other error."""
-        if not isinstance(error, DiskFull) or not self._writes:
-            raise error
-        self._full = [save for _, _, save in self._writes]
-        self._storage.cut(self._writes[0][1])
-        self._writes.clear()
-        self.log.error("log_full", because=str(error), rule="no room: questions are answered, nothing is changed")
-        self.after(FULL_S, Retry())
-        assert self._raft is not None, "it takes part"
-        if self._raft.leadership is not None:
-            self._raft.transfer(self._best_voter())
-
-    @on
-    def retry(self, message: Retry) -> None:  # noqa: ARG002
-        """See whether there is room again."""
-        saves, self._full = self._full, []
-        for save in saves:
-            self._write(save)
 
     def _no_space(self) -> NoSpace:
         return NoSpace(f"the disk of {self.ref.name} is full: nothing was changed; make room")
@@ -500,6 +461,11 @@ class Peer(Actor):
                 self.log.info("members_changed", index=index, voters=members.voters, learners=members.learners)
             elif entry.term == raft.term and raft.leadership is not None:
                 self._serve(raft.term)
+        if self.explain:
+            last = ready.committed_index + len(ready.committed) - 1
+            self.log.info(
+                "applied", first=ready.committed_index, last=last, rule="Raft 5.3, 5.4.2: a majority has them"
+            )
         self._applied_index = ready.committed_index + len(ready.committed) - 1
         self._reads.on_events(self._machine.events())
         self._reads.on_applied()
@@ -597,13 +563,13 @@ class Peer(Actor):
         """Change something, once. Raises `NotLeader`, `SessionExpired`, `OutOfWindow`, `NoSpace`."""
         if not self._serving:
             raise self.not_leader()
-        if self._full:
+        if self._saving.is_full:
             raise self._no_space()
         return self._replica.submit(message)
 
     def _check_writable(self) -> None:
         self.leading()
-        if self._full:
+        if self._saving.is_full:
             raise self._no_space()
 
     @on

@@ -8,6 +8,13 @@ do, in this order: send `send_now`; make `save` durable as one write in one stre
 What every server does is here; what only a leader does is in `leader`, elections are in `election`. The invariants:
 nothing that promises (a vote, an acknowledgement of entries) leaves before what it promises is durable, and a term,
 once seen, is never seen to go back.
+
+A peer whose disk has lost entries that it acknowledged *owes* them: it neither votes nor stands for election until a
+leader has brought its log to at least the term and index at which it once ended. That is safe by the rule of 5.4.1,
+read for one's own log: an entry that was committed with this peer's acknowledgement was in the log that ended so. If
+the log, as far as it agrees with a leader's, ends in a later term, its last entry is of a leader that had the committed
+one (leader completeness); if it ends in the same term at no lower index, it is the log of the same leader (log
+matching). Until then it believes no heartbeat about what is committed, either: what a leader knows of its log is old.
 """
 
 from __future__ import annotations
@@ -151,6 +158,11 @@ class Raft:
         return HardState(self.term, self.voted_for, *self._owed)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether its log has all that it ever acknowledged; see the module."""
+        return self._owed == (0, 0)
+
+    @property
     def members(self) -> Members:
         """The members by this peer's log."""
         return self.log.members
@@ -206,7 +218,7 @@ class Raft:
     def campaign(self, *, because: str, is_transfer: bool = False) -> None:
         """Ask to become leader: whether others would vote first, unless the leader wants it (thesis 9.6, 3.10)."""
         self.wait_for_leader()
-        if not self.members.is_voter(self.me):
+        if not self.members.is_voter(self.me) or not self.is_whole:
             return
         self.leader = ""
         self.election = Election(self, is_pre=not is_transfer, is_transfer=is_transfer, because=because)
@@ -235,9 +247,10 @@ class Raft:
             self._on_append_entries(source, message)
         elif isinstance(message, Heartbeat):
             self._heard(source)
-            self.send_now(source, HeartbeatReply(term=self.term, round=message.round))
+            self.send_now(source, HeartbeatReply(term=self.term, round=message.round, has_lost=not self.is_whole))
             # The leader says no more than it knows to agree; the rest of this log may be another one.
-            self.commit(min(message.commit_index, self.log.last_index))
+            if self.is_whole:
+                self.commit(min(message.commit_index, self.log.last_index))
         elif isinstance(message, TimeoutNow) and self.leadership is None:
             self.campaign(because=f"{source} wants it to lead", is_transfer=True)
         elif self.leadership is not None:
@@ -295,8 +308,10 @@ class Raft:
             return False
         if self.log.term(index) == term:
             self.commit(index)  # paper 7, step 6: what follows stays
+            self._agree(index)
             return False
         self.log.restore(members, index, term)
+        self._agree(index)
         self.commit_index = self._handed_over = self.durable_index = index
         self._unsaved = None
         self._saves = deque([(number, index) for number, _ in self._saves])
@@ -365,7 +380,10 @@ class Raft:
     def _on_request_vote(self, source: str, message: RequestVote) -> None:
         is_free = message.term > self.term or self.voted_for in ("", source)
         is_granted = (
-            is_free and self.leadership is None and self.log.is_up_to_date(message.last_index, message.last_term)
+            is_free
+            and self.leadership is None
+            and self.is_whole
+            and self.log.is_up_to_date(message.last_index, message.last_term)
         )
         if message.is_pre:
             term = message.term if is_granted else self.term
@@ -391,15 +409,32 @@ class Raft:
             if self.log.term(previous) != term:
                 hint_index, hint_term = self.log.agreement(previous, term)
                 self.send_now(
-                    source, Rejected(term=self.term, index=previous, hint_index=hint_index, hint_term=hint_term)
+                    source,
+                    Rejected(
+                        term=self.term,
+                        index=previous,
+                        hint_index=hint_index,
+                        hint_term=hint_term,
+                        has_lost=not self.is_whole,
+                    ),
                 )
                 return
         first, new = self.log.merge(previous, entries)
         if new:
             self._changed(first)
         last = previous + len(entries)
+        self._agree(last)
         self.send_after(source, Appended(term=self.term, index=last))
         self.commit(min(message.commit_index, last))
+
+    def _agree(self, index: int) -> None:
+        """The log agrees with the leader's up to there: whether that is all it owes (see the module)."""
+        term = self.log.term(index)
+        assert term is not None, "it was compared there"
+        if not self.is_whole and (term, index) >= self._owed:
+            self._owed = (0, 0)
+            because = f"its log is at {index} of term {term} and has again what was lost"
+            self.roles.append(Role("follower", self.term, self.leader, because, "Raft 5.4.1"))
 
     def _answer_older(self, source: str, message: Message[None]) -> None:
         """Tell those who ask in an earlier term of this one, or they would never know (canonical/raft 279)."""

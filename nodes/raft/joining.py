@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from zactor.door import Later
-from zactor.errors import Corrupt, Failure, Refused
+from zactor.errors import Corrupt, DiskFull, Failure, Refused
 from zactor.journal import record, scan
 from zactor.message import Message, decoder, encode
 from zactor.replication.messages import NotLeader
@@ -107,10 +107,13 @@ class Joining:
         while actor.raft is None:
             heard = await self._ask_all()
             tokens = genesis(actor.ref.name, self._known.token, heard)
-            if tokens is not None:
-                await self._begin(actor.ref.name, tokens, first_members(tokens), 0)
-            elif has_formed(heard):
-                await self._join(heard)
+            try:
+                if tokens is not None:
+                    await self._begin(actor.ref.name, tokens, first_members(tokens), 0)
+                elif has_formed(heard):
+                    await self._join(heard)
+            except DiskFull as error:
+                actor.log.error("log_full", because=str(error), rule="a peer begins when there is room")
             if actor.raft is None:
                 await actor.sleep(SEEK_S)
 

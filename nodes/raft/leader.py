@@ -86,6 +86,8 @@ class Leadership:
             self._on_rejected(progress, message)
         elif isinstance(message, HeartbeatReply):
             progress.round = max(progress.round, message.round)
+            if message.has_lost and progress.match_index == self._raft.log.last_index:
+                progress.lost()  # nothing is on its way that it could refuse
             self._remind(source, progress)
             self._confirm()
         elif isinstance(message, SnapshotTaken):
@@ -200,6 +202,8 @@ class Leadership:
             self._raft.send_now(name, TimeoutNow(term=self._raft.term))
 
     def _on_rejected(self, progress: Progress, message: Rejected) -> None:
+        if message.has_lost:
+            progress.match_index = 0  # what it acknowledged before
         index, _ = self._raft.log.agreement(message.hint_index, message.hint_term)
         progress.rejected(message.index, index + 1)
 

@@ -82,13 +82,15 @@ class Appended(Message[None]):
 class Rejected(Message[None]):
     """There is no entry like the one at `index` here; the logs may agree up to `hint_index`, of `hint_term` here.
 
-    The terms of those above it are skipped (paper 5.3, the optimization at its end).
+    The terms of those above it are skipped (paper 5.3, the optimization at its end). `has_lost`: entries that its
+    sender acknowledged before may be gone, so that the leader believes this rather than those.
     """
 
     term: Term
     index: Index
     hint_index: Index
     hint_term: Term
+    has_lost: bool = False
 
 
 class Heartbeat(Message[None]):
@@ -100,10 +102,11 @@ class Heartbeat(Message[None]):
 
 
 class HeartbeatReply(Message[None]):
-    """In that round its sender had no leader of a later term."""
+    """In that round its sender had no leader of a later term. `has_lost`: as in `Rejected`."""
 
     term: Term
     round: Round
+    has_lost: bool = False
 
 
 class TimeoutNow(Message[None]):

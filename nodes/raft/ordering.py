@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from zactor.errors import Corrupt
 from zactor.message import UNDECODABLE, decoder, encode
-from zactor.replication.replica import Change
+
+if TYPE_CHECKING:
+    from zactor.replication.replica import Change
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True):

@@ -77,6 +77,12 @@ class Progress(msgspec.Struct, eq=False):
             return
         self._become(State.PROBE, max(self.match_index + 1, min(next_index, index)))
 
+    def lost(self) -> None:
+        """It may have lost any entry that it acknowledged: ask anew where the logs agree."""
+        self.match_index = 0
+        if self.state is State.REPLICATE:
+            self._become(State.PROBE, self.next_index)
+
     def send_snapshot(self, index: int) -> None:
         """It lacks what only the snapshot up to `index` has."""
         self._become(State.SNAPSHOT, index + 1)

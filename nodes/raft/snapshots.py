@@ -63,7 +63,7 @@ class Snapshots:
 
     @property
     def _is_busy(self) -> bool:
-        return self._is_taking or bool(self._sending) or self.is_installing or self._actor.is_full
+        return self._is_taking or bool(self._sending) or self.is_installing or self._actor.saving.is_full
 
     async def take(self) -> None:
         """Write the state down as it is. The log goes on meanwhile."""
@@ -98,7 +98,7 @@ class Snapshots:
         assert raft is not None, "it has a log"
         grown = storage.grown
         await storage.prepare()
-        async with actor.hold():
+        async with actor.saving.hold():
             index = actor.applied_index
             term = raft.log.term(index)
             assert term is not None, "what was applied is in the log, or in the snapshot before"
@@ -191,7 +191,7 @@ class Snapshots:
             await storage.give_up_snapshot()  # the log has it all
             raft.install(head.members, head.index, head.term)
         else:
-            async with actor.hold():
+            async with actor.saving.hold():
                 await storage.adopt()
                 raft.install(head.members, head.index, head.term)
                 actor.sessions.restore(taken.parts)

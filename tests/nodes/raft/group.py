@@ -16,6 +16,7 @@ from nodes.raft.core import HardState, Raft, Save, Sent, Settings
 from nodes.raft.log import Log
 from nodes.raft.members import Members
 from nodes.raft.messages import Kind, LogEntry, SnapshotTaken
+from nodes.raft.replay import Replay, Written
 from zactor.message import Message
 
 MS = 1_000_000
@@ -23,13 +24,14 @@ DEFAULTS = Settings()
 
 
 class Disk(msgspec.Struct, eq=False):
-    """What is durable of one peer."""
+    """What is durable of one peer, and the records that say so; None stands for a hole."""
 
     members: Members
     hard_state: HardState = HardState()
     entries: list[LogEntry] = msgspec.field(default_factory=list)
     index: int = 0  # of the snapshot
     term: int = 0
+    records: list[Written | None] = msgspec.field(default_factory=list)
 
     def take(self, save: Save) -> None:
         if save.hard_state is not None:
@@ -38,7 +40,42 @@ class Disk(msgspec.Struct, eq=False):
         assert save.first_index <= self.index + len(self.entries) + 1, "a hole in the log"
         first_index = max(save.first_index, self.index + 1)  # a snapshot may hold some by now
         del self.entries[first_index - self.index - 1 :]
-        self.entries += save.entries[first_index - save.first_index :]
+        entries = save.entries[first_index - save.first_index :]
+        self.entries += entries
+        previous_term = save.previous_term if first_index == save.first_index else self.term
+        self.records.append(Written(self.hard_state, first_index - 1, previous_term, entries))
+
+    def begin_anew(self) -> None:
+        """A journal that begins at the snapshot."""
+        self.records = []
+        self._carry()
+
+    def damage(self, chance: Random) -> bool:
+        """Some records in the middle become unreadable. Returns whether there were any."""
+        if len(self.records) < 2:
+            return False
+        first = chance.randrange(len(self.records) - 1)
+        end = chance.randrange(first + 1, len(self.records))
+        self.records[first:end] = [None]
+        replay = self._replay()
+        self.entries, self.hard_state = replay.entries, replay.hard_state
+        self._carry()
+        replay = self._replay()
+        assert (replay.entries, replay.hard_state) == (self.entries, self.hard_state)
+        return True
+
+    def _carry(self) -> None:
+        self.records.append(Written(self.hard_state, self.index, self.term, tuple(self.entries), is_carried=True))
+
+    def _replay(self) -> Replay:
+        replay = Replay(self.index, self.term)
+        for each in self.records:
+            if each is None:
+                replay.lose()
+            else:
+                replay.take(each)
+        assert replay.is_known
+        return replay
 
 
 class Peer(msgspec.Struct, eq=False):
@@ -82,6 +119,8 @@ class Group:
     def start(self, name: str) -> Raft:
         peer = self.peers[name]
         disk = peer.disk
+        if not disk.records:
+            disk.begin_anew()
         log = Log(disk.members, disk.index, disk.term, disk.entries)
         peer.core = Raft(name, log, disk.hard_state, self.settings, Random(self.rng.getrandbits(32)), self.now_ns)
         peer.life += 1
@@ -98,6 +137,18 @@ class Group:
             peer.disk.take(save)
         peer.core, peer.saves = None, []
         peer.life += 1
+
+    def damage(self, name: str) -> bool:
+        """A peer that is down loses entries in the middle of its journal. Returns whether there were any."""
+        lost = self.peers[name].disk.damage(self.rng)
+        self.damaged += lost
+        return lost
+
+    damaged = 0
+
+    def owing(self) -> list[str]:
+        """The peers whose logs lack what they acknowledged once."""
+        return [name for name, peer in self.peers.items() if peer.disk.hard_state.owed_term]
 
     def core(self, name: str) -> Raft:
         core = self.peers[name].core
@@ -233,6 +284,7 @@ class Group:
         peer.disk.members = core.log.members_at(index)
         del peer.disk.entries[: index - peer.disk.index]
         peer.disk.index, peer.disk.term = index, term
+        peer.disk.begin_anew()
         core.compact(index)
         self._settle(peer)
 
@@ -257,6 +309,7 @@ class Group:
                     # Durable before the core is told.
                     peer.disk.members, peer.disk.index, peer.disk.term = members, index, last_term
                     peer.disk.entries, peer.applied = [], self.committed[:index]
+                    peer.disk.begin_anew()
                     peer.saves = [(_only_state(save, index), after) for save, after in peer.saves]
                     self.installed += 1
                 peer.core.install(members, index, last_term)

@@ -6,11 +6,12 @@ from random import Random
 
 import pytest
 
+from nodes.raft.core import Raft
 from tests.nodes.raft.group import MS, Group, Peer
 
 
-def happen(group: Group, chance: Random) -> None:
-    """One of the things that can happen to a group."""
+def happen(group: Group, chance: Random, owing_max: int = 1) -> None:
+    """One of the things that can happen to a group. A disk loses records in the middle for so many peers at once."""
     up = [peer for peer in group.peers.values() if peer.core is not None]
     down = [peer for peer in group.peers.values() if peer.core is None]
     names = list(group.peers)
@@ -18,7 +19,10 @@ def happen(group: Group, chance: Random) -> None:
     if what < 0.06 and len(up) > len(names) // 2:
         group.kill(chance.choice(up).name)
     elif what < 0.2 and down:
-        group.start(chance.choice(down).name)
+        name = chance.choice(down).name
+        if chance.random() < 0.5 and len(group.owing()) < owing_max:
+            group.damage(name)
+        group.start(name)
     elif what < 0.25:
         one = chance.choice(names)
         group.cuts = {(one, other) for other in names}
@@ -52,8 +56,8 @@ def delay_ns(chance: Random) -> int | None:
     return None if chance.random() < 0.03 else chance.randrange(10_000, longest_ns)
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_a_group_stays_right_whatever_happens(seed: int) -> None:
+def at_random(seed: int, owing_max: int) -> Group:
+    """A group to which everything has happened; it is checked at each step."""
     group = Group(3 + 2 * (seed % 3), seed)
     chance = group.rng
     group.doubling = 0.05
@@ -61,8 +65,14 @@ def test_a_group_stays_right_whatever_happens(seed: int) -> None:
     group.sync_ns = lambda: chance.randrange(50_000, 5_000_000)
     for _ in range(150):
         group.run(chance.randrange(1, 60))
-        happen(group, chance)
+        happen(group, chance, owing_max)
     group.check_logs()
+    return group
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_group_stays_right_whatever_happens(seed: int) -> None:
+    group = at_random(seed, owing_max=1)
 
     group.cuts, group.delay_ns = set(), lambda _source, _target: 100_000
     for name, peer in group.peers.items():
@@ -73,3 +83,21 @@ def test_a_group_stays_right_whatever_happens(seed: int) -> None:
     group.check_logs()
     members = group.core(group.leader()).members
     assert {len(group.peers[name].applied) for name in members.all} == {len(group.committed)}
+    assert not [name for name in group.owing() if name in members.all]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_group_stays_right_however_many_disks_are_damaged(seed: int) -> None:
+    at_random(seed, owing_max=9)  # where a majority owes, nobody leads
+
+
+def test_a_peer_that_votes_though_it_has_lost_entries_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Raft, "is_whole", property(lambda _: True))
+
+    with pytest.raises(AssertionError, match=r"leader completeness|state machine safety"):
+        trials(100)
+
+
+def trials(count: int) -> None:
+    for seed in range(count):
+        at_random(seed, owing_max=9)
