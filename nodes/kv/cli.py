@@ -556,6 +556,7 @@ def load_(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Which keys, and what.")] = 0,
     read: ReadOption = "linearizable",
+    bound: BoundOption = "1s",
     node: StoreOption = None,
     timeout: TimeoutOption = TIMEOUT,
     topology: TopologyOption = None,
@@ -569,9 +570,17 @@ def load_(
     if reads + swaps > 1:
         raise UserError(f"--reads {reads:g} and --swaps {swaps:g} are more than 1 together")
     asked_for = load.Load(
-        clients, keys, seconds(for_), size, reads, swaps, _level(read), give_up_s=seconds(timeout), seed=seed
+        clients=clients,
+        keys=keys,
+        seconds=seconds(for_),
+        size=size,
+        reads=reads,
+        swaps=swaps,
+        level=_level(read),
+        bound_s=seconds(bound),
+        give_up_s=seconds(timeout),
+        seed=seed,
     )
-
     _run(lambda kv: drive(kv, asked_for, history, as_json), node, timeout, topology, folder)
 
 
