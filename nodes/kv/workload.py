@@ -263,6 +263,15 @@ class KvWorkload(Workload):
         if is_kept:
             self.tell(self.ref, Keep())
         lock = Lock(LOCK, lease)
+        try:
+            await self._use(lock)
+        finally:
+            if is_kept or self.rng.getrandbits(1):
+                await lease.release()
+            else:
+                self.log.info("lock_abandoned", token=lock.token)
+
+    async def _use(self, lock: Lock) -> None:
         operation = self.invoke("acquire", key=LOCK.decode())
         try:
             is_held = await lock.acquire(str(self.number).encode(), LOCK_WAIT_S)
@@ -271,14 +280,11 @@ class KvWorkload(Workload):
             raise
         if not is_held:
             self.failed(operation, "others had it")
-        else:
-            self.answered(operation, lock.token)
-            await self._write_under(lock)
-        if is_kept or self.rng.getrandbits(1):
+            return
+        self.answered(operation, lock.token)
+        await self._write_under(lock)
+        if self.rng.getrandbits(1):
             await lock.release()
-            await lease.release()
-        else:
-            self.log.info("lock_abandoned", token=lock.token)
 
     async def _write_under(self, lock: Lock) -> None:
         """As often as it likes, also when the lock may be lost by now: the resource looks at the token."""
