@@ -57,6 +57,9 @@ class Timeouts:
     election_ms: int = 1000
 
 
+BY_DEFAULT = Timeouts()
+
+
 class Member:
     """One of them, which can be killed and started again."""
 
@@ -168,7 +171,7 @@ class Etcd:
 
 
 @contextmanager
-def running(folder: Path, timeouts: Timeouts) -> Iterator[Etcd]:
+def running(folder: Path, timeouts: Timeouts = BY_DEFAULT) -> Iterator[Etcd]:
     """Members that keep what they have below a folder, and have a leader."""
     cluster = Etcd(folder, timeouts)
     try:

@@ -25,6 +25,8 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/clientv3"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
 const probeEvery = 5 * time.Millisecond
@@ -39,7 +41,10 @@ func check(err error) {
 }
 
 func connect(endpoints ...string) *clientv3.Client {
-	client, err := clientv3.New(clientv3.Config{Endpoints: endpoints, DialTimeout: 5 * time.Second})
+	quiet := zap.NewProductionConfig() // what fails is ours to report
+	quiet.Level = zap.NewAtomicLevelAt(zapcore.FatalLevel)
+	config := clientv3.Config{Endpoints: endpoints, DialTimeout: 5 * time.Second, LogConfig: &quiet}
+	client, err := clientv3.New(config)
 	check(err)
 	return client
 }
