@@ -54,6 +54,10 @@ class ClientClosed(RuntimeError):
     """Nothing can be begun by a client that was closed."""
 
 
+REFS_MAX = 1000
+"""Names whose connections a client knows without looking them up; beyond it they are looked up once more."""
+
+
 class _Outside(Actor):
     """Stands for the program in its kernel."""
 
@@ -66,6 +70,55 @@ class _Outside(Actor):
     @on
     def up(self, message: Up) -> None:
         self._heard(message)
+
+
+class _Answer(asyncio.Future[Any]):
+    """What a program awaits: its kernel fills it in, and need not go on when it is cancelled.
+
+    A future of its own, since to be told of a cancellation by a callback costs each answer a step of the loop.
+    """
+
+    __slots__ = ("_joined", "_unsettled", "_waiting")
+
+    _joined: _Joined
+    _unsettled: set[_Answer]
+    _waiting: Wait
+
+    def begin(self, joined: _Joined, wait: Wait, unsettled: set[_Answer]) -> Self:
+        """Wait for it, in a set of all that do."""
+        if wait.done:
+            self._take(wait)
+            return self
+        self._joined, self._waiting, self._unsettled = joined, wait, unsettled
+        unsettled.add(self)
+        wait.notify = self._settle
+        return self
+
+    def _settle(self, done: Wait) -> None:
+        done.notify = None
+        self._unsettled.discard(self)
+        if not self.done():
+            self._take(done)
+
+    def _take(self, done: Wait) -> None:
+        if done.error is None:
+            self.set_result(done.value)
+        else:
+            self.fail(done.error)
+
+    def fail(self, error: BaseException) -> None:
+        """End with a failure; asyncio would print one that nobody awaits."""
+        self.set_exception(error)
+        self.exception()
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Nobody waits for it any more."""
+        if not super().cancel(msg):
+            return False
+        self._unsettled.discard(self)
+        self._waiting.notify = None
+        self._joined.abandon(self._waiting)
+        return True
 
 
 class _Joined:
@@ -88,7 +141,17 @@ class _Joined:
         self.cell: Cell = self.kernel.life.spawn(_Outside, name).cell
         assert isinstance(self.cell.actor, _Outside)
         self.cell.actor._heard = heard
+        self._refs: dict[str, Ref[Any]] = {}
         self._world.use_book(book)
+
+    def ref(self, name: str) -> Ref[Any]:
+        """Our own ref to an actor: it remembers by which connection it was used, and a caller's is another kernel's."""
+        ref = self._refs.get(name)
+        if ref is None:
+            if len(self._refs) >= REFS_MAX:
+                self._refs.clear()
+            ref = self._refs[name] = Ref(name)
+        return ref
 
     def use(self, book: Book) -> None:
         """Take a newer book of the same run."""
@@ -151,7 +214,7 @@ class AsyncClient:
         self._pid = 0
         self._follower: asyncio.Task[None] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
-        self._futures: set[asyncio.Future[Any]] = set()
+        self._unsettled: set[_Answer] = set()
         self._watches: dict[str, list[weakref.ref[AsyncWatch]]] = {}
 
     async def __aenter__(self) -> Self:
@@ -183,10 +246,9 @@ class AsyncClient:
         for name in list(self._watches):
             for watch in self._listening(name):
                 watch._end()
-        for future in self._futures:
-            if not future.done():
-                future.set_exception(ActorStopped("the client was closed before the answer came"))
-                future.exception()  # nobody has to look
+        for answer in self._unsettled:
+            if not answer.done():
+                answer.fail(ActorStopped("the client was closed before the answer came"))
         await asyncio.gather(self._joined.close(), *self._retiring)
 
     # --- what a program does
@@ -198,7 +260,7 @@ class AsyncClient:
         refused with. After `ConnectionLost` and `AskTimeout` the message may have been handled all the same.
         """
         joined, target = self._aim(node, message)
-        return self._future(joined, joined.kernel.ask(joined.cell, target, message, _ns(timeout_s)))
+        return self._answer(joined, joined.kernel.ask(joined.cell, target, message, _ns(timeout_s)))
 
     def send(self, node: str | Ref[M], message: M, timeout_s: float = 5.0) -> Awaitable[None]:
         """Tell a node something, waiting for room, as `Actor.send` does; `close` lets it leave.
@@ -208,8 +270,8 @@ class AsyncClient:
         joined, target = self._aim(node, message)
         gone = joined.gone(target.name)
         if gone is None:
-            return self._future(joined, joined.kernel.send(joined.cell, target, message, _ns(timeout_s)))
-        return self._future(joined, Wait(joined.cell, 0, done=True, error=ConnectionLost(f"{target.name}: {gone}")))
+            return self._answer(joined, joined.kernel.send(joined.cell, target, message, _ns(timeout_s)))
+        return self._answer(joined, Wait(joined.cell, 0, done=True, error=ConnectionLost(f"{target.name}: {gone}")))
 
     def watch(self, node: str | Ref[Any]) -> AsyncWatch:
         """Be told when a node goes `Down` and is `Up` again: `async for notice in client.watch("store/1")`.
@@ -217,7 +279,7 @@ class AsyncClient:
         It begins with this call and ends when the watch is let go of, or the client is closed. A node that is down
         already is told; of one that is up nothing is said. `Down.final` holds for this run: another may bring it up.
         """
-        joined, name = self._here_and_now(), self._ref(node).name
+        joined, name = self._here_and_now(), self._name(node)
         watch = AsyncWatch()
         self._watches.setdefault(name, []).append(weakref.ref(watch, lambda _watch: self._let_go(name)))
         joined.watch(name, is_down=False)
@@ -265,7 +327,7 @@ class AsyncClient:
             raise UserError(f"there is no process {process!r}; the processes are {', '.join(sorted(peers))}")
         target: Ref[Any] = Ref(process)
         target.peer = peers[process]
-        return self._future(joined, joined.kernel.ask(joined.cell, target, message, _ns(timeout_s)))
+        return self._answer(joined, joined.kernel.ask(joined.cell, target, message, _ns(timeout_s)))
 
     @property
     def book(self) -> Book:
@@ -280,8 +342,10 @@ class AsyncClient:
         return self._joined
 
     def _here_and_now(self) -> _Joined:
-        joined = self._here()
-        if _running_loop() is not self._loop:
+        joined = self._joined
+        # The loop knows its process and is asked first: each look at a process id is a call of the system.
+        if joined is None or self._closed or _running_loop() is not self._loop:
+            self._here()
             raise RuntimeError("an AsyncClient is used in the loop in which it was entered; other threads use a Client")
         return joined
 
@@ -289,36 +353,13 @@ class AsyncClient:
         joined = self._here_and_now()
         if not isinstance(message, Message):
             raise TypeError(f"{message!r} is no message; make one, such as Greet(name='world')")
-        return joined, self._ref(node)
+        return joined, joined.ref(self._name(node))
 
-    def _ref(self, node: str | Ref[Any]) -> Ref[Any]:
-        # Never the caller's own: a ref remembers the connection of the kernel by which it was used.
-        return self.ref(node) if isinstance(node, str) else Ref(node.name)
+    def _name(self, node: str | Ref[Any]) -> str:
+        return self.ref(node).name if isinstance(node, str) else node.name
 
-    def _future(self, joined: _Joined, wait: Wait) -> asyncio.Future[Any]:
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._futures.add(future)
-
-        def settle(done: Wait) -> None:
-            if future.done():
-                return
-            if done.error is None:
-                future.set_result(done.value)
-            else:
-                future.set_exception(done.error)
-                future.exception()  # a failure is at the await, or nobody wants it; asyncio would print it
-
-        def end(ended: asyncio.Future[Any]) -> None:
-            self._futures.discard(ended)
-            if ended.cancelled():
-                joined.abandon(wait)
-
-        future.add_done_callback(end)
-        if wait.done:
-            settle(wait)
-        else:
-            wait.notify = settle
-        return future
+    def _answer(self, joined: _Joined, wait: Wait) -> _Answer:
+        return _Answer(loop=self._loop).begin(joined, wait, self._unsettled)
 
     # --- the book
     async def _follow(self) -> None:

@@ -14,7 +14,7 @@ KINDS: dict[str, type[Actor]] = {
     "files.workload": FilesWorkload,
 }
 INVARIANTS = {
-    "files.is_sound": "nodes.files.invariants:is_sound",
+    "files.is_sound": "nodes.files.invariants:IsSound",
     "files.is_whole": "nodes.files.invariants:is_whole",
 }
 COMMANDS = {"fs": "nodes.files.cli:app"}

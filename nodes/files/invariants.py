@@ -21,7 +21,7 @@ _Held = dict[str, tuple[FileServer, tuple[int, ...], tuple[int, ...]]]
 """Of each server the digests of what it has, and what is damaged there."""
 
 
-class _IsSound:
+class IsSound:
     """What holds at every moment. It is looked at where something has changed since the last look."""
 
     def __init__(self) -> None:
@@ -55,9 +55,6 @@ class _IsSound:
                 changed = [bucket for bucket in range(BUCKETS) if not known or digests[bucket] != known[bucket]]
                 found += [(name, chunk) for bucket in changed for chunk in server.held(bucket)]
         return found
-
-
-is_sound = _IsSound()
 
 
 # --- at every moment

@@ -17,8 +17,9 @@ from zactor.actor import Actor, Down, Up, link, on
 from zactor.door import Later
 from zactor.errors import Failure, UserError
 from zactor.message import Message, Ref, Refs, encode
-from zactor.replication.host import Beat, Host, TakeSnapshot
+from zactor.replication.host import Host, TakeSnapshot
 from zactor.replication.messages import EndSession, NoSpace, OpenSession, Query, Renew, Submit
+from zactor.replication.replica import Beat
 from zactor.replication.sessions import Sessions
 from zactor.units import ByteSize, Duration, format_duration, format_size
 
@@ -195,22 +196,22 @@ class Metadata(Actor):
     @on
     def open_session(self, message: OpenSession) -> Later[int]:  # noqa: ARG002 - it has no fields
         """Begin a session."""
-        return self._host.open_session()
+        return self._host.replica.open_session()
 
     @on
     def renew(self, message: Renew) -> None:
         """A session goes on. Raises `SessionExpired`."""
-        self._host.renew(message)
+        self._host.replica.renew(message)
 
     @on
     def end_session(self, message: EndSession) -> Later[None]:
         """A session is over."""
-        return self._host.end_session(message)
+        return self._host.replica.end_session(message)
 
     @on
     def submit(self, message: Submit) -> Later[bytes]:
         """Changes of the namespace, made once. Raises `SessionExpired`, `OutOfWindow`, `NoSpace`."""
-        return self._host.submit(message)
+        return self._host.replica.submit(message)
 
     @on
     def query(self, message: Query) -> bytes:
@@ -221,7 +222,7 @@ class Metadata(Actor):
     @on
     def beat(self, message: Beat) -> None:  # noqa: ARG002
         """Look at the leases."""
-        self._host.beat()
+        self._host.replica.beat()
 
     @on(interleave=True)
     async def take_snapshot(self, message: TakeSnapshot) -> None:  # noqa: ARG002

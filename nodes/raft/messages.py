@@ -12,7 +12,10 @@ from typing import Annotated
 
 import msgspec
 
-from zactor.message import Message
+from zactor.errors import Refused
+from zactor.message import Bulk, Message
+
+from .members import Members
 
 ENTRY_SIZE_MAX = 8 << 20
 """Bytes of one entry, which is all that one turn of the leader proposed."""
@@ -117,3 +120,123 @@ class SnapshotTaken(Message[None]):
 
     term: Term
     last_index: Index
+
+
+# --- beside the paper: how entries and snapshots travel, how a group forms, what operators ask
+class BulkEntries(Message[None]):
+    """An `AppendEntries` whose entries are many bytes: they travel on the bulk lane, and delay no heartbeat."""
+
+    term: Term
+    previous_index: Index
+    previous_term: Term
+    commit_index: Index
+    entries: Bulk
+
+
+class SnapshotChunk(Message[int]):
+    """Paper 7, InstallSnapshot: bytes of the leader's snapshot `number` from `offset` on; `size` is of the whole.
+
+    Answered, when they are taken, by the offset from which the next ones are wanted. Raises `NotLeader` from one that
+    knows a later term, `Refused`, `DiskFull`.
+    """
+
+    term: Term
+    number: Index
+    offset: Index
+    size: Index
+    data: Bulk
+
+
+class Here(msgspec.Struct, frozen=True, array_like=True):
+    """Who a peer is. `token`: drawn when its disk was empty. `genesis`: the tokens of the first members, by name.
+
+    It is empty while the group has not formed, as far as that peer knows.
+    """
+
+    token: int
+    genesis: dict[str, int]
+
+
+class Hello(Message[Here]):
+    """A peer without a past asks who is there."""
+
+
+class Joined(msgspec.Struct, frozen=True, array_like=True):
+    """A peer takes part under its new name. Nobody of an earlier term has anything to say to it."""
+
+    term: Term
+    members: Members
+
+
+class Join(Message[Joined]):
+    """A peer without a past asks the leader to take it in, as a learner first, in the place of what it was before.
+
+    Raises `NotLeader`, `NotInvited`.
+    """
+
+    identity: str
+
+
+class NotInvited(Refused):
+    """The node is no member, and nobody has asked for it to become one."""
+
+
+class ReadIndex(Message[int]):
+    """Thesis 6.4: up to where the log is committed, surely, at a moment after this was asked. Raises `NotLeader`."""
+
+
+class Progressed(msgspec.Struct, frozen=True, array_like=True):
+    """What a leader knows of a peer."""
+
+    name: str
+    state: str
+    match_index: int
+    silent_ns: int
+
+
+class PeerStatus(msgspec.Struct, frozen=True, array_like=True):
+    """How a peer fares. `applied`: commands, of which entries have many; `digest`: of its state at that place."""
+
+    name: str
+    role: str
+    term: int
+    leader: str
+    commit_index: int
+    last_index: int
+    first_index: int
+    applied: int
+    digest: int
+    members: Members
+    peers: tuple[Progressed, ...] = ()
+
+
+class Status(Message[PeerStatus]):
+    """Ask any peer how it fares."""
+
+
+class Transfer(Message[str]):
+    """Hand leadership over to a voter, or to the one who knows most; answered by its name when it was begun.
+
+    Raises `NotLeader`, `Refused`.
+    """
+
+    to: str = ""
+
+
+class AddPeer(Message[Members]):
+    """Take in a node as a learner, and as a voter when it has caught up. Answered when it is a learner, durably.
+
+    Raises `NotLeader`, `Refused`.
+    """
+
+    node: str
+
+
+class RemovePeer(Message[Members]):
+    """Leave a node out. Answered when that holds. Raises `NotLeader`, `Refused`."""
+
+    node: str
+
+
+class TakeSnapshotNow(Message[int]):
+    """Write a snapshot here and let go of the log before it. Answered by the index up to which it stands for it."""

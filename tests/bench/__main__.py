@@ -6,11 +6,11 @@ import argparse
 import asyncio
 import sys
 
-from tests.bench import files, harness, kernel, logs, sim
+from tests.bench import files, harness, kernel, logs, raft, sim
 from zactor.errors import UserError
 from zactor.units import parse_size
 
-BENCHES = {"files": files.BENCH, "kernel": kernel.BENCH, "logs": logs.BENCH, "sim": sim.BENCH}
+BENCHES = {"files": files.BENCH, "kernel": kernel.BENCH, "logs": logs.BENCH, "raft": raft.BENCH, "sim": sim.BENCH}
 
 EXIT_MISSED = 1
 EXIT_USAGE = 2

@@ -158,6 +158,16 @@ def test_an_invariant_is_found_by_its_name(tmp_path: Path) -> None:
         invariant_named("./kitchen_rules.py:COLD", tmp_path)
 
 
+def test_an_invariant_that_remembers_is_made_anew_for_each_run(tmp_path: Path) -> None:
+    (tmp_path / "clock_rules.py").write_text(
+        "class Once:\n    seen = False\n    def __call__(self, actors):\n        self.seen, was = True, self.seen\n"
+        "        return 'again' if was else None\n"
+    )
+    first, second = (invariant_named("./clock_rules.py:Once", tmp_path) for _ in range(2))
+
+    assert [first({}), first({}), second({})] == [None, "again", None]
+
+
 class Store(Actor):
     pages = 3
 

@@ -14,8 +14,9 @@ from zactor.door import Later
 from zactor.errors import DiskFull, Overloaded
 from zactor.journal import origin_of, record
 from zactor.message import Message, decoder, encode
-from zactor.replication.host import Beat, Host, TakeSnapshot
+from zactor.replication.host import Host, TakeSnapshot
 from zactor.replication.messages import EndSession, NoSpace, OpenSession, Query, Renew, SessionExpired, Submit
+from zactor.replication.replica import Beat
 from zactor.replication.sessions import Sessions
 from zactor.replication.storage import Head
 from zactor.sim.disk import Machine
@@ -87,19 +88,19 @@ class Hosted(Actor):
 
     @on
     def open_session(self, message: OpenSession) -> Later[int]:
-        return self._host.open_session()
+        return self._host.replica.open_session()
 
     @on
     def renew(self, message: Renew) -> None:
-        self._host.renew(message)
+        self._host.replica.renew(message)
 
     @on
     def end_session(self, message: EndSession) -> Later[None]:
-        return self._host.end_session(message)
+        return self._host.replica.end_session(message)
 
     @on
     def submit(self, message: Submit) -> Later[bytes]:
-        return self._host.submit(message)
+        return self._host.replica.submit(message)
 
     @on
     def query(self, message: Query) -> bytes:
@@ -113,7 +114,7 @@ class Hosted(Actor):
 
     @on
     def beat(self, message: Beat) -> None:
-        self._host.beat()
+        self._host.replica.beat()
 
     @on(interleave=True)
     async def snapshot(self, message: TakeSnapshot) -> None:
@@ -333,7 +334,7 @@ def test_a_session_that_was_ended_is_over_at_once(stage: Stage) -> None:
 def test_a_host_whose_disk_does_not_follow_says_that_it_is_overloaded(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zactor.replication.host.WAITING_SIZE_MAX", 1_000)
+    monkeypatch.setattr("zactor.replication.replica.WAITING_SIZE_MAX", 1_000)
     session = stage.ask(OpenSession())
     asked = [stage.submit(session, number, b"x" * 400) for number in range(1, 9)]
     stage.virtual.run(seconds=1.0)
@@ -347,7 +348,7 @@ def test_a_host_whose_disk_does_not_follow_says_that_it_is_overloaded(
 
 
 def test_there_are_so_many_sessions_and_no_more(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zactor.replication.host.SESSIONS_MAX", 1)
+    monkeypatch.setattr("zactor.replication.replica.SESSIONS_MAX", 1)
     session = stage.ask(OpenSession())
     with pytest.raises(Overloaded):
         stage.ask(OpenSession())
@@ -438,7 +439,7 @@ def test_a_snapshot_takes_the_place_of_the_journals_before_it() -> None:
 
 
 def test_a_snapshot_is_taken_while_changes_never_cease(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zactor.replication.host.BATCH_SIZE", 1)
+    monkeypatch.setattr("zactor.replication.replica.BATCH_SIZE", 1)
     stage = Stage(snapshot_size=1_000)
     session = stage.ask(OpenSession())
     asked = [stage.submit(session, number, b"x" * 20, 1) for number in range(1, 9)]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import subprocess
 import sys
+import weakref
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -26,7 +28,7 @@ from zactor.sim.world import ProcessWorld
 from zactor.testing import Simulated
 from zactor.topology.read import load
 from zactor.topology.trials import FAULTS
-from zactor.world import Append, Operation, Write
+from zactor.world import Append, Operation, World, Write
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -394,3 +396,14 @@ def test_replicas_and_clients_are_drawn_from_their_ranges() -> None:
     assert len({msgspec.json.encode(plan.knobs) for plan in plans}) > 30
     kinds = [{fault.do for fault in plan.faults} for plan in plans]
     assert min(map(len, kinds)) < 6 < 12 < max(map(len, kinds))
+
+
+def test_a_run_that_is_over_leaves_nothing_in_memory() -> None:
+    trial = load(TRIAL)
+    worlds: list[weakref.ref[World]] = []
+    runner.run(trial, runner.plan_of(trial, 1), booted=lambda kernel, _nodes: worlds.append(weakref.ref(kernel.world)))
+
+    gc.collect()
+
+    assert len(worlds) > 5
+    assert [world() for world in worlds if world() is not None] == []

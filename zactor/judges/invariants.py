@@ -5,7 +5,8 @@ A kind brings them in `nodes/KIND/invariants.py` and names them in its package:
     INVARIANTS = {"files.chunks_are_whole": "nodes.files.invariants:chunks_are_whole"}
 
 and a topology asks for them among its `sim.judges`. Whoever runs the actors in one process calls `broken` after each
-event; an invariant looks at their fields, changes nothing, and says in one sentence what is wrong.
+event; an invariant looks at their fields, changes nothing, and says in one sentence what is wrong. One that compares a
+moment with those before it is a class: each run has an object of its own, whose `__call__` is the invariant.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ def invariant_named(name: str, base: Path | None) -> Invariant:
         hint = registry.did_you_mean(name, known) or f" There are: {', '.join(sorted(known)) or 'none'}."
         raise UserError(f"there is no invariant {name!r}.{hint}")
     invariant: Invariant = registry.load(known.get(name, name), base)
+    if isinstance(invariant, type):
+        invariant = invariant()
     if not callable(invariant):
         raise UserError(
             f"{name!r} is no invariant: expected a function of all actors (see zactor/judges/invariants.py)"

@@ -11,7 +11,9 @@ look. Sending by the same socket takes it too; so answers to clients, which leav
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,52 @@ Socket = zmq.Socket[bytes]
 Receive = Callable[[str, bytes, Sequence[bytes]], bool]
 
 
+class _Contexts:
+    """The contexts of libzmq in this process: one to each world, but one to all clients together.
+
+    Their small frames would else wake as many threads as there are clients, which costs more than to handle them.
+    """
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """After a fork: the threads are in the parent, and one there may have held the lock."""
+        self._lock = threading.Lock()
+        self._shared: zmq.Context[Socket] | None = None
+        self._clients = 0
+
+    def take(self, *, is_client: bool) -> zmq.Context[Socket]:
+        """One with the I/O threads that `Sockets` wants; give it back."""
+        if not is_client:
+            return self._make()
+        with self._lock:
+            if self._shared is None:
+                self._shared = self._make()
+            self._clients += 1
+            return self._shared
+
+    def give_back(self, context: zmq.Context[Socket]) -> None:
+        """Nobody uses it any more here. The last one waits until what was sent has left."""
+        with self._lock:
+            if context is self._shared:
+                self._clients -= 1
+                if self._clients:
+                    return
+                self._shared = None
+        context.term()
+
+    @staticmethod
+    def _make() -> zmq.Context[Socket]:
+        context: zmq.Context[Socket] = zmq.Context(2)  # I/O threads
+        context.max_sockets = SOCKETS_MAX
+        return context
+
+
+_CONTEXTS = _Contexts()
+os.register_at_fork(after_in_child=_CONTEXTS.forget)
+
+
 class Sockets:
     """The sockets of a process, or of a client, which is answered on its own connections and so never binds.
 
@@ -91,8 +139,7 @@ class Sockets:
         self._release = release
         self._silence_ms = silence_ms
         self._loop = asyncio.get_running_loop()
-        self._context = zmq.Context(2)  # I/O threads
-        self._context.max_sockets = SOCKETS_MAX
+        self._context = _CONTEXTS.take(is_client=process[:1] == "@")
         self._inbox: Socket | None = None
         self._doorkeeper: Doorkeeper | None = None
         self._looking = False  # a second look at the inbox is on its way
@@ -355,7 +402,7 @@ class Sockets:
             self._doorkeeper.close()
             self._close(self._inbox)
             self._inbox = None
-        self._context.term()
+        _CONTEXTS.give_back(self._context)
         for path in self._paths:
             path.unlink(missing_ok=True)
 

@@ -7,21 +7,35 @@ in flight when many are asked for before the first is awaited.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Generator, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 from zactor.errors import ActorFailed, ActorStopped, AskTimeout, ConnectionLost, Failure, Overloaded
 from zactor.message import Message, Ref
 
-from .messages import WINDOW, EndSession, OpenSession, Query, Renew, SessionExpired, Submit
+from .messages import (
+    WINDOW,
+    Deposed,
+    EndSession,
+    Level,
+    NotLeader,
+    OpenSession,
+    Query,
+    Renew,
+    SessionExpired,
+    Submit,
+    Unavailable,
+    Watch,
+)
+from .route import Route
 
 A = TypeVar("A")
 
 GIVE_UP_S = 30.0
 """Seconds after which what gets no answer fails. A server that is started again is there long before."""
 
-ATTEMPT_S = 10.0
-"""Seconds that one attempt may take: a sync can stand behind those of others on a busy disk."""
+WATCH_S = 1.0
+"""Seconds that the answer to a watch may come after its time is up."""
 
 PAUSE_S = 0.02
 PAUSE_S_MAX = 0.5
@@ -31,7 +45,7 @@ TURN_S = 0.002
 """Who waits for what another coroutine of this client has under way looks again after so many seconds. A door knows
 nothing that two could wait for."""
 
-RETRIED = (ConnectionLost, AskTimeout, ActorFailed, ActorStopped, Overloaded)
+RETRIED = (ConnectionLost, AskTimeout, ActorFailed, ActorStopped, Overloaded, NotLeader, Unavailable)
 """Failures after which the same is asked again: none of them is an answer."""
 
 
@@ -68,9 +82,10 @@ def forget(answer: Awaitable[Any] | None) -> None:
 class Patience:
     """Pauses between attempts, which get longer, until there was no progress for `give_up_s`."""
 
-    def __init__(self, door: Door, give_up_s: float = GIVE_UP_S) -> None:
+    def __init__(self, door: Door, give_up_s: float = GIVE_UP_S, pause_s_max: float = PAUSE_S_MAX) -> None:
         self._door = door
         self._give_up_ns = int(give_up_s * 1e9)
+        self._pause_s_max = pause_s_max
         self.progress()
 
     def progress(self) -> None:
@@ -88,7 +103,7 @@ class Patience:
         if self.left_s <= self._pause_s:
             raise error
         await self._door.sleep(self._pause_s)
-        self._pause_s = min(2 * self._pause_s, PAUSE_S_MAX)
+        self._pause_s = min(2 * self._pause_s, self._pause_s_max)
 
 
 class _Session:
@@ -122,13 +137,16 @@ class _Session:
 class SessionClient:
     """One session with whoever runs a state machine, opened when it is needed, and anew when it was lost.
 
-    `submit`, `query`, `renew` and `close` fail with what the machine's host refuses, or when no answer came in 30 s
-    with the failure of the last attempt: `ConnectionLost` and its like, `OutcomeUnknown` for a change that was sent.
+    `targets`: that actor, or all replicas, of which the client finds the leader, and follows it. `submit`, `query`,
+    `renew` and `close` fail with what the machine's host refuses, or when no answer came in `give_up_s` with the
+    failure of the last attempt: `ConnectionLost` and its like, `Unavailable` when nobody leads, `OutcomeUnknown` for a
+    change that was sent.
     """
 
-    def __init__(self, door: Door, target: Ref[Any]) -> None:
+    def __init__(self, door: Door, targets: Ref[Any] | Sequence[Ref[Any]], give_up_s: float = GIVE_UP_S) -> None:
         self._door = door
-        self._target = target
+        self._route = Route(targets if isinstance(targets, Sequence) else (targets,))
+        self._give_up_s = give_up_s
         self._session: _Session | None = None
         self._opening = False
         self._heard_ns = 0
@@ -150,9 +168,17 @@ class SessionClient:
         """
         return _Change(self, body)
 
-    def query(self, body: bytes) -> Awaitable[bytes]:
-        """Ask a question. It is under way when this returns."""
-        return _Question(self._door, self._target, body)
+    def query(
+        self, body: bytes, level: Level = "linearizable", *, at_least: int = 0, bound_s: float = 0.0
+    ) -> Awaitable[bytes]:
+        """Ask a question. It is under way when this returns. See `Query` for the levels."""
+        message = Query(body=body, level=level, at_least=at_least, bound_ns=int(bound_s * 1e9))
+        return _Question(self, message)
+
+    async def watch(self, body: bytes, *, at_least: int = 0, wait_s: float = 10.0) -> bytes:
+        """Ask any replica what has changed. Returns b"" when nothing has in `wait_s`."""
+        message = Watch(body=body, at_least=at_least, wait_ns=int(wait_s * 1e9))
+        return await self._insist(message, self._route.any(), wait_s + WATCH_S)
 
     async def open(self) -> None:
         """Open the session now, rather than with the first change."""
@@ -164,7 +190,7 @@ class SessionClient:
         if session is None:
             return False
         try:
-            await _insist(self._door, self._target, Renew(session=session.number))
+            await self._insist(Renew(session=session.number))
         except SessionExpired:
             self._forget(session)
             return False
@@ -176,7 +202,7 @@ class SessionClient:
         session, self._session = self._session, None
         if session is not None:
             try:
-                await self._door.ask(self._target, EndSession(session=session.number))
+                await self._door.ask(self._route.current, EndSession(session=session.number))
             except RETRIED:
                 return
 
@@ -189,11 +215,39 @@ class SessionClient:
             self._opening = True
             try:
                 # One whose answer is lost holds nothing, and ends by itself.
-                self._session = _Session(await _insist(self._door, self._target, OpenSession()))
+                self._session = _Session(await self._insist(OpenSession()))
             finally:
                 self._opening = False
             self._heard()
         return self._session
+
+    def _patience(self) -> Patience:
+        return Patience(self._door, self._give_up_s, self._route.pause_s_max)
+
+    async def _failed(self, target: Ref[Any], error: Failure, patience: Patience) -> None:
+        """An attempt failed: find out where the next one goes, and wait unless it is known to be the right place."""
+        if not self._route.failed(target, error):
+            await patience.pause(error)
+
+    async def _insist(
+        self,
+        message: Message[A],
+        target: Ref[Any] | None = None,
+        attempt_s: float = 0.0,
+        first: Awaitable[A] | None = None,
+    ) -> A:
+        """Ask, and again when no answer comes: for what may be done twice."""
+        patience = self._patience()
+        number = 0
+        while True:
+            target = target or self._route.current
+            try:
+                answer = first or self._door.ask(target, message, attempt_s or self._route.attempt_s(number))
+                first = None
+                return await answer
+            except RETRIED as error:
+                await self._failed(target, error, patience)
+            target, number = None, number + 1
 
     def _heard(self) -> None:
         self._heard_ns = self._door.now_ns()
@@ -212,8 +266,9 @@ class _Change:
         self._session: _Session | None = None
         self._sequence = 0
         self._answer: Awaitable[bytes] | None = None
+        self._target = client._route.current
         if client._session is not None and not client._session.is_full:
-            self._begin(client._session, ATTEMPT_S)
+            self._begin(client._session, client._route.attempt_s(0))
 
     def __await__(self) -> Generator[Any, None, bytes]:
         return self._run().__await__()
@@ -229,30 +284,37 @@ class _Change:
         message = Submit(
             session=session.number, sequence=self._sequence, acknowledged_below=session.low, body=self._body
         )
-        self._answer = self._client._door.ask(self._client._target, message, timeout_s)
+        self._target = self._client._route.current
+        self._answer = self._client._door.ask(self._target, message, timeout_s)
 
     async def _run(self) -> bytes:
-        patience = Patience(self._client._door)
+        client = self._client
+        patience: Patience | None = None
+        number = 0
         may_be_done = False
         try:
             while True:
                 session = self._session or await self._place()
                 try:
                     if self._answer is None:
-                        self._begin(session, min(ATTEMPT_S, patience.left_s))
+                        self._begin(session, client._route.attempt_s(number))
                     assert self._answer is not None, "it was just asked"
                     answer = await self._answer
-                    self._client._heard()
+                    client._heard()
                     return answer
                 except SessionExpired as error:
-                    self._client._forget(session)
+                    client._forget(session)
                     if may_be_done:
                         raise OutcomeUnknown(f"the session was lost before the answer came: {error}") from error
                     self._let_go()
                 except RETRIED as error:
                     self._answer = None
                     may_be_done = may_be_done or _may_be_handled(error)
-                    await patience.pause(_unknown(error) if may_be_done else error)
+                    patience = patience or client._patience()
+                    number += 1
+                    failure = _unknown(error) if may_be_done else error
+                    if not client._route.failed(self._target, error):
+                        await patience.pause(failure)
         finally:
             self._let_go()
 
@@ -273,30 +335,21 @@ class _Change:
 class _Question:
     """A question under way."""
 
-    def __init__(self, door: Door, target: Ref[Any], body: bytes) -> None:
-        self._door = door
-        self._target = target
-        self._message = Query(body=body)
-        self._first = door.ask(target, self._message, ATTEMPT_S)
+    def __init__(self, client: SessionClient, message: Query) -> None:
+        self._client = client
+        self._message = message
+        route = client._route
+        self._target = route.current if message.level == "linearizable" else route.any()
+        self._first = client._door.ask(self._target, message, route.attempt_s(0))
 
     def __await__(self) -> Generator[Any, None, bytes]:
-        return _insist(self._door, self._target, self._message, self._first).__await__()
-
-
-async def _insist(door: Door, target: Ref[Any], message: Message[A], first: Awaitable[A] | None = None) -> A:
-    """Ask, and again when no answer comes: for what may be done twice."""
-    patience = Patience(door)
-    attempt = first
-    while True:
-        try:
-            return await (attempt if attempt is not None else door.ask(target, message, ATTEMPT_S))
-        except RETRIED as error:
-            attempt = None
-            await patience.pause(error)
+        return self._client._insist(self._message, self._target, 0.0, self._first).__await__()
 
 
 def _may_be_handled(error: Failure) -> bool:
-    return not isinstance(error, Overloaded) and not (isinstance(error, ConnectionLost) and not error.sent)
+    if isinstance(error, ConnectionLost):
+        return error.sent
+    return not isinstance(error, Overloaded | NotLeader) or isinstance(error, Deposed)
 
 
 def _unknown(error: Failure) -> Failure:

@@ -75,6 +75,10 @@ class NotLeader(Refused):
     """Another replica orders the log now: its name is in `detail`, or "" if none is known. Nothing was done here."""
 
 
+class Deposed(NotLeader):
+    """Another replica orders the log now, and a change was under way here: it may be made, or not."""
+
+
 class Query(Message[bytes]):
     """A question to the state. A linearizable answer is of some moment between this ask and its answer.
 

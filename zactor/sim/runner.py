@@ -151,6 +151,7 @@ def run(
             return whole.run(escapes)
     finally:
         whole.close()
+        del whole  # the collector comes by at once
         if enabled:
             gc.enable()
 

@@ -13,6 +13,7 @@ import heapq
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -79,6 +80,12 @@ class Simulation(Heap):
 
     def close(self) -> None:
         """Nothing follows: let go of all mail. Python's collector does not look into it, so nothing else would."""
+        for world in self.processes.values():
+            world.up = False
+        for kernel in self._kernels:
+            for cell in kernel.cells.values():
+                _end_tasks(cell)
+        self.heap.clear()
         for kernel in self._kernels:
             kernel.current = kernel._last = NOTHING
             kernel.waits.timers.clear()
@@ -376,3 +383,11 @@ class ProcessWorld:
         self._trace.log(sim.now_ns, self.number, event, node, fields)
         for listen in sim.listen:
             listen((sim.now_ns, level, node or self.process, event, fields))
+
+
+def _end_tasks(cell: Cell) -> None:
+    """A suspended handler knows its task, and that the mail that it handles."""
+    for task in cell.tasks or ():
+        task.mail = NOTHING
+        with suppress(Exception):  # of a `finally` that raises, or awaits: nobody is there any more
+            task.coroutine.close()

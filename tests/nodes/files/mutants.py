@@ -24,7 +24,9 @@ STORE = FILES + "store.py"
 NAMESPACE, INODES, WRITES, KEEPER = (FILES + f"{stem}.py" for stem in ("namespace", "inodes", "writes", "keeper"))
 METADATA = FILES + "metadata.py"
 UPLOAD, SMALL, CLIENT = FILES + "upload.py", FILES + "small.py", FILES + "client.py"
-SESSIONS, HOST, STORAGE, DOOR = (f"zactor/replication/{stem}.py" for stem in ("sessions", "host", "storage", "client"))
+SESSIONS, REPLICA, HOST, STORAGE, DOOR = (
+    f"zactor/replication/{stem}.py" for stem in ("sessions", "replica", "host", "storage", "client")
+)
 JOURNAL = "zactor/journal.py"
 
 MUTANTS = (
@@ -158,8 +160,8 @@ MUTANTS = (
     # --- the log
     Mutant(
         "a change that found no room counts as under way",
-        HOST,
-        "            if change.key is not None:\n                self._sessions.withdraw(*change.key)\n",
+        REPLICA,
+        "            if change.key is not None:\n                self.sessions.withdraw(*change.key)\n",
         "",
         7,
     ),
@@ -206,7 +208,7 @@ MUTANTS = (
     ),
     Mutant(
         "a session whose end found no room in the log has no lease any more",
-        HOST,
+        REPLICA,
         "            if isinstance(answer, Failure):  # it goes on, and ends by its lease if nobody says more\n"
         "                self._heard[session] = heard_ns\n",
         "",

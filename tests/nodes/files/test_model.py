@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from nodes.files.invariants import is_sound, is_whole
+from nodes.files.invariants import IsSound, is_whole
 from nodes.files.messages import BLOCK_SIZE
 from nodes.files.operations import Denied, MakeFolder, Operation, Remove, Rename
 from tests.nodes.files.conftest import DoClose, DoGet, DoPut, System
@@ -68,7 +68,7 @@ def parent(path: str) -> str:
 def test_random_operations_do_what_they_do_to_a_dictionary(seed: int) -> None:
     chance = random.Random(seed)
     system = System(chunk_size=2 * BLOCK_SIZE, lease=10**9, survey_every=10**9)
-    model = Model()
+    model, sound = Model(), IsSound()
     for step in range(STEPS):
         what, path, other = chance.random(), chance.choice(FILES + FOLDERS), chance.choice(FILES + FOLDERS)
         if what < 0.35:
@@ -89,7 +89,7 @@ def test_random_operations_do_what_they_do_to_a_dictionary(seed: int) -> None:
             getattr(system, chance.choice(("kill", "lose_power")))(process)
             system.run(0.01)
             system.restart(process)
-        assert is_sound(system.actors()) is None, step
+        assert sound(system.actors()) is None, step
     check_whole(system, model)
 
 

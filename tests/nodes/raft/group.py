@@ -374,3 +374,70 @@ def commands(entries: Sequence[LogEntry]) -> list[bytes]:
 
 def entry(term: int, body: bytes = b"x") -> LogEntry:
     return LogEntry(term, Kind.COMMAND, body)
+
+
+# --- what tests do with a group
+def isolate(group: Group, *names: str) -> None:
+    """Cut those off from all others, but not from each other."""
+    group.cuts = {(one, other) for one in group.peers for other in group.peers if (one in names) != (other in names)}
+
+
+def followers(group: Group, leader: str) -> list[str]:
+    """All but that one."""
+    return [name for name in group.peers if name != leader]
+
+
+def applied_by(group: Group, name: str) -> list[bytes]:
+    """The commands that it has applied, in order."""
+    return commands(group.peers[name].applied)
+
+
+def applied(group: Group, body: bytes) -> int:
+    """How many peers have applied that command."""
+    return sum(body in commands(peer.applied) for peer in group.peers.values())
+
+
+def agree(group: Group, body: bytes, count: int) -> str:
+    """Have a command applied by that many peers, whoever leads meanwhile. Returns who led last."""
+    for _ in range(50):
+        leader = group.leader()
+        if group.propose(leader, body) is None:
+            group.run(10)
+            continue
+        for _ in range(100):
+            group.run(5)
+            if applied(group, body) >= count:
+                return leader
+            if group.peers[leader].core is None or group.core(leader).leadership is None:
+                break
+    raise AssertionError(f"no agreement on {body!r}")
+
+
+def all_agree(group: Group) -> None:
+    """Everything is mended: all come to have applied the same."""
+    reliable(group)
+    for name, peer in group.peers.items():
+        if peer.core is None:
+            group.start(name)
+    agree(group, b"the end", len(group.peers))
+    group.check_logs()
+    assert len({len(peer.applied) for peer in group.peers.values()}) == 1
+
+
+def reliable(group: Group) -> None:
+    """All messages come, soon and once."""
+    group.doubling, group.cuts = 0.0, set()
+    group.delay_ns = lambda _source, _target: 50_000
+
+
+def unreliable(group: Group) -> None:
+    """A tenth of all messages is lost, a tenth comes late, and a twentieth twice."""
+    chance = group.rng
+    group.doubling = 0.05
+
+    def delay_ns(_source: str, _target: str) -> int | None:
+        if chance.random() < 0.1:
+            return None
+        return chance.randrange(50_000, 27 * MS if chance.random() < 0.1 else 2 * MS)
+
+    group.delay_ns = delay_ns

@@ -7,11 +7,7 @@ import pytest
 from nodes.raft.core import Settings
 from nodes.raft.messages import Appended, AppendEntries, Rejected
 from nodes.raft.progress import INFLIGHT_MAX, State
-from tests.nodes.raft.group import MS, Group, commands, entry
-
-
-def isolate(group: Group, *names: str) -> None:
-    group.cuts = {(one, other) for one in group.peers for other in group.peers if (one in names) != (other in names)}
+from tests.nodes.raft.group import MS, Group, commands, entry, isolate
 
 
 def progress(group: Group, leader: str, name: str):  # type: ignore[no-untyped-def]
