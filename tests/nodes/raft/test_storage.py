@@ -405,3 +405,39 @@ def test_at_random_damage_is_told_and_never_read_as_a_log(seed: int) -> None:
     assert (known.term, known.voted_for) == (final.hard_state.term, "p2")
     assert found.log in [state.log for state in states]
     assert found.log == final.log if owed == (0, 0) else owed >= last_of(final)
+
+
+def test_a_disk_too_full_to_go_on_behind_a_snapshot_from_a_leader_loses_nothing() -> None:
+    leader, peer = begun(), begun()
+    peer.save(ONE, A, B, C)
+    log = (A, B, C, *(entry(1, b"%d" % number) for number in range(9)))
+    leader.save(ONE, *log)
+    run(leader.snapshot(12))
+    storage = peer.storage
+    run(storage.take_chunk("leader", 0, run(leader.storage.read_chunk(2, 0, 10_000))))
+    taken = run(storage.check_taken())
+    run(storage.adopt())
+    peer.disk.machine.limit(10)
+    with pytest.raises(DiskFull):
+        run(storage.switch(taken.head, ONE, ()))
+    peer.disk.machine.limit(None)
+    peer.history.append(State(ONE, log))
+
+    peer.save(ONE, D)
+    peer.disk.machine.limit(300)
+    with pytest.raises(DiskFull):  # neither is there room for one of its own
+        run(peer.snapshot(13))
+    peer.disk.machine.limit(None)
+    assert run(peer.start()) == State(ONE, (*log, D))
+
+
+def test_a_disk_too_full_for_a_snapshot_from_a_leader_keeps_the_log() -> None:
+    peer = begun()
+    peer.save(ONE, A, B, C)
+    peer.disk.machine.limit(50)
+    with pytest.raises(DiskFull):
+        run(peer.install((A, B, C, D)))
+    peer.disk.machine.limit(None)
+
+    assert run(peer.start()).log == (A, B, C)
+    assert peer.disk.names == ["journal.1"]
