@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from random import Random
+
+import pytest
 
 from nodes.raft.core import HardState, Raft
 from nodes.raft.log import Log
 from nodes.raft.members import Members
 from nodes.raft.messages import AppendEntries, Heartbeat, HeartbeatReply, Rejected, RequestVote, TimeoutNow, Vote
 from tests.nodes.raft.group import DEFAULTS, MS, Group, commands, entry
+from tests.nodes.raft.ledger import Ledger
+from tests.nodes.raft.peers import Peers
+from zactor.journal import scan
+from zactor.testing.stage import Simulated
 
 MEMBERS = Members(("p0", "p1", "p2"))
 
@@ -122,3 +129,36 @@ def test_where_a_majority_owes_nobody_leads_until_one_is_back_that_does_not() ->
     group.start(leader)
     group.run(5_000)
     assert not any(peer.core is not None and peer.core.leadership for peer in group.peers.values())
+
+
+# --- whole peers
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]:
+    monkeypatch.setattr("nodes.raft.actor.machine", lambda _name: Ledger)
+    with Simulated(1) as stage:
+        yield stage
+
+
+@pytest.fixture
+def peers(stage: Simulated) -> Peers:
+    return Peers(stage)
+
+
+def test_a_peer_whose_journal_is_damaged_is_brought_what_it_lost_and_may_lead_again(
+    stage: Simulated, peers: Peers
+) -> None:
+    for number in range(10):
+        peers.do(b"%d" % number)
+    name = next(each for each in peers.names if each != peers.leader())
+    stage.kill(name, stay=True)
+    content = stage.sim.machines[name].files[name, "journal.1"]
+    records = scan(bytes(content)).records
+    content[sum(map(len, records[: len(records) // 2])) + 12 * (len(records) // 2) + 20] ^= 4
+    stage.start(name)
+
+    stage.until(lambda: bool(stage.logged("journal_damaged", name)))
+    assert peers.until_equal() == [b"%d" % number for number in range(10)]
+    assert [each for each in stage.logged("became_follower", name) if each["rule"] == "Raft 5.4.1"]
+    peers.operate("transfer", name)
+    assert peers.leader() == name
+    assert peers.do(b"x") == b"11"
