@@ -160,5 +160,5 @@ def test_a_peer_whose_journal_is_damaged_is_brought_what_it_lost_and_may_lead_ag
     assert peers.until_equal() == [b"%d" % number for number in range(10)]
     assert [each for each in stage.logged("became_follower", name) if each["rule"] == "Raft 5.4.1"]
     peers.operate("transfer", name)
-    assert peers.leader() == name
+    stage.until(lambda: peers.leaders() == [name])
     assert peers.do(b"x") == b"11"
