@@ -37,6 +37,7 @@ KINDS_GROUP = "zactor.nodes"
 COMMANDS_GROUP = "zactor.commands"
 MODELS_GROUP = "zactor.models"
 INVARIANTS_GROUP = "zactor.invariants"
+JUDGES_GROUP = "zactor.judges"
 MACHINES_GROUP = "zactor.machines"
 
 WORD_LENGTH_MAX = 64
@@ -111,6 +112,11 @@ def models() -> dict[str, str]:
 def invariants() -> dict[str, str]:
     """The invariants that kinds bring: full name to `module:attribute`, not imported yet."""
     return _announced("INVARIANTS", INVARIANTS_GROUP)
+
+
+def judges() -> dict[str, str]:
+    """The judges of histories that kinds bring: full name to `module:attribute`, not imported yet."""
+    return _announced("JUDGES", JUDGES_GROUP)
 
 
 def machines() -> dict[str, str]:

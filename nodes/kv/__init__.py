@@ -4,3 +4,12 @@ from __future__ import annotations
 
 MACHINES = {"kv.store": "nodes.kv.store:Store"}
 COMMANDS = {"kv": "nodes.kv.cli:app"}
+MODELS = {"kv.items": "nodes.kv.models:Items"}
+JUDGES = {
+    "kv.session": "nodes.kv.judges:judge_session",
+    "kv.bounded": "nodes.kv.judges:judge_bounded",
+    "kv.eventual": "nodes.kv.judges:judge_eventual",
+    "kv.watches": "nodes.kv.judges:judge_watches",
+    "kv.locks": "nodes.kv.judges:judge_locks",
+    "kv.once": "nodes.kv.judges:judge_once",
+}

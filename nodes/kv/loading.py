@@ -13,7 +13,7 @@ from zactor.judges.history import History
 from .client import KvClient
 from .load import FUNCTIONS, MODEL, Function, Load, Measured, run
 
-NAMES: dict[Function, str] = {"read": "reads", "write": "puts", "cas": "compare-and-sets"}
+NAMES: dict[Function, str] = {"get": "reads", "put": "puts", "cas": "compare-and-sets"}
 
 
 async def drive(kv: KvClient, load: Load, history: Path | None, as_json: bool) -> int:

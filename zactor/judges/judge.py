@@ -39,7 +39,12 @@ def judge_named(name: str, steps_max: int = STEPS_MAX) -> Judge:
         return lambda operations, _model: judge_sessions(operations, GUARANTEES)
     if name in GUARANTEES:
         return lambda operations, _model: judge_sessions(operations, (name,))
-    hint = registry.did_you_mean(name, NAMES) or f" There are: {', '.join(NAMES)}."
+    known = registry.judges()
+    if name in known:
+        found: Callable[[Sequence[Operation]], Verdict] = registry.load(known[name], None)
+        return lambda operations, _model: found(operations)
+    names = [*NAMES, *sorted(known)]
+    hint = registry.did_you_mean(name, names) or f" There are: {', '.join(names)}."
     raise UserError(f"there is no judge {name!r}.{hint}")
 
 
