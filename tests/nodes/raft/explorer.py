@@ -3,6 +3,7 @@
     python -m tests.nodes.raft.explorer              # every scope, up to 2 million states each
     python -m tests.nodes.raft.explorer three        # those with this in their names
     python -m tests.nodes.raft.explorer led 50000    # up to so many states
+    python -m tests.nodes.raft.explorer mutants      # how many states it takes to find each mistake
 
 A state is three peers (`frozen.Peer`), what was sent, and what happened: who led which term, what is committed. There
 is no clock. That a leader is silent, that a majority does not answer it, that a disk is done: all of these are steps,
@@ -33,8 +34,8 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
-from nodes.raft.core import HardState, Sent
-from nodes.raft.messages import Kind, LogEntry
+from nodes.raft.core import HardState, Raft, Sent
+from nodes.raft.messages import Kind, LogEntry, Vote
 from tests.nodes.raft.frozen import (
     BEAT_NS,
     LATE_NS,
@@ -46,6 +47,7 @@ from tests.nodes.raft.frozen import (
     synced,
     turn,
 )
+from tests.nodes.raft.mutants import MUTANTS, Mutant, broken
 from zactor.message import Message
 
 STATES_MAX = 2_000_000
@@ -73,6 +75,8 @@ WORDS = {
 class Scope(msgspec.Struct, frozen=True):
     """Where it begins, and how far it goes. `logs`: the terms of the entries on each disk; `saved`: term and vote.
 
+    `is_quick`: disks are done within the turn, so that a kill loses only what was in memory.
+    `is_sure`: pre-votes are always granted, and at once: more can happen than with them, in fewer states.
     `electors`: the first of them leads, the others have elected it, and that is all that happened.
     """
 
@@ -81,6 +85,8 @@ class Scope(msgspec.Struct, frozen=True):
     commands: int
     kills: int
     transfers: int = 0
+    is_quick: bool = False
+    is_sure: bool = False
     logs: tuple[tuple[int, ...], ...] = ((), (), ())
     saved: tuple[HardState, ...] = (HardState(), HardState(), HardState())
     electors: tuple[int, ...] = ()
@@ -89,15 +95,19 @@ class Scope(msgspec.Struct, frozen=True):
 SCOPES = (
     Scope("one term, a kill", term_max=1, commands=0, kills=1),
     Scope("one term, a command, a kill", term_max=1, commands=1, kills=1),
-    Scope("led: one term, a command", term_max=1, commands=1, kills=0, electors=(0, 1)),
     Scope("three terms, two commands, a kill", term_max=3, commands=2, kills=1),
-    Scope("led: two terms", term_max=2, commands=0, kills=0, electors=(0, 1)),
-    Scope("led: two terms, a command, a kill", term_max=2, commands=1, kills=1, electors=(0, 1)),
+    Scope("quick: two terms", term_max=2, commands=0, kills=0, is_quick=True),
+    Scope("quick, sure: two terms, a command", term_max=2, commands=1, kills=0, is_quick=True, is_sure=True),
+    Scope("quick, sure: two terms, a kill", term_max=2, commands=0, kills=1, is_quick=True, is_sure=True),
+    Scope("led: one term, a command", term_max=1, commands=1, kills=0, is_sure=True, electors=(0, 1)),
+    Scope("led: two terms", term_max=2, commands=0, kills=0, is_sure=True, electors=(0, 1)),
+    Scope("led: two terms, a command, a kill", term_max=2, commands=1, kills=1, is_sure=True, electors=(0, 1)),
     Scope(
         "figure 7: logs that differ",
         term_max=4,
         commands=0,
         kills=0,
+        is_sure=True,
         logs=((1, 1, 3), (1, 2, 2), (1,)),
         saved=(HardState(3, "p0"), HardState(2, "p1"), HardState(3, "p0")),
     ),
@@ -108,11 +118,12 @@ SCOPES = (
         term_max=4,
         commands=0,
         kills=0,
+        is_sure=True,
         logs=((1,), (2, 2), ()),
         saved=(HardState(2, ""), HardState(3, "p1"), HardState(2, "p1")),
         electors=(0, 2),
     ),
-    Scope("transfer: from a leader", term_max=2, commands=1, kills=0, transfers=1, electors=(0, 1)),
+    Scope("transfer: from a leader", term_max=2, commands=0, kills=0, transfers=1, is_sure=True, electors=(0, 1)),
 )
 
 
@@ -196,6 +207,8 @@ class Explorer:
             if self.count >= states_max:
                 return False
             number, state, mail = self._todo.popleft()
+            if mail not in self._seen[state]:
+                continue  # one with more mail came since
             if number > last_of_depth:
                 self.depth += 1
                 last_of_depth = self.count - 1
@@ -203,6 +216,11 @@ class Explorer:
             if told is not None and number % 1_000 == 0:
                 told(self)
         return True
+
+    @property
+    def kept(self) -> int:
+        """How many there were but for those that another stands for: with the same peers and more mail."""
+        return sum(map(len, self._seen.values()))
 
     @property
     def peers(self) -> int:
@@ -308,6 +326,9 @@ class Explorer:
             return known
         try:
             after, sent = self._worked(self._peers[peer], place, step)
+            while self.scope.is_quick and after.saves:
+                after, more = synced(after)
+                sent += more
         except AssertionError as error:
             raise Violation(str(error), self._story(number, (step + 16) * 3 + place)) from None
         posted = 0
@@ -335,6 +356,9 @@ class Explorer:
         if step <= TRANSFER:
             target = NAMES[(place + 1 + TRANSFER - step) % 3]
             return turn(peer, lambda core: core.transfer(target))
+        if step == SILENCE and self.scope.is_sure:
+            after, sent = turn(peer, _stand)
+            return after, tuple((target, message) for target, message in sent if not getattr(message, "is_pre", False))
         now_ns = {BEAT: BEAT_NS, GIVE_UP: TRANSFER_NS}.get(step, LATE_NS)
         return turn(peer, lambda core: core.tick(now_ns))
 
@@ -512,6 +536,14 @@ class Explorer:
         return f"{me} {WORDS.get(step, 'takes a command')}"
 
 
+def _stand(core: Raft) -> None:
+    """Begin an election for which all others are."""
+    core.tick(LATE_NS)
+    for name in NAMES:
+        if name != core.me:
+            core.step(name, Vote(term=core.term + 1, is_granted=True, is_pre=True), LATE_NS)
+
+
 def _bits(number: int) -> Iterator[int]:
     """The places of its ones."""
     while number:
@@ -557,10 +589,26 @@ def _lived(past: Past, peer: Facts) -> Past:
 # --- the command
 def main(words: list[str]) -> None:
     """See the module."""
+    if words == ["mutants"]:
+        for mutant in MUTANTS.values():
+            if mutant.scope:
+                print(f"{mutant.name}: {hunt(mutant)}", flush=True)
+        return
     states_max = int(words.pop()) if words and words[-1].isdigit() else STATES_MAX
     for scope in SCOPES:
         if not words or any(word in scope.name for word in words):
             explore(scope, states_max)
+
+
+def hunt(mutant: Mutant, states_max: int = STATES_MAX) -> str:
+    """Explore the core with that mistake. Returns what is wrong then, or "" if nothing is."""
+    explorer = Explorer(next(scope for scope in SCOPES if scope.name.startswith(mutant.scope)))
+    with broken(mutant.name):
+        try:
+            explorer.run(states_max)
+        except Violation as violation:
+            return f"{violation.what}, after {len(violation.steps)} steps; {explorer.count:,} states"
+    return ""
 
 
 def explore(scope: Scope, states_max: int) -> None:
