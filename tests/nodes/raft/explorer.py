@@ -42,6 +42,7 @@ from tests.nodes.raft.frozen import (
     NAMES,
     TRANSFER_NS,
     Peer,
+    read,
     renamed,
     started,
     synced,
@@ -58,8 +59,12 @@ Renaming: TypeAlias = tuple[int, int, int]
 RENAMINGS: tuple[Renaming, ...] = tuple((a, b, c) for a, b, c in permutations(range(3)))
 SAME_NAMES = RENAMINGS[0]
 
-# Steps of a peer that no mail makes; those from 0 on are mail. PROPOSE - n proposes the command n.
-SILENCE, UNHEARD, BEAT, GIVE_UP, SYNC, KILL, TRANSFER, PROPOSE = -1, -2, -3, -4, -5, -6, -7, -10
+# Steps of a peer that no mail makes; those from 0 on are mail. PROPOSE - n proposes the command n; READ - n reads when
+# n entries are committed.
+SILENCE, UNHEARD, BEAT, GIVE_UP, SYNC, KILL, TRANSFER, PROPOSE, READ = -1, -2, -3, -4, -5, -6, -7, -10, -20
+STEPS = 40
+"""More than such steps."""
+
 WORDS = {
     SILENCE: "hears nobody for an election timeout",
     UNHEARD: "is not heard by a majority",
@@ -85,6 +90,7 @@ class Scope(msgspec.Struct, frozen=True):
     commands: int
     kills: int
     transfers: int = 0
+    reads: int = 0
     is_quick: bool = False
     is_sure: bool = False
     logs: tuple[tuple[int, ...], ...] = ((), (), ())
@@ -123,6 +129,7 @@ SCOPES = (
         saved=(HardState(2, ""), HardState(3, "p1"), HardState(2, "p1")),
         electors=(0, 2),
     ),
+    Scope("read: two terms", term_max=2, commands=0, kills=0, reads=1, is_quick=True, is_sure=True, electors=(0, 1)),
     Scope("transfer: from a leader", term_max=2, commands=0, kills=0, transfers=1, is_sure=True, electors=(0, 1)),
 )
 
@@ -143,6 +150,7 @@ class Past(NamedTuple):
     commands: int
     kills: int
     transfers: int
+    reads: int
 
 
 class Facts(NamedTuple):
@@ -238,8 +246,8 @@ class Explorer:
             self._peer(started(name, saved, tuple(LogEntry(term, Kind.EMPTY, b"") for term in log)))
             for name, saved, log in zip(NAMES, scope.saved, scope.logs, strict=True)
         ]
-        past = Past((3,) * (scope.term_max + 1), (), scope.commands, scope.kills, scope.transfers)
-        self._add(-1, 16 * 3, *self._elected([*peers, self._past(past)], scope.electors))
+        past = Past((3,) * (scope.term_max + 1), (), scope.commands, scope.kills, scope.transfers, scope.reads)
+        self._add(-1, STEPS * 3, *self._elected([*peers, self._past(past)], scope.electors))
 
     def _elected(self, state: list[int], electors: tuple[int, ...]) -> tuple[State, int]:
         """Let the first of them be elected by the others."""
@@ -265,7 +273,7 @@ class Explorer:
                     continue
                 spent = self._spent(state[3], past, step)
                 changed = (*state[:place], after, *state[place + 1 : 3], spent)
-                code = (step + 16) * 3 + place
+                code = (step + STEPS) * 3 + place
                 self._add(number, code, changed, mail | sent, place)  # type: ignore[arg-type]
 
     def _possible(self, peer: int, past: Past, mail: int) -> Iterator[int]:
@@ -275,6 +283,8 @@ class Explorer:
             yield BEAT
             if past.commands:
                 yield PROPOSE - past.commands
+            if past.reads:
+                yield READ - len(past.committed)
             if facts.is_handing_over:
                 yield GIVE_UP
             elif past.transfers:
@@ -293,6 +303,8 @@ class Explorer:
             return number
         if step == KILL:
             return self._past(past._replace(kills=past.kills - 1))
+        if step <= READ:
+            return self._past(past._replace(reads=past.reads - 1))
         if step <= PROPOSE:
             return self._past(past._replace(commands=past.commands - 1))
         return self._past(past._replace(transfers=past.transfers - 1))
@@ -330,7 +342,7 @@ class Explorer:
                 after, more = synced(after)
                 sent += more
         except AssertionError as error:
-            raise Violation(str(error), self._story(number, (step + 16) * 3 + place)) from None
+            raise Violation(str(error), self._story(number, (step + STEPS) * 3 + place)) from None
         posted = 0
         for target, message in sent:
             posted |= 1 << self._letter(Mail(place, NAMES.index(target), message))
@@ -351,6 +363,8 @@ class Explorer:
             return synced(peer)
         if step == KILL:
             return started(NAMES[place], peer.hard_state, peer.entries), ()
+        if step <= READ:
+            return turn(peer, lambda core: read(core, READ - step))
         if step <= PROPOSE:
             return turn(peer, lambda core: core.propose(b"%d" % (PROPOSE - step)))
         if step <= TRANSFER:
@@ -522,7 +536,7 @@ class Explorer:
             number = self._parents[number]
         names, lines = SAME_NAMES, []  # what they are called now, and in the beginning
         for each in reversed(codes):
-            lines.append(self._words(each // 18 - 16, each // 6 % 3, names))
+            lines.append(self._words(each // 18 - STEPS, each // 6 % 3, names))
             renaming = RENAMINGS[each % 6]
             first, second, third = (names[renaming.index(place)] for place in range(3))
             names = (first, second, third)
@@ -533,7 +547,7 @@ class Explorer:
         if step >= 0:
             mail = self._mail[step]
             return f"{me} takes of {NAMES[names[mail.source]]} {mail.message}"
-        return f"{me} {WORDS.get(step, 'takes a command')}"
+        return f"{me} {WORDS.get(step, 'is read' if step <= READ else 'takes a command')}"
 
 
 def _stand(core: Raft) -> None:

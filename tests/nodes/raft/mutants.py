@@ -155,6 +155,22 @@ MUTANTS = {
             "led: one term",
         ),
         Mutant(
+            "a read is answered by whoever led when it was last heard (6.4)",
+            Leadership,
+            "_beat",
+            "self._barriers.append((self._round, ",
+            "self._barriers.append((self._round - 1, ",
+            "read",
+        ),
+        Mutant(
+            "a read is answered as of what was known committed before the leader's own first entry was (6.4)",
+            Leadership,
+            "_confirm",
+            "max(index, self._first_index)",
+            "index",
+            "read",
+        ),
+        Mutant(
             "a pre-vote counts as a vote (canonical/raft 196)",
             Election,
             "on_vote",
