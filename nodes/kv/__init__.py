@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from zactor.actor import Actor
+
+from .fenced import Fenced
+from .workload import KvWorkload
+
+KINDS: dict[str, type[Actor]] = {"kv.fenced": Fenced, "kv.workload": KvWorkload}
 MACHINES = {"kv.store": "nodes.kv.store:Store"}
 COMMANDS = {"kv": "nodes.kv.cli:app"}
 MODELS = {"kv.items": "nodes.kv.models:Items"}
@@ -13,3 +19,4 @@ JUDGES = {
     "kv.locks": "nodes.kv.judges:judge_locks",
     "kv.once": "nodes.kv.judges:judge_once",
 }
+INVARIANTS = {"kv.leases_end": "nodes.kv.invariants:leases_end"}

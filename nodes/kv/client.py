@@ -189,7 +189,7 @@ class KvClient:
         # A replica that is behind waits until it has all before `start`, or it would not know whether it missed some.
         at_least = watch.start - 1 if watch.start else self.revision
         answer = await self._session.watch(encode(watch), at_least=at_least, wait_s=wait_s)
-        return op.decode_changes(answer) if answer else None
+        return self._heard(op.decode_changes(answer)) if answer else None
 
     async def changed(self, watch: op.WatchFrom, wait_s: float) -> bool:
         """Wait until there is a change, for `wait_s` at most. A `Compacted` one is a change, too."""

@@ -38,6 +38,7 @@ class Saving:
         self._writes: deque[tuple[int, int, HardState, Save]] = deque()  # with the journal's size before
         self._after: deque[tuple[int, Sent]] = deque()  # what is sent when that save is durable
         self._refused: list[tuple[HardState, Save]] = []  # what had no room
+        self._last_index = 0  # of the log as it was last saved, or 0
         self.is_held = False
 
     @property
@@ -52,6 +53,12 @@ class Saving:
 
     def save(self, hard_state: HardState, save: Save) -> None:
         """Begin to make it durable."""
+        if save.first_index <= self._last_index:
+            because = "the leader has others in their place"
+            self._actor.log.info(
+                "log_cut", first=save.first_index, last=self._last_index, because=because, rule="Raft 5.3"
+            )
+        self._last_index = save.first_index + len(save.entries) - 1
         if self._refused:
             self._refused.append((hard_state, save))
             return

@@ -224,10 +224,22 @@ class SessionClient:
     def _patience(self) -> Patience:
         return Patience(self._door, self._give_up_s, self._route.pause_s_max)
 
-    async def _failed(self, target: Ref[Any], error: Failure, patience: Patience) -> None:
-        """An attempt failed: find out where the next one goes, and wait unless it is known to be the right place."""
+    async def _failed(
+        self, target: Ref[Any], error: Failure, patience: Patience, outcome: Failure | None = None
+    ) -> None:
+        """An attempt failed: find out where the next one goes, and wait unless it is known to be the right place.
+
+        Raises `outcome` at the end of all patience; without one the error, or of several replicas `Unavailable`.
+        """
         if not self._route.failed(target, error):
-            await patience.pause(error)
+            await patience.pause(outcome or self._end(error))
+
+    def _end(self, error: Failure) -> Failure:
+        if not self._route.is_of_many or isinstance(error, Unavailable):
+            return error
+        end = Unavailable(f"no replica answers for all of them; the last said: {type(error).__name__}: {error}")
+        end.__cause__ = error
+        return end
 
     async def _insist(
         self,
@@ -312,9 +324,7 @@ class _Change:
                     may_be_done = may_be_done or _may_be_handled(error)
                     patience = patience or client._patience()
                     number += 1
-                    failure = _unknown(error) if may_be_done else error
-                    if not client._route.failed(self._target, error):
-                        await patience.pause(failure)
+                    await client._failed(self._target, error, patience, _unknown(error) if may_be_done else None)
         finally:
             self._let_go()
 

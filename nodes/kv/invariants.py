@@ -1,0 +1,18 @@
+"""What holds in key-value stores when they have come to rest. See `zactor.judges.invariants`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from zactor.actor import Actor
+
+from .store import Store
+
+
+def leases_end(actors: Mapping[str, Actor]) -> str | None:
+    """Leases that nobody keeps alive any more have ended, and their keys are gone."""
+    for name, actor in actors.items():
+        store = getattr(actor, "hosted", None)
+        if isinstance(store, Store) and store.leases.by_id:
+            return f"{name} has {len(store.leases.by_id)} leases, and nobody is there who keeps them"
+    return None

@@ -1,0 +1,354 @@
+"""Users of a key-value store, for trials: they read and write a few keys that all of them share, and watch them.
+
+Every value is written once, so that it names its write. Besides, each has a counter that nobody else touches, and all
+fight for one lock, which some of them lose and some forget. What they write down is in `models`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from zactor.actor import on
+from zactor.errors import Failure, Refused
+from zactor.message import Message, Ref, Refs
+from zactor.replication.client import OutcomeUnknown
+from zactor.replication.messages import EndSession, Level, OpenSession, Query, Renew, Submit, Watch
+from zactor.workload import Workload
+
+from . import operations as op
+from .client import HeldLease, KvClient, LeaseLost
+from .fenced import Guard
+from .locks import Lock
+
+NAMES = ("a", "b")
+"""Of each group: a transaction changes both."""
+
+GIVE_UP_S = 10.0
+PAUSE_S = 0.2
+
+LOCK = b"lock"
+TTL_S = 1.5
+LOCK_WAIT_S = 3.0
+FORGOTTEN = 4
+"""One hold in so many is not kept alive; every second one of these is never let go."""
+
+WEAK: tuple[Level, ...] = ("bounded", "session", "eventual")
+
+
+class Follow(Message[None]):
+    """A workload tells itself to watch a group."""
+
+    group: str
+
+
+class Keep(Message[None]):
+    """A workload tells itself to keep the lease of its lock alive."""
+
+
+class Hold(Message[None]):
+    """A workload tells itself to take the lock, and let it go, again and again."""
+
+
+class KvWorkload(Workload):
+    """One user of `groups` groups of keys. Between two operations it rests up to `rest_ms`.
+
+    `bound_ms`: how old its bounded reads may be.
+    """
+
+    store: Refs[Submit | Query | OpenSession | Renew | EndSession | Watch]
+    fenced: Ref[Guard]
+    groups: int = 3
+    rest_ms: int = 60
+    bound_ms: int = 300
+
+    model = "kv.items"
+
+    _values = 0
+    _lease: HeldLease | None = None
+
+    async def run(self) -> None:
+        """Mostly reads and puts; sometimes everything else."""
+        self._kv = KvClient(self, self.store, give_up_s=GIVE_UP_S)
+        self._seen: dict[tuple[str, str], str | None] = {}
+        self.tell(self.ref, Follow(group=str(self.number % self.groups)))
+        self.tell(self.ref, Hold())
+        while True:
+            await self._once(self.rng.getrandbits(8))
+            await self.sleep((self.rng.getrandbits(16) * self.rest_ms >> 16) / 1000)
+
+    async def _once(self, dice: int) -> None:
+        group = str(self.rng.getrandbits(16) % self.groups)
+        name, other = NAMES if self.rng.getrandbits(1) else NAMES[::-1]
+        if dice < 60:
+            await self._put(group, name)
+        elif dice < 80:
+            await self._delete(group, name)
+        elif dice < 110:
+            await self._compare_and_set(group, name)
+        elif dice < 140:
+            await self._transact(group, name, other)
+        elif dice < 170:
+            await self._get(group, name, "linearizable")
+        elif dice < 215:
+            await self._get(group, name, WEAK[dice % 3])
+        elif dice < 232:
+            await self._list(group)
+        elif dice < 254:
+            await self._count()
+        else:
+            await self._begin_anew()
+
+    # --- what all of them do
+    async def _do(
+        self,
+        ask: Callable[[], Awaitable[Any]],
+        answer: Callable[[Any], Any],
+        function: str,
+        *arguments: Any,
+        key: str = "",
+    ) -> Any:
+        """Write down an operation, ask for it, and write down its answer. Returns the answer, or None."""
+        operation = self.invoke(function, *arguments, key=key)
+        try:
+            found = await ask()
+        except OutcomeUnknown as error:
+            self.unknown(operation, error)
+            return None
+        except Failure as error:
+            self.failed(operation, error)
+            return None
+        self.answered(operation, answer(found))
+        return found
+
+    async def _put(self, group: str, name: str) -> None:
+        value = self._value()
+        await self._do(
+            lambda: self._kv.put(_key(group, name), value.encode()), _revision, "put", name, value, key=group
+        )
+
+    async def _delete(self, group: str, name: str) -> None:
+        await self._do(
+            lambda: self._kv.delete(_key(group, name)),
+            lambda done: [done.revision, done.count],
+            "delete",
+            name,
+            key=group,
+        )
+
+    async def _compare_and_set(self, group: str, name: str) -> None:
+        value, expected = self._value(), self._seen.get((group, name))
+        done = await self._do(
+            lambda: self._kv.compare_and_set(_key(group, name), _bytes(expected), value.encode()),
+            lambda done: [done.revision, done.done],
+            "cas",
+            name,
+            expected,
+            value,
+            key=group,
+        )
+        if done is not None:
+            self._seen[group, name] = value if done.done else _text(done.item)
+
+    async def _transact(self, group: str, name: str, other: str) -> None:
+        """Put one name and put or delete the other, if one of them or both are as they were seen last."""
+        values = {name: self._value(), other: self._value() if self.rng.getrandbits(1) else None}
+        expected = {each: self._seen.get((group, each)) for each in (name, other)[: 1 + self.rng.getrandbits(1)]}
+        done = await self._do(
+            lambda: self._kv.transaction(
+                [_is(_key(group, each), value) for each, value in expected.items()],
+                [_step(_key(group, each), value) for each, value in values.items()],
+                [op.Get(_key(group, each)) for each in values],
+            ),
+            lambda done: [done.revision, done.succeeded],
+            "txn",
+            [*expected.items()],
+            [*values.items()],
+            key=group,
+        )
+        if done is not None and not done.succeeded:
+            values = {each: _text(found.item) for each, found in zip(values, done.answers, strict=True)}
+        if done is not None:
+            self._seen.update({(group, each): value for each, value in values.items()})
+
+    async def _get(self, group: str, name: str, level: Level) -> None:
+        function, arguments = "get" if level == "linearizable" else f"get_{level}", (name,)
+        found = await self._do(
+            lambda: self._kv.question(op.Get(_key(group, name)), level=level, bound_s=self.bound_ms / 1000),
+            lambda found: [found.revision, _text(found.item), found.item.modified if found.item else 0],
+            function,
+            *arguments,
+            *([self.bound_ms] if level == "bounded" else []),
+            key=group,
+        )
+        if found is not None:
+            self._seen[group, name] = _text(found.item)
+
+    async def _list(self, group: str) -> None:
+        """One answer says of all names of a group what they have."""
+        await self._do(
+            lambda: self._kv.range(*_all(group)),
+            lambda page: [page.revision, [[_name(item), _text(item)] for item in page.items]],
+            "list",
+            key=group,
+        )
+
+    async def _begin_anew(self) -> None:
+        """Go on in another session."""
+        try:
+            await self._kv.close()
+        except Failure as error:
+            self.log.info("session_left", because=str(error))
+
+    # --- what one does alone
+    async def _count(self) -> None:
+        """A key of one's own: its version says how often it was put."""
+        await self._do(
+            lambda: self._kv.put(b"own/%d" % self.number, self._value().encode(), previous=True),
+            lambda done: [done.revision, 1 if done.previous is None else done.previous.version + 1],
+            "count",
+            key=f"own/{self.number}",
+        )
+
+    # --- watches
+    @on(interleave=True)
+    async def follow(self, message: Follow) -> None:
+        """Watch a group from one revision to the next, and see nothing twice."""
+        start = 0
+        while True:
+            if not start:
+                start = await self._look(message.group)
+            operation = self.invoke("watch", start, key=message.group)
+            try:
+                async for changes in self._kv.watch(*_all(message.group), start=start):
+                    items = [[item.modified, _name(item), _text(item)] for item in changes.items]
+                    self.answered(operation, [changes.revision, items])
+                    start = changes.revision + 1
+                    operation = self.invoke("watch", start, key=message.group)
+            except op.Compacted as error:
+                self.failed(operation, error)
+                self.log.info("watch_compacted", start=start)
+                start = 0
+            except Failure as error:
+                self.failed(operation, error)
+                await self.sleep(PAUSE_S)
+
+    async def _look(self, group: str) -> int:
+        """What is there is known: the revision behind it."""
+        while True:
+            try:
+                page: op.Page = await self._kv.range(*_all(group))
+            except Failure:
+                await self.sleep(PAUSE_S)
+            else:
+                return page.revision + 1
+
+    # --- a lock
+    @on(interleave=True)
+    async def hold(self, message: Hold) -> None:  # noqa: ARG002 - it has no fields
+        """Take the lock, write under it, and let it go."""
+        while True:
+            try:
+                await self._hold()
+            except LeaseLost as error:
+                self.log.info("lock_lost", because=str(error))
+            except Failure as error:
+                self.log.info("lock_left", because=str(error))
+            self._lease = None
+            await self.sleep(PAUSE_S + self.rng.getrandbits(10) / 1000)
+
+    async def _hold(self) -> None:
+        self._lease = lease = await self._kv.hold(TTL_S)
+        is_kept = self.rng.getrandbits(16) % FORGOTTEN > 0
+        if is_kept:
+            self.tell(self.ref, Keep())
+        lock = Lock(LOCK, lease)
+        try:
+            await self._use(lock)
+        finally:
+            if is_kept or self.rng.getrandbits(1):
+                await lease.release()
+            else:
+                self.log.info("lock_abandoned", token=lock.token)
+
+    async def _use(self, lock: Lock) -> None:
+        operation = self.invoke("acquire", key=LOCK.decode())
+        try:
+            is_held = await lock.acquire(str(self.number).encode(), LOCK_WAIT_S)
+        except Failure as error:
+            self.failed(operation, error)
+            raise
+        if not is_held:
+            self.failed(operation, "others had it")
+            return
+        self.answered(operation, lock.token)
+        await self._write_under(lock)
+        if self.rng.getrandbits(1):
+            await lock.release()
+
+    async def _write_under(self, lock: Lock) -> None:
+        """As often as it likes, also when the lock may be lost by now: the resource looks at the token."""
+        token = lock.token
+        for _ in range(1 + self.rng.getrandbits(2)):
+            value = self._value()
+            operation = self.invoke("guard", token, value, key="fenced")
+            try:
+                is_taken = await self.ask(self.fenced, Guard(token=token, value=value))
+            except Refused as error:
+                self.failed(operation, error)
+            except Failure as error:
+                self.unknown(operation, error)
+            else:
+                self.answered(operation, is_taken)
+                if not is_taken:
+                    self.log.info("write_fenced", token=token)
+            await self.sleep(self.rng.getrandbits(10) / 1000)
+
+    @on(interleave=True)
+    async def keep(self, message: Keep) -> None:  # noqa: ARG002
+        """Keep the lease alive until it is released or lost."""
+        lease = self._lease
+        if lease is None:
+            return
+        try:
+            await lease.keep()
+        except Failure as error:
+            self.log.info("lease_lost", because=str(error))
+
+    # --- what they have in common
+    def _value(self) -> str:
+        self._values += 1
+        return f"{self.number}.{self._values}"
+
+
+def _key(group: str, name: str) -> bytes:
+    return f"{group}/{name}".encode()
+
+
+def _all(group: str) -> tuple[bytes, bytes]:
+    prefix = f"{group}/".encode()
+    return prefix, op.prefix_end(prefix)
+
+
+def _name(item: op.Item) -> str:
+    return item.key.decode().partition("/")[2]
+
+
+def _text(item: op.Item | None) -> str | None:
+    return item.value.decode() if item is not None and item.version else None
+
+
+def _bytes(value: str | None) -> bytes | None:
+    return None if value is None else value.encode()
+
+
+def _is(key: bytes, value: str | None) -> op.Condition:
+    return op.Condition(key, "created", "=", 0) if value is None else op.Condition(key, "value", "=", value.encode())
+
+
+def _step(key: bytes, value: str | None) -> op.Step:
+    return op.Delete(key) if value is None else op.Put(key, value.encode())
+
+
+def _revision(done: Any) -> list[int]:
+    return [done.revision]
