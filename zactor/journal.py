@@ -125,7 +125,7 @@ def _is_record(stretch: memoryview, start: int, place: int | None = None) -> boo
         return False
     if place is not None and stands != (place + start) & LOW:
         return False
-    return _checksum(stretch[begin : begin + length], stands) == checksum
+    return bool(_checksum(stretch[begin : begin + length], stands) == checksum)
 
 
 def _checksum(payload: bytes | memoryview, place: int) -> int:

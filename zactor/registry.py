@@ -24,10 +24,11 @@ from collections.abc import Callable, Iterable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 from zactor.actor import Actor, describe
 from zactor.errors import UserError
+from zactor.units import Unit
 
 T = TypeVar("T")
 
@@ -119,13 +120,20 @@ def machines() -> dict[str, str]:
 
 def machine(name: str) -> Callable[[], Any]:
     """The class of a state machine, by its full name (`kv.store`). Raises `UserError`, with the nearest name."""
-    known = machines()
-    if name not in known:
-        raise UserError(
-            f"there is no state machine {name!r}.{did_you_mean(name, known)} There are: {', '.join(sorted(known))}"
-        )
-    made: Callable[[], Any] = load(known[name], None)
+    made: Callable[[], Any] = load(machines()[_machine_name(name)], None)
     return made
+
+
+def _machine_name(name: object) -> str:
+    known = machines()
+    if not isinstance(name, str) or name not in known:
+        near = did_you_mean(name, known) if isinstance(name, str) else ""
+        raise UserError(f"there is no state machine {name!r}.{near} There are: {', '.join(sorted(known))}")
+    return name
+
+
+MachineName: TypeAlias = Annotated[str, Unit("the name of a state machine", _machine_name, str)]
+"""The type of a setting that names a state machine: a topology that names one that is not there is refused."""
 
 
 def load(where: str, base: Path | None) -> Any:

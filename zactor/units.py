@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from zactor.errors import UserError
 
@@ -106,11 +106,11 @@ def format_duration(duration_ns: int) -> str:
 
 @dataclass(frozen=True)
 class Unit:
-    """What an annotation says about an integer: how it is written, and how it is shown."""
+    """What an annotation says about a setting: how it is written and checked, and how it is shown."""
 
     forms: str
-    parse: Callable[[object], int]
-    format: Callable[[int], str]
+    parse: Callable[[object], Any]
+    format: Callable[[Any], str]
 
 
 ByteSize: TypeAlias = Annotated[int, Unit(SIZE_FORMS, parse_size, format_size)]

@@ -3,3 +3,4 @@
 from __future__ import annotations
 
 MACHINES = {"kv.store": "nodes.kv.store:Store"}
+COMMANDS = {"kv": "nodes.kv.cli:app"}

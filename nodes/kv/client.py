@@ -43,8 +43,9 @@ class KvClient:
 
     def __init__(self, door: Door, targets: Ref[Any] | Sequence[Ref[Any]], give_up_s: float = GIVE_UP_S) -> None:
         self.door = door
+        self.targets: tuple[Ref[Any], ...] = tuple(targets) if isinstance(targets, Sequence) else (targets,)
         self.revision = 0
-        self._session = SessionClient(door, targets, give_up_s)
+        self._session = SessionClient(door, self.targets, give_up_s)
 
     # --- changes
     def put(self, key: bytes, value: bytes, *, lease: int = 0, previous: bool = False) -> Awaitable[op.Written]:

@@ -105,7 +105,7 @@ class Storage:
         self._older_size = 0  # of journals before this one, since the last snapshot was begun
         self._journal = Journal(disk, "")
         self._next: Journal | None = None
-        self._is_told = False  # the newest journal says something
+        self._is_told = False  # what the newest journal begins with is all there
         self._source: object = None  # of the chunks that come
         self._taken_size = self._incoming_size = 0
 
@@ -185,12 +185,15 @@ class Storage:
                 damaged.append(f"{self._journal.file}: {each.size} bytes at offset {each.offset}")
                 replay.lose()
             else:
-                replay.take(_decoded(_decode_written, each, self._journal.file))
-                self._is_told = True
+                written: Written = _decoded(_decode_written, each, self._journal.file)
+                replay.take(written)
+                self._is_told = self._is_told or not written.has_more
         return begin
 
     async def _tell_anew(self, head: Head, replay: Replay) -> None:
         """All that follows on the snapshot, and what is owed: so that what comes now does not follow on a hole."""
+        if not self._journal.size:  # its name was durable, and nothing in it
+            await self._append_begin(self._journal, self.number)
         await self._carry(self._journal, head, replay.hard_state, replay.entries)
 
     def _check_begin(self, payload: bytes, number: int) -> Begin:
@@ -250,8 +253,11 @@ class Storage:
     async def _make_journal(self, number: int, members: Members | None = None) -> Journal:
         journal = Journal(self._disk, f"{JOURNAL}{number}")
         await self._disk.remove(journal.file)  # of an attempt before this one
-        await journal.append(encode(Begin(FORMAT, number, self._machine, members)))
+        await self._append_begin(journal, number, members)
         return journal
+
+    async def _append_begin(self, journal: Journal, number: int, members: Members | None = None) -> None:
+        await journal.append(encode(Begin(FORMAT, number, self._machine, members)))
 
     async def _carry(self, journal: Journal, head: Head, hard_state: HardState, tail: Sequence[LogEntry]) -> None:
         size = journal.size

@@ -74,7 +74,9 @@ def type_name(annotation: Any) -> str:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
         unit = _unit(annotation)
-        return type_name(arguments[0]) if unit is None else _QUANTITIES.get(unit.parse, "quantity")
+        return (
+            type_name(arguments[0]) if unit is None or arguments[0] is str else _QUANTITIES.get(unit.parse, "quantity")
+        )
     if origin in (typing.Union, types.UnionType):
         return " | ".join(type_name(arm) for arm in arguments)
     if origin is typing.Literal:

@@ -63,7 +63,7 @@ MUTANTS = {
             "votes are not saved (PySyncObj)",
             Raft,
             "_save",
-            "hard_state = HardState(self.term, self.voted_for)",
+            "hard_state = self.hard_state",
             'hard_state = HardState(self.term, "")',
         ),
         Mutant(

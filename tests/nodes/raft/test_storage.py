@@ -2,117 +2,406 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable
+from random import Random
 
 import pytest
 
-from nodes.raft.core import HardState, Save
-from nodes.raft.members import Members
-from nodes.raft.messages import LogEntry
-from nodes.raft.storage import Recovered, Storage
-from tests.nodes.raft.disks import StepDisk, run
+from nodes.raft import storage as storage_module
+from nodes.raft.core import HardState
+from nodes.raft.storage import Storage
+from tests.nodes.raft.disks import Crash, StepDisk, run
 from tests.nodes.raft.group import entry
-from zactor.errors import Corrupt
+from tests.nodes.raft.stories import MEMBERS, Peer, State, happen
+from zactor.errors import Corrupt, DiskFull
+from zactor.journal import HEADER, scan
 
-MEMBERS = Members(("p0", "p1", "p2"))
-MACHINE = "test.ledger"
-
-
-class Peer:
-    """A storage, and who uses it: what is in the log, what is applied."""
-
-    def __init__(self, disk: StepDisk | None = None) -> None:
-        self.disk = disk or StepDisk()
-        self.start()
-
-    def start(self) -> None:
-        self.storage = Storage(self.disk, MACHINE)
-        self.restored: list[bytes] = []
-        self.recovered = run(self.storage.recover(self._restore))
-        if self.recovered is None:
-            run(self.storage.begin(MEMBERS, HardState()))
-
-    def _restore(self, parts: Iterable[bytes]) -> None:
-        self.restored = list(parts)
-
-    def save(self, hard_state: HardState, first_index: int, *entries: LogEntry, previous_term: int = 0) -> None:
-        self.storage.save(hard_state, Save(0, None, first_index, entries, previous_term))
-
-    def sync(self) -> None:
-        run(_sync(self.disk))
-
-    @property
-    def found(self) -> Recovered:
-        assert self.recovered is not None
-        return self.recovered
+A, B, C, D = (entry(1, each) for each in (b"a", b"b", b"c", b"d"))
+ONE = HardState(1, "p0")
 
 
-async def _sync(disk: StepDisk) -> None:
-    await disk.synced()
-
-
-def again(peer: Peer) -> Peer:
-    return Peer(peer.disk)
+def begun() -> Peer:
+    peer = Peer()
+    run(peer.start())
+    return peer
 
 
 def test_an_empty_folder_is_begun_once() -> None:
-    peer = Peer()
+    peer = begun()
     assert peer.recovered is None
 
-    found = again(peer).found
-    assert (found.hard_state, found.head.members, found.head.index, found.entries) == (HardState(), MEMBERS, 0, [])
+    assert run(peer.start()) == State(HardState())
+    assert (peer.found.head.index, peer.found.head.members) == (0, MEMBERS)
 
 
 def test_what_was_saved_is_there_again() -> None:
-    peer = Peer()
-    peer.save(HardState(1, "p0"), 1, entry(1, b"a"), entry(1, b"b"))
-    peer.save(HardState(2, ""), 3, previous_term=1)
-    peer.save(HardState(3, "p1"), 2, entry(3, b"c"), previous_term=1)
+    peer = begun()
+    peer.save(ONE, A, B)
+    peer.save(HardState(2, ""))
+    peer.save(HardState(3, "p1"), entry(3, b"c"), after=1)
 
-    found = again(peer).found
-    assert (found.hard_state, found.entries) == (HardState(3, "p1"), [entry(1, b"a"), entry(3, b"c")])
+    assert run(peer.start()) == State(HardState(3, "p1"), (A, entry(3, b"c")))
 
 
 def test_a_snapshot_takes_the_place_of_the_journals_before_it() -> None:
-    peer = Peer()
-    peer.save(HardState(1, "p0"), 1, entry(1, b"a"), entry(1, b"b"), entry(1, b"c"))
-    head = peer.storage.head(2, 1, members=MEMBERS, applied=2, time_ns=7)
-    run(peer.storage.prepare())
-    run(peer.storage.switch(head, HardState(1, "p0"), [entry(1, b"c")]))
-    peer.save(HardState(1, "p0"), 4, entry(1, b"d"), previous_term=1)
-    run(peer.storage.write_snapshot(head, iter([b"ab"])))
-
-    assert peer.disk.names == ["journal.2", "snapshot.2"]
-    peer = again(peer)
-    assert (peer.found.head, peer.found.entries) == (head, [entry(1, b"c"), entry(1, b"d")])
-    assert peer.restored == [b"ab"]
-
-
-def test_a_snapshot_that_comes_in_chunks_takes_the_place_of_the_log() -> None:
-    leader, peer = Peer(), Peer()
-    head = leader.storage.head(5, 2, members=MEMBERS, applied=4, time_ns=9)
-    run(leader.storage.prepare())
-    run(leader.storage.switch(head, HardState(2, ""), []))
-    run(leader.storage.write_snapshot(head, iter([b"x" * 300, b"y"])))
-    peer.save(HardState(2, "p1"), 1, entry(1, b"a"))
-
-    offset = 0
-    while chunk := run(leader.storage.read_chunk(leader.storage.snapshot_number, offset, 100)):
-        offset = run(peer.storage.take_chunk("leader", offset, chunk))
-    assert offset == leader.storage.snapshot_size
-    taken = run(peer.storage.check_taken())
-    assert (taken.head, list(taken.parts)) == (head, [b"x" * 300, b"y"])
-    run(peer.storage.adopt())
-    run(peer.storage.switch(taken.head, HardState(2, "p1"), []))
-    peer.save(HardState(2, "p1"), 6, entry(2, b"f"), previous_term=2)
-
-    peer = again(peer)
-    assert (peer.found.hard_state, peer.found.head, peer.found.entries) == (HardState(2, "p1"), head, [entry(2, b"f")])
+    peer = begun()
+    peer.save(ONE, A, B, C)
+    run(peer.snapshot(2, D))
     assert peer.disk.names == ["journal.2", "snapshot.2"]
 
+    assert run(peer.start()) == State(ONE, (A, B, C, D))
+    assert (peer.found.head.index, peer.found.entries) == (2, [C, D])
+    assert (peer.found.head.applied, peer.found.head.time_ns) == (2, 2)
 
+
+def test_a_snapshot_from_a_leader_takes_the_place_of_another_log() -> None:
+    peer = begun()
+    peer.save(ONE, A, B, C)
+    run(peer.install((A, entry(2, b"x"))))
+    peer.save(ONE, entry(2, b"y"))
+    assert peer.disk.names == ["journal.2", "snapshot.2"]
+
+    assert run(peer.start()) == State(ONE, (A, entry(2, b"x"), entry(2, b"y")))
+
+
+def test_section_7_what_follows_on_the_last_entry_of_a_snapshot_stays() -> None:
+    peer = begun()
+    peer.save(ONE, A, B, C)
+    run(peer.install((A, B)))
+
+    assert run(peer.start()) == State(ONE, (A, B, C))
+    assert peer.found.head.index == 2
+
+
+def test_chunks_that_do_not_follow_are_asked_for_again() -> None:
+    storage = begun().storage
+
+    assert run(storage.take_chunk("p1", 3, b"def")) == 0
+    assert run(storage.take_chunk("p1", 0, b"abc")) == 3
+    assert run(storage.take_chunk("p1", 0, b"abc")) == 3
+    assert run(storage.take_chunk("p1", 5, b"xy")) == 3
+    assert run(storage.take_chunk("p2", 3, b"xy")) == 0
+    assert run(storage.take_chunk("p2", 0, b"x")) == 1
+
+
+def test_a_snapshot_that_did_not_come_whole_is_refused() -> None:
+    peer = begun()
+    run(peer.storage.take_chunk("p1", 0, b"nothing of the sort"))
+
+    with pytest.raises(Corrupt, match="is not whole"):
+        run(peer.storage.check_taken())
+
+
+def test_a_save_too_large_for_a_record_is_made_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage_module, "PART_SIZE_MAX", 100)
+    peer = begun()
+    log = tuple(entry(1, b"%d" % number) for number in range(20))
+    peer.save(ONE, *log)
+    run(peer.snapshot(5))
+
+    assert run(peer.start()) == State(ONE, log)
+    assert run(peer.start()) == State(ONE, log)
+
+
+# --- crashes
+async def saves(peer: Peer) -> None:
+    peer.save(ONE, A, B)
+    await peer.sync()
+    peer.save(HardState(2, "p1"))
+    peer.save(HardState(2, "p1"), entry(2, b"x"), entry(2, b"y"), after=1)
+    await peer.sync()
+    peer.save(HardState(3, ""), entry(3, b"z"))
+
+
+async def own_snapshots(peer: Peer) -> None:
+    peer.save(ONE, A, B, C)
+    await peer.sync()
+    peer.save(ONE, D)
+    await peer.snapshot(2, entry(1, b"e"))
+    peer.save(HardState(2, ""))
+    await peer.sync()
+    await peer.snapshot(4)
+
+
+async def other_log(peer: Peer) -> None:
+    peer.save(ONE, A, B, C)
+    await peer.sync()
+    await peer.install((A, entry(2, b"x"), entry(2, b"y")))
+    peer.save(HardState(3, ""), entry(3, b"z"))
+    await peer.sync()
+
+
+async def same_log(peer: Peer) -> None:
+    peer.save(ONE, A, B, C)
+    await peer.snapshot(1)
+    await peer.sync()
+    peer.save(HardState(2, "p2"))
+    await peer.sync()
+    await peer.install((A, B))
+
+
+STORIES = {each.__name__: each for each in (saves, own_snapshots, other_log, same_log)}
+
+
+@pytest.mark.parametrize("power", [False, True])
+@pytest.mark.parametrize("name", STORIES)
+def test_a_crash_between_any_two_steps_leaves_what_was_promised(
+    name: str, power: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage_module, "PART_SIZE_MAX", 50)
+    steps, is_done = 0, False
+    while not is_done:
+        for seed in range(20 if power else 1):
+            peer = Peer(StepDisk(seed))
+            is_done = crashing(peer, steps, STORIES[name])
+            restarts = 0
+            # The start may crash, too, wherever it is.
+            while not crashing(peer, restarts, lambda _: _nothing(), power=power):
+                restarts += 1 + seed % 3
+        steps += 1
+    assert steps > 8
+
+
+async def _nothing() -> None:
+    pass
+
+
+def crashing(peer: Peer, steps: int, act: Callable[[Peer], Awaitable[None]], *, power: bool = False) -> bool:
+    """Start and act; crash after so many steps. Returns whether it came to the end."""
+    if power:
+        peer.disk.machine.lose_power()
+    peer.disk.done, peer.disk.steps = 0, steps
+
+    async def live() -> None:
+        await peer.go_on()
+        await act(peer)
+
+    try:
+        run(live())
+    except Crash:
+        return False
+    finally:
+        peer.disk.steps = None
+    return True
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_at_random_a_start_finds_what_was_promised(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage_module, "PART_SIZE_MAX", 80)
+    chance = Random(seed)
+    peer = Peer(StepDisk(seed))
+
+    async def act(peer: Peer) -> None:
+        for _ in range(30):
+            await happen(peer, chance)
+
+    for _ in range(12):
+        crashing(peer, chance.randrange(1, 120), act, power=chance.random() < 0.5)
+    run(peer.go_on())
+
+
+# --- a full disk
+def test_what_a_full_disk_does_not_hold_is_taken_away_and_saved_again() -> None:
+    peer = begun()
+    peer.save(ONE, A)
+    size = peer.storage.size
+    peer.disk.machine.limit(20)
+    peer.save(ONE, B)
+    peer.storage.cut(size)
+    peer.disk.machine.limit(None)
+    peer.history.pop()
+    peer.save(ONE, C)
+
+    assert run(peer.start()) == State(ONE, (A, C))
+
+
+@pytest.mark.parametrize("room", [5, 60, 100])
+def test_a_disk_too_full_for_a_snapshot_leaves_the_journals(room: int) -> None:
+    peer = begun()
+    peer.save(ONE, A, B, C)
+    peer.disk.machine.limit(room)
+    with pytest.raises(DiskFull):
+        run(peer.snapshot(3))
+    run(peer.storage.give_up_snapshot())
+    peer.disk.machine.limit(None)
+    peer.save(ONE, D)
+
+    assert run(peer.start()) == State(ONE, (A, B, C, D))
+    run(peer.snapshot(4))
+    assert run(peer.start()) == State(ONE, (A, B, C, D))
+
+
+# --- foreign files
 def test_the_state_of_another_machine_is_refused() -> None:
-    peer = Peer()
+    peer = begun()
 
     with pytest.raises(Corrupt, match=r"is of the machine test\.ledger, this peer hosts other\.one"):
         run(Storage(peer.disk, "other.one").recover(lambda _: None))
+
+
+# --- damage
+def records_of(peer: Peer, file: str) -> list[tuple[int, int]]:
+    """Where the records of a journal begin and end."""
+    content = bytes(peer.disk.content(file))
+    found, places = scan(content), []
+    offset = 0
+    for payload in found.records:
+        places.append((offset, offset + HEADER.size + len(payload)))
+        offset = places[-1][1]
+    assert offset == len(content)
+    return places
+
+
+def saved() -> Peer:
+    """A peer with a log of its own, and no snapshot."""
+    peer = begun()
+    run(saves(peer))
+    run(peer.sync())
+    peer.save(HardState(4, "p2"))
+    run(peer.sync())
+    return peer
+
+
+def last_of(state: State) -> tuple[int, int]:
+    return state.log[-1].term, len(state.log)
+
+
+@pytest.mark.parametrize("place", range(1, 6))
+@pytest.mark.parametrize("byte", [0, 1, 5, 9, 12, -1])
+def test_damage_in_the_middle_costs_entries_and_no_vote(place: int, byte: int) -> None:
+    peer = saved()
+    final = peer.state
+    begin, end = records_of(peer, "journal.1")[place]
+    peer.disk.flip("journal.1", 8 * (begin + byte if byte >= 0 else end - 1) + 3)
+
+    found = run(peer.start())
+    assert found.log in [state.log for state in peer.history]
+    assert found.log == {1: (), 2: (), 3: (A, B), 4: (A, B)}.get(place, peer.history[5].log)
+    assert found.hard_state == HardState(4, "p2", *last_of(final))
+    assert [text.split(":")[0] for text in peer.found.damaged] == ["journal.1"]
+
+    assert run(peer.start()) == found
+    peer.history.append(found)
+    peer.save(HardState(5, "", *last_of(final)), entry(5, b"new"))
+    assert run(peer.start()) == peer.state
+    run(peer.snapshot(len(peer.state.log)))  # of what was committed, in a later term: nothing is owed any more
+    assert run(peer.start()) == State(HardState(5, ""), peer.state.log)
+    assert peer.found.damaged == []
+
+
+def test_a_last_record_that_is_damaged_looks_torn() -> None:
+    peer = saved()
+    begin, end = records_of(peer, "journal.1")[-1]
+    peer.disk.flip("journal.1", 8 * begin + 100)
+
+    assert run(peer.start()) == peer.history[-2]
+    assert (peer.found.torn_size, peer.found.damaged) == (end - begin, [])
+
+
+def test_where_the_members_are_gone_the_folder_is_refused() -> None:
+    peer = saved()
+    peer.disk.flip("journal.1", 100)
+
+    with pytest.raises(Corrupt, match="remove this folder, and the peer comes back as a learner"):
+        run(peer.start())
+
+
+def with_snapshot() -> Peer:
+    peer = begun()
+    peer.save(ONE, A, B, C, D)
+    run(peer.snapshot(2))
+    peer.save(HardState(2, "p1"), entry(2, b"x"))
+    peer.save(HardState(3, "p1"))
+    run(peer.sync())
+    return peer
+
+
+@pytest.mark.parametrize(("place", "kept", "owed"), [(0, 5, (0, 0)), (1, 2, (2, 5)), (2, 4, (2, 5))])
+def test_a_journal_behind_a_snapshot_is_followed_up_to_its_hole(place: int, kept: int, owed: tuple[int, int]) -> None:
+    peer = with_snapshot()
+    begin, _ = records_of(peer, "journal.2")[place]
+    peer.disk.flip("journal.2", 8 * begin + 100)
+
+    assert run(peer.start()) == State(HardState(3, "p1", *owed), peer.state.log[:kept])
+
+
+def test_a_peer_whose_only_snapshot_is_damaged_is_refused() -> None:
+    peer = with_snapshot()
+    peer.disk.flip("snapshot.2", 8 * 30)
+
+    with pytest.raises(Corrupt, match=r"snapshot\.2 is not whole.*remove this folder"):
+        run(peer.start())
+
+
+def test_a_damaged_snapshot_is_passed_over_for_what_is_still_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = with_snapshot()
+    monkeypatch.setattr("nodes.raft.storage.remove_older", _keep)
+    run(peer.snapshot(4))
+    assert peer.disk.names == ["journal.2", "journal.3", "snapshot.2", "snapshot.3"]
+    peer.disk.flip("snapshot.3", 8 * 30)
+
+    assert run(peer.start()) == peer.state
+    assert peer.found.head.index == 2
+    assert len(peer.found.damaged) == 1
+
+
+async def _keep(_disk: object, _oldest: int) -> None:
+    """Nothing is removed: as if it were killed just before."""
+
+
+def test_a_journal_that_is_missing_is_a_hole(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = with_snapshot()
+    monkeypatch.setattr("nodes.raft.storage.write_snapshot", _full)
+    for _ in range(2):
+        with pytest.raises(DiskFull):
+            run(peer.snapshot(4))
+        peer.save(HardState(4, ""), entry(4, b"y"))
+    run(peer.sync())
+    del peer.disk.machine.files["peer", "journal.3"]
+
+    found = run(peer.start())
+    assert found.hard_state == HardState(4, "", *last_of(peer.state))
+    assert found.log == peer.state.log[:5]
+    assert peer.found.damaged == ["journal.3 is missing"]
+
+
+async def _full(*_: object) -> int:
+    raise DiskFull("no room")
+
+
+def test_a_folder_without_its_journals_is_refused() -> None:
+    peer = with_snapshot()
+    del peer.disk.machine.files["peer", "journal.2"]
+
+    with pytest.raises(Corrupt, match="no journal says what this peer has promised"):
+        run(peer.start())
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_at_random_damage_is_told_and_never_read_as_a_log(seed: int) -> None:
+    chance = Random(seed)
+    peer = Peer(StepDisk(seed))
+    run(peer.start())
+    states = peer.history
+
+    async def live() -> None:
+        for _ in range(chance.randrange(5, 60)):
+            await happen(peer, chance)
+        peer.save(HardState(peer.state.hard_state.term + 1, "p2"))
+        await peer.sync()
+
+    run(live())
+    final = states[-1]
+    file = chance.choice([name for name in peer.disk.names if name.startswith("journal.")])
+    begin, end = chance.choice(records_of(peer, file)[:-1])
+    peer.disk.flip(file, chance.randrange(8 * begin, 8 * end))
+    if (file, begin) == ("journal.1", 0):
+        with pytest.raises(Corrupt, match="remove this folder"):
+            run(peer.start())
+        return
+    found = run(peer.start())
+    known = found.hard_state
+    owed = (known.owed_term, known.owed_index)
+    assert (known.term, known.voted_for) == (final.hard_state.term, "p2")
+    assert found.log in [state.log for state in states]
+    assert found.log == final.log if owed == (0, 0) else owed >= last_of(final)
