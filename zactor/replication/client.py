@@ -270,9 +270,6 @@ class _Change:
         if client._session is not None and not client._session.is_full:
             self._begin(client._session, client._route.attempt_s(0))
 
-    def __await__(self) -> Generator[Any, None, bytes]:
-        return self._run().__await__()
-
     def cancel(self) -> None:
         """Nobody will await it: its number is free. It may be made all the same."""
         forget(self._answer)
@@ -287,19 +284,20 @@ class _Change:
         self._target = self._client._route.current
         self._answer = self._client._door.ask(self._target, message, timeout_s)
 
-    async def _run(self) -> bytes:
+    def __await__(self) -> Generator[Any, None, bytes]:
+        # Not by a coroutine: that would be one more object for each change, and most end at their first attempt.
         client = self._client
         patience: Patience | None = None
         number = 0
         may_be_done = False
         try:
             while True:
-                session = self._session or await self._place()
+                session = self._session or (yield from self._place().__await__())
                 try:
                     if self._answer is None:
                         self._begin(session, client._route.attempt_s(number))
                     assert self._answer is not None, "it was just asked"
-                    answer = await self._answer
+                    answer = yield from self._answer.__await__()
                     client._heard()
                     return answer
                 except SessionExpired as error:
@@ -314,7 +312,7 @@ class _Change:
                     number += 1
                     failure = _unknown(error) if may_be_done else error
                     if not client._route.failed(self._target, error):
-                        await patience.pause(failure)
+                        yield from patience.pause(failure).__await__()
         finally:
             self._let_go()
 
