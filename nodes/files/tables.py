@@ -4,8 +4,8 @@ An entry's key is its parent's inode (8 bytes, big endian) and its name in UTF-8
 map. Files and links are kept as packed bytes: a million of them are nothing that a garbage collector looks at.
 Folders are few, and live objects.
 
-A snapshot does not copy: it walks the entries behind a cursor, and whoever changes something that it has not come to
-yet leaves the old value for it (`_Frozen`). So freezing takes no time, and memory only for what changes meanwhile.
+A snapshot does not copy: it walks the entries, and whoever changes something that it has not come to yet leaves the
+old value for it (`zactor.replication.frozen`). So freezing takes no time, and memory only for what changes meanwhile.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from sortedcontainers import SortedDict
 
 from zactor.errors import Corrupt
 from zactor.message import decoder, encode
+from zactor.replication.frozen import Frozen
 
 T = TypeVar("T")
 
@@ -110,13 +111,14 @@ def key_of(parent: int, name: bytes) -> bytes:
 
 
 class _Frozen:
-    """What a snapshot has still to see: the entries behind `cursor`, as they were."""
+    """What a snapshot has still to see: the entries, and the records that were changed since."""
 
-    __slots__ = ("cursor", "entries", "records")
+    __slots__ = ("entries", "records")
 
-    def __init__(self) -> None:
-        self.cursor = b""
-        self.entries: SortedDict[bytes, int | None] = SortedDict()
+    def __init__(self, tables: Tables) -> None:
+        self.entries: Frozen[int] = Frozen(
+            tables.entries, lambda key: tables.entries.irange(key, inclusive=(False, False))
+        )
         self.records: dict[int, bytes] = {}
 
 
@@ -203,7 +205,7 @@ class Tables:
     def freeze(self) -> Generator[bytes]:
         """The entries as they are at this call, and their inodes, as parts. One at a time."""
         assert self._frozen is None, "there is a snapshot under way"
-        self._frozen = _Frozen()
+        self._frozen = _Frozen(self)
         parts = self._let_go_after(self._frozen)
         next(parts)  # to where `close` lets go of what is kept
         return parts
@@ -217,33 +219,13 @@ class Tables:
 
     def blocks(self) -> Iterator[bytes]:
         """What a snapshot would be, for as long as nothing changes."""
-        return self._blocks(_Frozen())
+        return self._blocks(_Frozen(self))
 
     def _blocks(self, frozen: _Frozen) -> Iterator[bytes]:
-        while taken := self._next_entries(frozen):
+        while taken := frozen.entries.take(BLOCK_ENTRIES):
             rows = ((key, inode, frozen.records.get(inode) or self.packed(inode)) for key, inode in taken)
             for some in in_parts(rows, lambda row: len(row[0]) + len(row[2]) + 9):
                 yield encode(Block([row[0] for row in some], [row[1] for row in some], [row[2] for row in some]))
-
-    def _next_entries(self, frozen: _Frozen) -> list[tuple[bytes, int]]:
-        """The next entries as they were; the cursor moves on behind them."""
-        taken: dict[bytes, int] = {}
-        while not taken:
-            now = self.keys_after(frozen.cursor, BLOCK_ENTRIES)
-            kept = list(islice(frozen.entries, BLOCK_ENTRIES))
-            if not now and not kept:
-                break
-            # Each of the two is known up to its end, or all of it when it is short.
-            ends = [keys[-1] for keys in (now, kept) if len(keys) == BLOCK_ENTRIES]
-            frozen.cursor = min(ends) if ends else max(now[-1:] + kept[-1:])
-            taken = {key: self.entries[key] for key in now if key <= frozen.cursor}
-            for key in kept:
-                if key <= frozen.cursor:
-                    was = frozen.entries.pop(key)
-                    taken.pop(key, None)
-                    if was is not None:
-                        taken[key] = was
-        return sorted(taken.items())
 
     def packed(self, inode: int) -> bytes:
         """The record of an inode as bytes."""
@@ -253,8 +235,7 @@ class Tables:
     def _keep_entry(self, key: bytes) -> None:
         frozen = self._frozen
         assert frozen is not None
-        if key > frozen.cursor and key not in frozen.entries:
-            frozen.entries[key] = self.entries.get(key)
+        frozen.entries.keep(key, self.entries.get(key))
 
     def _keep_record(self, inode: int) -> None:
         frozen = self._frozen

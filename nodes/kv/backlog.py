@@ -18,8 +18,11 @@ CHANGES_SIZE_MAX = 64 << 20
 CHANGE_SIZE = 100
 """Bytes of one change beside its key and value, about."""
 
-KEEP_SHARE = 4
+KEEP_SHARE = 16
 """When the backlog is full, one part in so many goes: the price of moving the rest is paid that rarely."""
+
+STRIDE = 256
+"""Changes of which the size is looked at in one go."""
 
 
 class Backlog:
@@ -33,6 +36,7 @@ class Backlog:
         self.compacted = compacted
         self.first = first
         self.size = _size(self.changes)
+        self._is_frozen = False  # a snapshot reads from the list
 
     @property
     def end(self) -> int:
@@ -52,13 +56,21 @@ class Backlog:
         count_max = CHANGES_MAX - CHANGES_MAX // KEEP_SHARE
         gone, size = 0, self.size
         while size > size_max or len(self.changes) - gone > count_max:
-            end = self.revision_end(gone)
+            end = self.revision_end(min(gone + STRIDE, len(self.changes)) - 1)
             size -= _size(self.changes[gone:end])
             gone = end
         self.compacted = self.changes[gone - 1].modified
-        del self.changes[:gone]
+        if self._is_frozen:
+            self.changes, self._is_frozen = self.changes[gone:], False
+        else:
+            del self.changes[:gone]
         self.first += gone
         self.size = size
+
+    def freeze(self) -> list[Item]:
+        """The changes so far: as many as there are now at the front of this list, which keeps them."""
+        self._is_frozen = True
+        return self.changes
 
     def revision_end(self, index: int) -> int:
         """The index behind the changes that have the revision of the one at `index`."""

@@ -114,6 +114,8 @@ def put(
     folder: DirOption = None,
 ) -> None:
     """Give a key a value, and show the revision."""
+    if not key:
+        raise UserError("a key has at least one character")
     content = sys.stdin.buffer.read() if value == "-" else value.encode()
 
     async def work(kv: KvClient) -> int:
@@ -279,6 +281,7 @@ def elect(
     node: StoreOption = None,
     topology: TopologyOption = None,
     folder: DirOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Show who leads; or, with a value, wait to be the leader, and lead while a command runs."""
     if value is not None and follow:
@@ -289,17 +292,20 @@ def elect(
             wait_s = None if wait is None else seconds(wait)
             return await _held(kv, name, value.encode(), seconds(ttl), wait_s, command, "leads")
         if not follow:
-            return _show_leader(await holder(kv, name.encode()))
+            return _show_leader(await holder(kv, name.encode()), as_json)
         async for item in observe(kv, name.encode()):
-            _show_leader(item)
+            _show_leader(item, as_json)
             sys.stdout.flush()
         return OK
 
     _run(work, node, TIMEOUT, topology, folder)
 
 
-def _show_leader(item: op.Item | None) -> int:
-    typer.echo("nobody leads" if item is None else f"{words.text(item.value)}  token {item.created}")
+def _show_leader(item: op.Item | None, as_json: bool) -> int:
+    if as_json:
+        print_json({"leader": item and words.text(item.value), "token": item and item.created})
+    else:
+        typer.echo("nobody leads" if item is None else f"{words.text(item.value)}  token {item.created}")
     return FAILED if item is None else OK
 
 

@@ -6,6 +6,7 @@ The items are walked while the store goes on; the rest is references, copied at 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
+from itertools import islice
 from typing import TypeAlias, TypeVar
 
 import msgspec
@@ -90,7 +91,7 @@ def _parts(head: Head, held: list[Held], changes: list[Item], blocks: Generator[
         yield encode(head)
         for some in _in_parts(held, lambda _: ITEM_SIZE):
             yield encode(LeasesPart(some))
-        for part in _in_parts(changes, _item_size):
+        for part in _in_parts(islice(changes, head.change_count), _item_size):
             yield encode(ChangesPart(part))
         for block in blocks:
             for part in _in_parts(block, _item_size):
@@ -103,7 +104,7 @@ def _item_size(item: Item) -> int:
     return len(item.key) + len(item.value) + ITEM_SIZE
 
 
-def _in_parts(things: list[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
+def _in_parts(things: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
     part: list[T] = []
     size = 0
     for thing in things:

@@ -98,7 +98,7 @@ class Peer(Actor):
 
     `election_timeout`: after so long a silence of the leader another is elected, of which heartbeats come one every
     `heartbeat`. `lease`: how long a client may be silent before its session ends. `snapshot_bytes`: by how much the
-    journal grows before a snapshot takes its place; `keep_entries`: those before it that are kept for slow peers.
+    journal grows before a snapshot takes its place; `keep_bytes`: entries before it that are kept for slow peers.
     `explain`: log what each message means, with the section of the paper: for learning, not for load.
     """
 
@@ -125,7 +125,7 @@ class Peer(Actor):
     election_timeout: Duration = 200 * MS_NS
     lease: Duration = 30_000 * MS_NS
     snapshot_bytes: ByteSize = 64 << 20
-    keep_entries: int = 1_000
+    keep_bytes: ByteSize = 16 << 20
     explain: bool = False
 
     _raft: Raft | None
@@ -180,8 +180,6 @@ class Peer(Actor):
         for name, value in (("lease", self.lease), ("snapshot_bytes", self.snapshot_bytes)):
             if value < 1:
                 raise UserError(f"{name}: expected more than {value}")
-        if self.keep_entries < 0:
-            raise UserError(f"keep_entries: expected at least 0, found {self.keep_entries}")
 
     def begin(self, me: str, found: Recovered) -> None:
         """Take part under that name, with what the disk had."""
@@ -381,6 +379,8 @@ class Peer(Actor):
 
     def on_disk_failed(self, error: Exception) -> None:
         """There was no room for a save: it is kept, and one that has room leads. Raises any other error."""
+        if isinstance(error, DiskFull) and self._saving.is_full:
+            return  # it was under way with the first one, and is kept with it
         if not isinstance(error, DiskFull) or not self._saving.is_writing:
             raise error
         self._saving.on_full()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -21,7 +21,6 @@ from zactor.cli.common import (
     print_table,
     say,
 )
-from zactor.client import AsyncClient
 from zactor.errors import Failure, UserError
 from zactor.launchers.folders import Home
 from zactor.registry import did_you_mean
@@ -29,6 +28,9 @@ from zactor.registry import did_you_mean
 from .forming import node_of
 from .messages import PeerStatus
 from .operating import Operator
+
+if TYPE_CHECKING:
+    from zactor.client import AsyncClient
 
 KIND = "raft.peer"
 
@@ -147,6 +149,8 @@ def _run(
     folder: Path | None,
 ) -> None:
     """Join the topology, do the work at the group, and end with its exit code."""
+
+    from zactor.client import AsyncClient  # not needed for help
 
     async def connected() -> int:
         home, _ = find_running(topology, folder)

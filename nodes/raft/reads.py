@@ -88,7 +88,9 @@ class Reads:
 
     # --- what is asked
     def query(self, message: Query) -> Later[bytes]:
-        """Answer a `Query`."""
+        """Answer a `Query`. Raises `NotLeader` where there is no group."""
+        if self._actor.raft is None:
+            raise self._actor.not_leader()
         later: Later[bytes] = self._actor.later()
         if message.level == "session" and self._actor.applied < message.at_least:
             self._for_commands.add(message.at_least, self._actor.now_ns() + WAIT_NS, message, later)
@@ -213,7 +215,9 @@ class Reads:
 
     # --- watches
     def watch(self, message: Watch) -> Later[bytes]:
-        """Answer a `Watch`."""
+        """Answer a `Watch`. Raises `NotLeader` where there is no group."""
+        if self._actor.raft is None:
+            raise self._actor.not_leader()
         later: Later[bytes] = self._actor.later()
         until_ns = self._actor.now_ns() + message.wait_ns
         if not isinstance(self._machine, Watched):

@@ -31,6 +31,9 @@ SHARE = 2
 """A snapshot is taken when the journal has come to this part of the last one, or to what the setting says if that is
 more: so snapshots write at most so many times what the journals do."""
 
+JOURNAL_SIZE_MAX = 512 << 20
+"""It is taken in any case when the journal has come to this: the log is in memory, too."""
+
 
 class TakeSnapshot(Message[None]):
     """A peer tells itself: the journal is long."""
@@ -56,7 +59,8 @@ class Snapshots:
     # --- taken
     def look(self) -> None:
         """Take one if the journal is long, unless one is being sent: the next would take its place."""
-        due = max(self._due, self._actor.snapshot_bytes, self._storage.snapshot_size // SHARE)
+        usual = max(self._actor.snapshot_bytes, self._storage.snapshot_size // SHARE)
+        due = max(self._due, min(usual, JOURNAL_SIZE_MAX))
         if self._storage.grown > due and not self._is_busy:
             self._is_taking = True
             self._actor.after(0.0, TakeSnapshot())
@@ -125,9 +129,11 @@ class Snapshots:
 
     def _compact(self, raft: Raft, index: int) -> None:
         """Let go of entries that are in the snapshot, but for some for peers that lag a little."""
-        index = min(index - self._actor.keep_entries, self._actor.applied_index)
-        if index > 0:
-            raft.compact(index)
+        kept = 0
+        while index >= raft.log.first_index and kept <= self._actor.keep_bytes:
+            kept += len(raft.log.entry(index).body)
+            index -= 1
+        raft.compact(index)
 
     # --- sent
     def send(self, name: str) -> None:

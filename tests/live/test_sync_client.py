@@ -168,7 +168,7 @@ def test_closing_ends_what_other_threads_wait_for_and_leaves_no_thread(launched:
     threads = [threading.Thread(target=wait_for_an_answer), threading.Thread(target=wait_for_notices)]
     for thread in threads:
         thread.start()
-    eventually(lambda: client._client._futures and client._client._watches)
+    eventually(lambda: client._client._unsettled and client._client._watches)
     client.close()
     for thread in threads:
         thread.join(PATIENCE_S)

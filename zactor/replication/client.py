@@ -224,10 +224,22 @@ class SessionClient:
     def _patience(self) -> Patience:
         return Patience(self._door, self._give_up_s, self._route.pause_s_max)
 
-    async def _failed(self, target: Ref[Any], error: Failure, patience: Patience) -> None:
-        """An attempt failed: find out where the next one goes, and wait unless it is known to be the right place."""
+    async def _failed(
+        self, target: Ref[Any], error: Failure, patience: Patience, outcome: Failure | None = None
+    ) -> None:
+        """An attempt failed: find out where the next one goes, and wait unless it is known to be the right place.
+
+        Raises `outcome` at the end of all patience; without one the error, or of several replicas `Unavailable`.
+        """
         if not self._route.failed(target, error):
-            await patience.pause(error)
+            await patience.pause(outcome or self._end(error))
+
+    def _end(self, error: Failure) -> Failure:
+        if not self._route.is_of_many or isinstance(error, Unavailable):
+            return error
+        end = Unavailable(f"no replica answers for all of them; the last said: {type(error).__name__}: {error}")
+        end.__cause__ = error
+        return end
 
     async def _insist(
         self,
@@ -270,9 +282,6 @@ class _Change:
         if client._session is not None and not client._session.is_full:
             self._begin(client._session, client._route.attempt_s(0))
 
-    def __await__(self) -> Generator[Any, None, bytes]:
-        return self._run().__await__()
-
     def cancel(self) -> None:
         """Nobody will await it: its number is free. It may be made all the same."""
         forget(self._answer)
@@ -287,19 +296,20 @@ class _Change:
         self._target = self._client._route.current
         self._answer = self._client._door.ask(self._target, message, timeout_s)
 
-    async def _run(self) -> bytes:
+    def __await__(self) -> Generator[Any, None, bytes]:
+        # Not by a coroutine: that would be one more object for each change, and most end at their first attempt.
         client = self._client
         patience: Patience | None = None
         number = 0
         may_be_done = False
         try:
             while True:
-                session = self._session or await self._place()
+                session = self._session or (yield from self._place().__await__())
                 try:
                     if self._answer is None:
                         self._begin(session, client._route.attempt_s(number))
                     assert self._answer is not None, "it was just asked"
-                    answer = await self._answer
+                    answer = yield from self._answer.__await__()
                     client._heard()
                     return answer
                 except SessionExpired as error:
@@ -312,9 +322,8 @@ class _Change:
                     may_be_done = may_be_done or _may_be_handled(error)
                     patience = patience or client._patience()
                     number += 1
-                    failure = _unknown(error) if may_be_done else error
-                    if not client._route.failed(self._target, error):
-                        await patience.pause(failure)
+                    outcome = _unknown(error) if may_be_done else None
+                    yield from client._failed(self._target, error, patience, outcome).__await__()
         finally:
             self._let_go()
 

@@ -104,4 +104,4 @@ class Watch(Message[bytes]):
 
 
 class Unavailable(Refused):
-    """No majority of the replicas could be reached in time: nothing is known to have been done."""
+    """Nobody could answer for all replicas in time, such as when there is no majority. Nothing was changed."""

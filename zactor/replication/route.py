@@ -41,13 +41,18 @@ class Route:
         self.current = self._targets[0]
 
     @property
+    def is_of_many(self) -> bool:
+        """Whether there is more than one replica."""
+        return len(self._targets) > 1
+
+    @property
     def pause_s_max(self) -> float:
         """The longest pause between attempts."""
-        return PAUSE_S_MAX if len(self._targets) == 1 else PAUSE_S_MAX_OF_MANY
+        return PAUSE_S_MAX_OF_MANY if self.is_of_many else PAUSE_S_MAX
 
     def attempt_s(self, number: int) -> float:
         """How long attempt `number`, from 0 on, may take."""
-        if len(self._targets) == 1:
+        if not self.is_of_many:
             return ATTEMPT_S
         return min(ATTEMPT_S, FIRST_ATTEMPT_S * (1 << min(number, 10)))
 

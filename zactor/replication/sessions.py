@@ -110,6 +110,10 @@ class Standing(enum.Enum):
     """It is in the log, or about to be: answer it when that one is answered."""
 
 
+_MAKING = b"it is being made"
+"""In the place of the answer of a change that the machine is about to be given."""
+
+
 class _Session:
     """Answers that are not acknowledged, by sequence."""
 
@@ -125,6 +129,17 @@ class _Session:
         low = max(self.acknowledged_below, acknowledged_below)
         if not low <= sequence < low + WINDOW:
             raise OutOfWindow(f"change {sequence}; those from {low} to {low + WINDOW - 1} are open")
+
+    def begins(self, sequence: int, acknowledged_below: int) -> bool:
+        """A change is in the log: whether it is to be made, which it is then."""
+        below = acknowledged_below if acknowledged_below < sequence else sequence
+        if below > self.acknowledged_below:
+            self.acknowledge(below)
+        answers = self.answers
+        if sequence in answers or not self.acknowledged_below <= sequence < self.acknowledged_below + WINDOW:
+            return False
+        answers[sequence] = _MAKING
+        return True
 
     def keep(self, sequence: int, answer: bytes) -> None:
         """A change was made. One that follows it in the log may have acknowledged it already."""
@@ -186,43 +201,50 @@ class Sessions:
         Raises `Corrupt` for a record that no version of this file has written.
         """
         answers: list[Answer] = [None] * len(records)
-        run: dict[tuple[int, int], tuple[int, Entry]] = {}  # the machine gets changes that follow each other at once
+        run: list[tuple[int, _Session | None, int]] = []  # the machine gets changes that follow each other at once
+        entries: list[Entry] = []
+        sessions = self._sessions
         for place, (index, time_ns, payload) in enumerate(records):
             record = _decode(payload)
-            if isinstance(record, Own):
-                run[HOST, index] = place, Entry(index, time_ns, HOST, record.body)
-                continue
-            if not isinstance(record, Changed) or (record.session, record.sequence) in run:
-                self._make(run, answers)
-            if not isinstance(record, Changed):
+            if isinstance(record, Changed):
+                session = sessions.get(record.session)
+                if session is not None and session.answers.get(record.sequence) is _MAKING:
+                    self._make(run, entries, answers)
+                if session is None or not session.begins(record.sequence, record.acknowledged_below):
+                    answers[place] = self._known_answer(record)
+                    continue
+                run.append((place, session, record.sequence))
+                entries.append(Entry(index, time_ns, record.session, record.body))
+            elif isinstance(record, Own):
+                run.append((place, None, 0))
+                entries.append(Entry(index, time_ns, HOST, record.body))
+            else:
+                self._make(run, entries, answers)
                 answers[place] = self._open_or_end(index, record)
-                continue
-            answers[place] = known = self._known_answer(record)
-            if known is None:
-                entry = Entry(index, time_ns, record.session, record.body)
-                run[record.session, record.sequence] = place, entry
-        self._make(run, answers)
+        self._make(run, entries, answers)
         return answers
 
-    def _known_answer(self, change: Changed) -> bytes | Refused | None:
+    def _known_answer(self, change: Changed) -> bytes | Refused:
         """The answer of a change that is not to be made."""
         try:
             session = self._session(change.session)
-            session.acknowledge(min(change.acknowledged_below, change.sequence))
             answer = session.answers.get(change.sequence)
             if answer is None:
                 session.refuse_outside(change.sequence, session.acknowledged_below)
         except Refused as error:
             return error
+        assert answer is not None, "one that is in the window and has no answer is to be made"
         return answer
 
-    def _make(self, run: dict[tuple[int, int], tuple[int, Entry]], answers: list[Answer]) -> None:
-        made = self.machine.apply([entry for _, entry in run.values()]) if run else ()
-        for ((session, sequence), (place, _)), answer in zip(run.items(), made, strict=True):
+    def _make(self, run: list[tuple[int, _Session | None, int]], entries: list[Entry], answers: list[Answer]) -> None:
+        if not run:
+            return
+        for (place, session, sequence), answer in zip(run, self.machine.apply(entries), strict=True):
             answers[place] = answer
-            if session != HOST:
-                self._sessions[session].keep(sequence, answer)
+            if session is not None:
+                session.keep(sequence, answer)
         run.clear()
+        entries.clear()
 
     def _open_or_end(self, index: int, record: Opened | Ended) -> int | None:
         if isinstance(record, Opened):

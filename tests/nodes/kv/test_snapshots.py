@@ -62,6 +62,7 @@ def all_of(store: Store) -> tuple[object, ...]:
 @pytest.mark.parametrize("seed", range(10))
 def test_a_state_comes_back_whole_and_goes_on_alike(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backlog, "CHANGES_MAX", 50)
+    monkeypatch.setattr(backlog, "STRIDE", 5)
     monkeypatch.setattr(snapshots, "PART_SIZE", 200)
     busy = Busy(seed)
     for _ in range(100):
@@ -79,6 +80,9 @@ def test_a_state_comes_back_whole_and_goes_on_alike(seed: int, monkeypatch: pyte
 @pytest.mark.parametrize("seed", range(10))
 def test_a_snapshot_stands_still_while_the_store_goes_on(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(items, "BLOCK_ITEMS", 3)
+    monkeypatch.setattr(backlog, "CHANGES_MAX", 50)
+    monkeypatch.setattr(backlog, "STRIDE", 5)
+    monkeypatch.setattr(snapshots, "PART_SIZE", 200)
     busy = Busy(seed)
     for _ in range(60):
         busy.step()
@@ -93,7 +97,12 @@ def test_a_snapshot_stands_still_while_the_store_goes_on(seed: int, monkeypatch:
 
 def contents(part: bytes) -> list[object]:
     decoded = snapshots._decode_part(part)
-    return list(decoded.items) if isinstance(decoded, snapshots.ItemsPart) else [decoded]
+    match decoded:
+        case snapshots.ItemsPart():
+            return list(decoded.items)
+        case snapshots.ChangesPart():
+            return list(decoded.changes)
+    return [decoded]
 
 
 def test_a_snapshot_that_is_given_up_lets_go() -> None:

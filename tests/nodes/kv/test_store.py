@@ -371,6 +371,8 @@ def test_one_that_nobody_waits_for_is_not_told() -> None:
 
 
 def test_a_watch_from_what_is_forgotten_is_refused_with_where_to_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog, "STRIDE", 1)
+    monkeypatch.setattr(backlog, "KEEP_SHARE", 4)
     monkeypatch.setattr(backlog, "CHANGES_MAX", 8)
     machine = Machine()
     for number in range(10):
@@ -384,6 +386,8 @@ def test_a_watch_from_what_is_forgotten_is_refused_with_where_to_begin(monkeypat
 
 
 def test_the_changes_of_a_transaction_are_forgotten_together_and_told_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog, "STRIDE", 1)
+    monkeypatch.setattr(backlog, "KEEP_SHARE", 4)
     monkeypatch.setattr(backlog, "CHANGES_MAX", 8)
     monkeypatch.setattr(watches, "ANSWER_CHANGES_MAX", 2)
     machine = Machine()
@@ -399,6 +403,8 @@ def test_the_changes_of_a_transaction_are_forgotten_together_and_told_together(m
 
 
 def test_bytes_of_changes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog, "STRIDE", 1)
+    monkeypatch.setattr(backlog, "KEEP_SHARE", 4)
     monkeypatch.setattr(backlog, "CHANGES_SIZE_MAX", 4_000)
     machine = Machine()
     for number in range(100):

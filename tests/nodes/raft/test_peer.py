@@ -210,7 +210,7 @@ def test_a_leader_whose_disk_is_full_hands_over_to_one_that_has_room(peers: Peer
 
 # --- snapshots
 def test_section_7_a_peer_that_was_away_is_sent_the_snapshot(stage: Simulated) -> None:
-    peers = Peers(stage, snapshot_bytes=2000, keep_entries=2)
+    peers = Peers(stage, snapshot_bytes=2000, keep_bytes=300)
     peers.do(b"x")
     away = next(name for name in peers.names if name != peers.leader())
     stage.kill(away, stay=True)
@@ -300,7 +300,7 @@ def test_thesis_4_a_lost_disk_comes_back_as_a_learner_under_another_name(stage: 
 @pytest.mark.parametrize("seed", range(1, 13))
 def test_whatever_goes_wrong_what_was_answered_is_there_once(seed: int) -> None:
     with Simulated(seed) as stage:
-        peers = Peers(stage, snapshot_bytes=3000, keep_entries=3)
+        peers = Peers(stage, snapshot_bytes=3000, keep_bytes=300)
         stage.trouble(20.0)
         asked = []
         for number in range(60):
