@@ -28,6 +28,7 @@ MUTANTS = (
         CORE,
         "            and self.log.is_up_to_date(message.last_index, message.last_term)\n",
         "",
+        1,
     ),
     Mutant(
         "a vote is sent before it is durable (5.2)",
@@ -89,6 +90,7 @@ MUTANTS = (
         LEADER,
         "commit_index = min(raft.commit_index, progress.match_index)",
         "commit_index = raft.commit_index",
+        10,
     ),
     Mutant(
         "more is called committed than was compared (Figure 2)",
@@ -175,6 +177,18 @@ MUTANTS = (
         KV_CLIENT,
         "            start = answer.revision + 1\n\n    async def _watched",
         "            start = answer.revision\n\n    async def _watched",
+    ),
+    Mutant(
+        "a token is as old as the wish for a lock, not as the hold",
+        "nodes/kv/locks.py",
+        "        self.token = created\n",
+        "        self.token = self.lease.id\n",
+    ),
+    Mutant(
+        "each peer gives entries its own time",
+        ACTOR,
+        "time_ns = max(self._time_ns, batch.time_ns)",
+        "time_ns = max(self._time_ns, batch.time_ns, self.wall_ns())",
     ),
     Mutant(
         "a resource forgets the highest token in a crash",
