@@ -367,8 +367,9 @@ async def _while_held(command: list[str], token: int, keeping: asyncio.Task[None
 
 
 async def _let_go(lease: HeldLease) -> None:
-    with suppress(Failure):  # it ends by itself
-        await lease.release()
+    if lease.left_s:
+        with suppress(Failure):  # it ends by itself
+            await lease.release()
 
 
 # --- leases
