@@ -8,7 +8,18 @@ from hypothesis import strategies as st
 
 from zactor.actor import Actor, on
 from zactor.errors import ActorFailed, Corrupt, DiskFull, TooLarge
-from zactor.journal import HEADER, RECORD_SIZE_MAX, Journal, Scan, holds_record, origin_of, record, scan
+from zactor.journal import (
+    HEADER,
+    RECORD_SIZE_MAX,
+    Hole,
+    Journal,
+    Scan,
+    find_record,
+    holds_record,
+    origin_of,
+    record,
+    scan,
+)
 from zactor.message import Message
 from zactor.sim.virtual import Outside, Virtual
 from zactor.world import Operation, Read
@@ -20,6 +31,10 @@ payloads = st.lists(st.binary(min_size=1, max_size=40), max_size=8)
 
 class Recover(Message[tuple[bytes, ...]]):
     """Read the journal again."""
+
+
+class Salvage(Message[tuple[bytes | Hole, ...]]):
+    """Read the journal again, around its holes."""
 
 
 class Note(Message[None]):
@@ -41,6 +56,10 @@ class Writer(Actor):
     @on
     async def recover(self, message: Recover) -> tuple[bytes, ...]:
         return tuple(await self._journal.recover())
+
+    @on
+    async def salvage(self, message: Salvage) -> tuple[bytes | Hole, ...]:
+        return tuple(await self._journal.salvage())
 
     @on
     async def note(self, message: Note) -> None:
@@ -255,3 +274,55 @@ def test_an_empty_payload_is_a_mistake_of_the_caller() -> None:
 
     with pytest.raises(ActorFailed, match="AssertionError"):
         bench.ask(Note(text=b""))
+
+
+# --- around damage
+@given(st.lists(st.binary(min_size=1, max_size=40), min_size=2, max_size=6), st.data())
+def test_what_stands_behind_damage_is_salvaged_and_the_hole_is_told(texts: list[bytes], data: st.DataObject) -> None:
+    content = bytearray(journal_of(texts))
+    damaged = data.draw(st.integers(0, len(texts) - 2))
+    begin, end = len(journal_of(texts[:damaged])), len(journal_of(texts[: damaged + 1]))
+    content[data.draw(st.integers(begin, end - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    bench = Bench(bytes(content))
+
+    hole = Hole(begin, end - begin)
+    assert bench.ask(Salvage()) == (*texts[:damaged], hole, *texts[damaged + 1 :])
+    assert bench.file() == content
+    bench.ask(Note(text=b"more"))
+    assert bench.ask(Salvage()) == (*texts[:damaged], hole, *texts[damaged + 1 :], b"more")
+
+
+def test_a_hole_may_be_longer_than_any_record_and_a_torn_end_follow() -> None:
+    texts = [bytes([number]) * (12 << 20) for number in range(1, 6)]
+    content = bytearray(journal_of(texts) + b"torn")
+    begin, end = len(journal_of(texts[:1])), len(journal_of(texts[:4]))
+    content[begin:end] = bytes(end - begin)
+    bench = Bench(bytes(content))
+
+    assert bench.ask(Salvage()) == (texts[0], Hole(begin, end - begin), texts[4])
+    assert bench.ask(TornSize()) == 4
+
+
+def test_damage_with_nothing_at_its_place_behind_it_is_corrupt() -> None:
+    content = bytearray(TWO + TWO)
+    content[len(TWO)] ^= 1
+
+    with pytest.raises(Corrupt, match="is damaged or misplaced"):
+        Bench(bytes(content)).ask(Salvage())
+
+
+def test_without_damage_a_salvage_is_a_recovery() -> None:
+    assert Bench(TWO + b"torn").ask(Salvage()) == (b"one", b"two")
+
+
+@given(payloads, st.binary(max_size=30), st.integers(0, 1 << 33))
+def test_the_first_record_at_its_place_is_found_whatever_is_before_it(
+    texts: list[bytes], before: bytes, place: int
+) -> None:
+    assume(texts)
+    content = before
+    for text in texts:
+        content += record(text, place + len(content))
+
+    assert find_record(content, place) == len(before)
+    assert find_record(content, place + 1) is None

@@ -209,12 +209,14 @@ class Journal:
             start, stretch = start + passed, stretch[passed:]
         return None
 
-    def append(self, payload: bytes) -> Awaitable[int]:
-        """Put one record into the page cache, at once; the answer is its offset. `Disk.synced` makes it last.
+    def append(self, payload: bytes, *more: bytes) -> Awaitable[int]:
+        """Put records into the page cache, at once; the answer is their offset. `Disk.synced` makes them last.
 
         After one that failed, such as with `DiskFull`, call `cut` with the size from before it.
         """
         added = record(payload, self._origin + self.size)
+        for each in more:
+            added += record(each, self._origin + self.size + len(added))
         self.size += len(added)
         return self._disk.append(self.file, added)
 

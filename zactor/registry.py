@@ -13,6 +13,7 @@ names of its messages on the wire derive from it: two modules of one name would 
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
@@ -126,12 +127,18 @@ def machines() -> dict[str, str]:
 
 def machine(name: str) -> Callable[[], Any]:
     """The class of a state machine, by its full name (`kv.store`). Raises `UserError`, with the nearest name."""
-    made: Callable[[], Any] = load(machines()[_machine_name(name)], None)
+    made: Callable[[], Any] = load(_machines_found()[_machine_name(name)], None)
     return made
 
 
+@functools.cache
+def _machines_found() -> dict[str, str]:
+    """All that there are: looked for once in a process, in which replicas start again and again."""
+    return machines()
+
+
 def _machine_name(name: object) -> str:
-    known = machines()
+    known = _machines_found()
     if not isinstance(name, str) or name not in known:
         near = did_you_mean(name, known) if isinstance(name, str) else ""
         raise UserError(f"there is no state machine {name!r}.{near} There are: {', '.join(sorted(known))}")

@@ -379,6 +379,8 @@ class Peer(Actor):
 
     def on_disk_failed(self, error: Exception) -> None:
         """There was no room for a save: it is kept, and one that has room leads. Raises any other error."""
+        if isinstance(error, DiskFull) and self._saving.is_full:
+            return  # it was under way with the first one, and is kept with it
         if not isinstance(error, DiskFull) or not self._saving.is_writing:
             raise error
         self._saving.on_full()

@@ -163,15 +163,22 @@ class Leadership:
     def _send_to(self, name: str, progress: Progress) -> bool:
         """Send one message with entries. Returns whether there was one to send."""
         raft, log = self._raft, self._raft.log
-        if log.term(progress.next_index - 1) is None:
-            progress.send_snapshot(log.first_index - 1)
-            self._snapshots.append(name)
+        if self._needs_snapshot(name, progress):
             return False
         if progress.next_index > log.last_index and progress.state is State.REPLICATE:
             return False
         entries = log.slice(progress.next_index, log.last_index, raft.settings.append_size_max)
         self._send_append(name, progress, entries)
         progress.sent(progress.next_index - 1 + len(entries), sum(len(each.body) for each in entries))
+        return True
+
+    def _needs_snapshot(self, name: str, progress: Progress) -> bool:
+        """Whether what it is to be sent next is compacted (paper 7): then it is sent the snapshot instead."""
+        log = self._raft.log
+        if log.term(progress.next_index - 1) is not None:
+            return False
+        progress.send_snapshot(log.first_index - 1)
+        self._snapshots.append(name)
         return True
 
     def _send_append(self, name: str, progress: Progress, entries: tuple[LogEntry, ...]) -> None:
@@ -190,7 +197,8 @@ class Leadership:
     def _remind(self, name: str, progress: Progress) -> None:
         """What is on its way, or its answer, may have been lost: it is asked for anew when the peer refuses this."""
         progress.is_waiting = False
-        if progress.state is State.REPLICATE and progress.inflight:
+        # A window that is full may have kept it so far behind that what comes next is compacted.
+        if progress.state is State.REPLICATE and progress.inflight and not self._needs_snapshot(name, progress):
             self._send_append(name, progress, ())
 
     def _on_appended(self, name: str, progress: Progress, index: int) -> None:

@@ -2,7 +2,8 @@
 
 A record is like an `AppendEntries` to oneself: entries that follow on the one at `previous_index`, with the whole hard
 state. Records are in the order in which they were written, so the last one has the hard state, whatever was lost before
-it; a log, though, cannot be followed over a hole. It ends there, and what it owes is known from behind it.
+it. Behind a hole a record is taken, as from a leader, if the entry that it follows on is there: then all before that is
+the same as it was (log matching). Else the log ends at the hole; but how it ended once is known from behind it.
 
 A *carried* record says again what the log had when a journal began, and agrees with what is there. So a journal that
 begins at a snapshot needs none of those before it, and one whose beginning is torn loses nothing while they are there.
@@ -42,7 +43,7 @@ class Written(msgspec.Struct, frozen=True, array_like=True):
 class Replay:
     """The log and the hard state as of the records so far. `index`, `term`: of the snapshot that the log will follow.
 
-    `is_known`: a record came after the last hole, so that the hard state, and what is owed, is known.
+    `is_known`: a record came after the last hole, so that the hard state, and how the log ended, is known.
     """
 
     def __init__(self, index: int, term: int) -> None:
@@ -50,34 +51,24 @@ class Replay:
         self._hard_state = HardState()
         self._start: tuple[int, int] | None = None  # index and term of the entry before the first
         self._entries: list[LogEntry] = []
-        self._is_whole = True
-        self._is_telling = False  # all that follows on the snapshot is told anew, and is not at its end
-        self._owed = (0, 0)  # term and index of the last entry that was seen
+        self._ended = (term, index)  # how the log ended when it was written
         self.is_known = False
 
     def lose(self) -> None:
         """Here is a hole."""
-        self._is_whole = self._is_telling = self.is_known = False
+        self.is_known = False
 
     def take(self, record: Written) -> None:
-        """Follow one record."""
-        self._hard_state, self.is_known = record.hard_state, True
-        self._owed = max(self._owed, record.last)
-        if record.previous == self._base and not self._follows(record) and (self._is_whole or record.is_carried):
-            # Either the snapshot took the place of the log (paper 7), or all that is behind it is told anew.
-            self._start, self._entries = self._base, []
-            self._is_telling = not self._is_whole
-        elif self._start is None and self._is_whole and record.is_carried:
+        """Follow one record, if it follows on what is known."""
+        self._hard_state = record.hard_state
+        if not (record.is_carried and record.has_more):
+            self._ended, self.is_known = record.last, True
+        if self._start is None:
             self._start = record.previous
-        if not self._follows(record):
-            self._is_whole = False
-            return
-        self._append(record)
-        if self._is_telling and not record.has_more:
-            self._is_whole, self._is_telling = True, False
-
-    def _follows(self, record: Written) -> bool:
-        return (self._is_whole or self._is_telling) and self._has(*record.previous)
+        elif record.previous == self._base and not self._has(*self._base):
+            self._start, self._entries = self._base, []  # the snapshot took the place of the log (paper 7)
+        if self._has(*record.previous):
+            self._append(record)
 
     def _has(self, index: int, term: int) -> bool:
         if self._start is None:
@@ -90,15 +81,13 @@ class Replay:
     def _append(self, record: Written) -> None:
         assert self._start is not None
         first = record.previous_index - self._start[0]
-        same = 0
-        if record.is_carried:
-            for known, told in zip(self._entries[first:], record.entries, strict=False):
-                if known.term != told.term:
-                    break
-                same += 1
-        if same == len(record.entries) and record.is_carried:
-            return  # what it says is there, and what is behind it stays
-        self._entries[first + same :] = record.entries[same:]
+        if not record.is_carried:
+            self._entries[first:] = record.entries
+            return
+        for place, told in enumerate(record.entries, first):
+            if place >= len(self._entries) or self._entries[place].term != told.term:
+                self._entries[place:] = record.entries[place - first :]
+                return
 
     @property
     def entries(self) -> list[LogEntry]:
@@ -111,11 +100,20 @@ class Replay:
     def hard_state(self) -> HardState:
         """With what the log owes: how it ended when it was whole last."""
         known = self._hard_state
-        index, term = self._base
-        is_short = self._start is not None and self._start[0] > index
         owed = (known.owed_term, known.owed_index)
-        if not self._is_whole or is_short:
-            owed = max(owed, self._owed)
+        if not self._is_whole:
+            owed = max(owed, self._ended)
+        index, term = self._base
         if owed <= (term, index):
             owed = (0, 0)  # a snapshot is of what was committed: it has that all
         return HardState(known.term, known.voted_for, *owed)
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether this is the log that was written: one with the same last entry is the same (log matching)."""
+        if self._start is None or self._start[0] > self._base[0]:
+            return False
+        index, term = self._start
+        if self._entries:
+            index, term = index + len(self._entries), self._entries[-1].term
+        return (term, index) == self._ended

@@ -39,6 +39,7 @@ class Saving:
         self._after: deque[tuple[int, Sent]] = deque()  # what is sent when that save is durable
         self._refused: list[tuple[HardState, Save]] = []  # what had no room
         self._last_index = 0  # of the log as it was last saved, or 0
+        self._was_full = False
         self.is_held = False
 
     @property
@@ -81,12 +82,16 @@ class Saving:
         number = 0
         while self._writes and self._writes[0][0] <= write_id:
             number = self._writes.popleft()[3].number
+        if number and self._was_full and not self._refused:
+            self._was_full = False
+            self._actor.log.info("log_writable", because="there_is_room_again")
         while self._after and self._after[0][0] <= number:
             self._actor.send_to(*self._after.popleft()[1])
         return number
 
     def on_full(self) -> None:
         """There was no room for a save: take away what is left of it and of those after it, and try again later."""
+        self._was_full = True
         self._refused = [(hard_state, save) for _, _, hard_state, save in self._writes]
         self._storage.cut(self._writes[0][1])
         self._writes.clear()

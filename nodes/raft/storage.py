@@ -107,7 +107,8 @@ class Storage:
         self._next: Journal | None = None
         self._is_told = False  # what the newest journal begins with is all there
         self._source: object = None  # of the chunks that come
-        self._taken_size = self._incoming_size = 0
+        self._taken_size = self._incoming_size = self._incoming_index = 0
+        self._adopted_index = 0  # of a snapshot from a leader that no journal has begun with yet
 
     # --- after a start
     async def recover(self, restore: Callable[[Iterable[bytes]], None]) -> Recovered | None:
@@ -231,10 +232,10 @@ class Storage:
     def save(self, hard_state: HardState, save: Save) -> None:
         """Put a save into the page cache, with the whole hard state. A commit makes it last; see `cut`.
 
-        It is one record, unless one cannot hold it: then a crash may keep the first of them.
+        It is one record, unless one cannot hold it: then a crash may keep the first of them. A failure is one.
         """
-        for record in _records(hard_state, save.first_index - 1, save.previous_term, save.entries, is_carried=False):
-            self._journal.append(encode(record))
+        records = _records(hard_state, save.first_index - 1, save.previous_term, save.entries, is_carried=False)
+        self._journal.append(*map(encode, records))
 
     @property
     def size(self) -> int:
@@ -275,6 +276,8 @@ class Storage:
 
     async def prepare(self) -> None:
         """Make the next journal, durably. Raises `DiskFull`; then nothing has changed."""
+        if self._next is not None:
+            return  # an attempt before this one came no further; a snapshot may refer to it by now
         number = self.number + 1
         try:
             self._next = await self._make_journal(number)
@@ -294,9 +297,10 @@ class Storage:
         self._journal, self._next = self._next, None
         self.number += 1
         self._older_size = 0
-        if self.snapshot_number == self.number:
+        if self._adopted_index == head.index:
             await self._disk.synced()
             await self._remove_older()
+        self._adopted_index = 0
 
     async def write_snapshot(self, head: Head, parts: Iterator[bytes]) -> None:
         """Write the snapshot that the last `switch` was for, and remove what it stands for. Raises `DiskFull`.
@@ -348,7 +352,7 @@ class Storage:
         snapshot = await read_snapshot(self._disk, TAKEN)
         head = self._check_head(snapshot, TAKEN)
         await self._disk.synced()
-        self._incoming_size = snapshot.size
+        self._incoming_size, self._incoming_index = snapshot.size, head.index
         return Taken(head, snapshot.hand_over())
 
     async def adopt(self) -> None:
@@ -362,6 +366,7 @@ class Storage:
         await self._disk.rename(TAKEN, f"{SNAPSHOT}{number}")
         await self._disk.sync_folder()
         self.snapshot_number, self.snapshot_size = number, self._incoming_size
+        self._adopted_index = self._incoming_index
 
 
 def _records(

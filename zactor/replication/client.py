@@ -282,9 +282,6 @@ class _Change:
         if client._session is not None and not client._session.is_full:
             self._begin(client._session, client._route.attempt_s(0))
 
-    def __await__(self) -> Generator[Any, None, bytes]:
-        return self._run().__await__()
-
     def cancel(self) -> None:
         """Nobody will await it: its number is free. It may be made all the same."""
         forget(self._answer)
@@ -299,19 +296,20 @@ class _Change:
         self._target = self._client._route.current
         self._answer = self._client._door.ask(self._target, message, timeout_s)
 
-    async def _run(self) -> bytes:
+    def __await__(self) -> Generator[Any, None, bytes]:
+        # Not by a coroutine: that would be one more object for each change, and most end at their first attempt.
         client = self._client
         patience: Patience | None = None
         number = 0
         may_be_done = False
         try:
             while True:
-                session = self._session or await self._place()
+                session = self._session or (yield from self._place().__await__())
                 try:
                     if self._answer is None:
                         self._begin(session, client._route.attempt_s(number))
                     assert self._answer is not None, "it was just asked"
-                    answer = await self._answer
+                    answer = yield from self._answer.__await__()
                     client._heard()
                     return answer
                 except SessionExpired as error:
@@ -324,7 +322,8 @@ class _Change:
                     may_be_done = may_be_done or _may_be_handled(error)
                     patience = patience or client._patience()
                     number += 1
-                    await client._failed(self._target, error, patience, _unknown(error) if may_be_done else None)
+                    outcome = _unknown(error) if may_be_done else None
+                    yield from client._failed(self._target, error, patience, outcome).__await__()
         finally:
             self._let_go()
 
@@ -353,7 +352,12 @@ class _Question:
         self._first = client._door.ask(self._target, message, route.attempt_s(0))
 
     def __await__(self) -> Generator[Any, None, bytes]:
-        return self._client._insist(self._message, self._target, 0.0, self._first).__await__()
+        try:
+            return (yield from self._first.__await__())
+        except RETRIED:
+            # It fails once more where it is told what comes next.
+            insisting = self._client._insist(self._message, self._target, 0.0, self._first)
+        return (yield from insisting.__await__())
 
 
 def _may_be_handled(error: Failure) -> bool:

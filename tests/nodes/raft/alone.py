@@ -17,13 +17,17 @@ LONG_NS = 10 * SETTINGS.election_timeout_ns
 
 
 class Alone:
-    """`core` is p0 of as many; `hard_state` is what its disk has, `applied` what it was to apply."""
+    """`core` is p0 of as many; `hard_state` is what its disk has, `applied` what it was to apply.
+
+    `snapshots`: who was to get one.
+    """
 
     def __init__(self, terms: Sequence[int] = (), term: int = 0, voted_for: str = "", count: int = 3) -> None:
         names = tuple(f"p{number}" for number in range(count))
         self.hard_state = HardState(term, voted_for)
         self.now_ns = 0
         self.applied: list[LogEntry] = []
+        self.snapshots: list[str] = []
         log = Log(Members(names), entries=[entry(each, b"%d" % index) for index, each in enumerate(terms, 1)])
         self.core = Raft("p0", log, self.hard_state, SETTINGS, Random(0), 0)
 
@@ -54,6 +58,7 @@ class Alone:
             ready = self.core.ready()
             sent += ready.send_now
             self.applied += ready.committed
+            self.snapshots += ready.snapshots
             if ready.save is not None:
                 self.hard_state = ready.save.hard_state or self.hard_state
                 self.core.persisted(ready.save.number)

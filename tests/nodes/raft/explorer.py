@@ -3,6 +3,7 @@
     python -m tests.nodes.raft.explorer              # every scope, up to 2 million states each
     python -m tests.nodes.raft.explorer three        # those with this in their names
     python -m tests.nodes.raft.explorer led 50000    # up to so many states
+    python -m tests.nodes.raft.explorer mutants      # how many states it takes to find each mistake
 
 A state is three peers (`frozen.Peer`), what was sent, and what happened: who led which term, what is committed. There
 is no clock. That a leader is silent, that a majority does not answer it, that a disk is done: all of these are steps,
@@ -33,19 +34,21 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
-from nodes.raft.core import HardState, Sent
-from nodes.raft.messages import Kind, LogEntry
+from nodes.raft.core import HardState, Raft, Sent
+from nodes.raft.messages import Kind, LogEntry, Vote
 from tests.nodes.raft.frozen import (
     BEAT_NS,
     LATE_NS,
     NAMES,
     TRANSFER_NS,
     Peer,
+    read,
     renamed,
     started,
     synced,
     turn,
 )
+from tests.nodes.raft.mutants import MUTANTS, Mutant, broken
 from zactor.message import Message
 
 STATES_MAX = 2_000_000
@@ -56,8 +59,12 @@ Renaming: TypeAlias = tuple[int, int, int]
 RENAMINGS: tuple[Renaming, ...] = tuple((a, b, c) for a, b, c in permutations(range(3)))
 SAME_NAMES = RENAMINGS[0]
 
-# Steps of a peer that no mail makes; those from 0 on are mail. PROPOSE - n proposes the command n.
-SILENCE, UNHEARD, BEAT, GIVE_UP, SYNC, KILL, TRANSFER, PROPOSE = -1, -2, -3, -4, -5, -6, -7, -10
+# Steps of a peer that no mail makes; those from 0 on are mail. PROPOSE - n proposes the command n; READ - n reads when
+# n entries are committed.
+SILENCE, UNHEARD, BEAT, GIVE_UP, SYNC, KILL, TRANSFER, PROPOSE, READ = -1, -2, -3, -4, -5, -6, -7, -10, -20
+STEPS = 40
+"""More than such steps."""
+
 WORDS = {
     SILENCE: "hears nobody for an election timeout",
     UNHEARD: "is not heard by a majority",
@@ -73,6 +80,8 @@ WORDS = {
 class Scope(msgspec.Struct, frozen=True):
     """Where it begins, and how far it goes. `logs`: the terms of the entries on each disk; `saved`: term and vote.
 
+    `is_quick`: disks are done within the turn, so that a kill loses only what was in memory.
+    `is_sure`: pre-votes are always granted, and at once: more can happen than with them, in fewer states.
     `electors`: the first of them leads, the others have elected it, and that is all that happened.
     """
 
@@ -81,6 +90,9 @@ class Scope(msgspec.Struct, frozen=True):
     commands: int
     kills: int
     transfers: int = 0
+    reads: int = 0
+    is_quick: bool = False
+    is_sure: bool = False
     logs: tuple[tuple[int, ...], ...] = ((), (), ())
     saved: tuple[HardState, ...] = (HardState(), HardState(), HardState())
     electors: tuple[int, ...] = ()
@@ -89,15 +101,19 @@ class Scope(msgspec.Struct, frozen=True):
 SCOPES = (
     Scope("one term, a kill", term_max=1, commands=0, kills=1),
     Scope("one term, a command, a kill", term_max=1, commands=1, kills=1),
-    Scope("led: one term, a command", term_max=1, commands=1, kills=0, electors=(0, 1)),
     Scope("three terms, two commands, a kill", term_max=3, commands=2, kills=1),
-    Scope("led: two terms", term_max=2, commands=0, kills=0, electors=(0, 1)),
-    Scope("led: two terms, a command, a kill", term_max=2, commands=1, kills=1, electors=(0, 1)),
+    Scope("quick: two terms", term_max=2, commands=0, kills=0, is_quick=True),
+    Scope("quick, sure: two terms, a command", term_max=2, commands=1, kills=0, is_quick=True, is_sure=True),
+    Scope("quick, sure: two terms, a kill", term_max=2, commands=0, kills=1, is_quick=True, is_sure=True),
+    Scope("led: one term, a command", term_max=1, commands=1, kills=0, is_sure=True, electors=(0, 1)),
+    Scope("led: two terms", term_max=2, commands=0, kills=0, is_sure=True, electors=(0, 1)),
+    Scope("led: two terms, a command, a kill", term_max=2, commands=1, kills=1, is_sure=True, electors=(0, 1)),
     Scope(
         "figure 7: logs that differ",
         term_max=4,
         commands=0,
         kills=0,
+        is_sure=True,
         logs=((1, 1, 3), (1, 2, 2), (1,)),
         saved=(HardState(3, "p0"), HardState(2, "p1"), HardState(3, "p0")),
     ),
@@ -108,11 +124,13 @@ SCOPES = (
         term_max=4,
         commands=0,
         kills=0,
+        is_sure=True,
         logs=((1,), (2, 2), ()),
         saved=(HardState(2, ""), HardState(3, "p1"), HardState(2, "p1")),
         electors=(0, 2),
     ),
-    Scope("transfer: from a leader", term_max=2, commands=1, kills=0, transfers=1, electors=(0, 1)),
+    Scope("read: two terms", term_max=2, commands=0, kills=0, reads=1, is_quick=True, is_sure=True, electors=(0, 1)),
+    Scope("transfer: from a leader", term_max=2, commands=0, kills=0, transfers=1, is_sure=True, electors=(0, 1)),
 )
 
 
@@ -132,6 +150,7 @@ class Past(NamedTuple):
     commands: int
     kills: int
     transfers: int
+    reads: int
 
 
 class Facts(NamedTuple):
@@ -196,6 +215,8 @@ class Explorer:
             if self.count >= states_max:
                 return False
             number, state, mail = self._todo.popleft()
+            if mail not in self._seen[state]:
+                continue  # one with more mail came since
             if number > last_of_depth:
                 self.depth += 1
                 last_of_depth = self.count - 1
@@ -203,6 +224,11 @@ class Explorer:
             if told is not None and number % 1_000 == 0:
                 told(self)
         return True
+
+    @property
+    def kept(self) -> int:
+        """How many there were but for those that another stands for: with the same peers and more mail."""
+        return sum(map(len, self._seen.values()))
 
     @property
     def peers(self) -> int:
@@ -220,8 +246,8 @@ class Explorer:
             self._peer(started(name, saved, tuple(LogEntry(term, Kind.EMPTY, b"") for term in log)))
             for name, saved, log in zip(NAMES, scope.saved, scope.logs, strict=True)
         ]
-        past = Past((3,) * (scope.term_max + 1), (), scope.commands, scope.kills, scope.transfers)
-        self._add(-1, 16 * 3, *self._elected([*peers, self._past(past)], scope.electors))
+        past = Past((3,) * (scope.term_max + 1), (), scope.commands, scope.kills, scope.transfers, scope.reads)
+        self._add(-1, STEPS * 3, *self._elected([*peers, self._past(past)], scope.electors))
 
     def _elected(self, state: list[int], electors: tuple[int, ...]) -> tuple[State, int]:
         """Let the first of them be elected by the others."""
@@ -247,7 +273,7 @@ class Explorer:
                     continue
                 spent = self._spent(state[3], past, step)
                 changed = (*state[:place], after, *state[place + 1 : 3], spent)
-                code = (step + 16) * 3 + place
+                code = (step + STEPS) * 3 + place
                 self._add(number, code, changed, mail | sent, place)  # type: ignore[arg-type]
 
     def _possible(self, peer: int, past: Past, mail: int) -> Iterator[int]:
@@ -257,6 +283,8 @@ class Explorer:
             yield BEAT
             if past.commands:
                 yield PROPOSE - past.commands
+            if past.reads:
+                yield READ - len(past.committed)
             if facts.is_handing_over:
                 yield GIVE_UP
             elif past.transfers:
@@ -275,6 +303,8 @@ class Explorer:
             return number
         if step == KILL:
             return self._past(past._replace(kills=past.kills - 1))
+        if step <= READ:
+            return self._past(past._replace(reads=past.reads - 1))
         if step <= PROPOSE:
             return self._past(past._replace(commands=past.commands - 1))
         return self._past(past._replace(transfers=past.transfers - 1))
@@ -308,8 +338,11 @@ class Explorer:
             return known
         try:
             after, sent = self._worked(self._peers[peer], place, step)
+            while self.scope.is_quick and after.saves:
+                after, more = synced(after)
+                sent += more
         except AssertionError as error:
-            raise Violation(str(error), self._story(number, (step + 16) * 3 + place)) from None
+            raise Violation(str(error), self._story(number, (step + STEPS) * 3 + place)) from None
         posted = 0
         for target, message in sent:
             posted |= 1 << self._letter(Mail(place, NAMES.index(target), message))
@@ -330,11 +363,16 @@ class Explorer:
             return synced(peer)
         if step == KILL:
             return started(NAMES[place], peer.hard_state, peer.entries), ()
+        if step <= READ:
+            return turn(peer, lambda core: read(core, READ - step))
         if step <= PROPOSE:
             return turn(peer, lambda core: core.propose(b"%d" % (PROPOSE - step)))
         if step <= TRANSFER:
             target = NAMES[(place + 1 + TRANSFER - step) % 3]
             return turn(peer, lambda core: core.transfer(target))
+        if step == SILENCE and self.scope.is_sure:
+            after, sent = turn(peer, _stand)
+            return after, tuple((target, message) for target, message in sent if not getattr(message, "is_pre", False))
         now_ns = {BEAT: BEAT_NS, GIVE_UP: TRANSFER_NS}.get(step, LATE_NS)
         return turn(peer, lambda core: core.tick(now_ns))
 
@@ -498,7 +536,7 @@ class Explorer:
             number = self._parents[number]
         names, lines = SAME_NAMES, []  # what they are called now, and in the beginning
         for each in reversed(codes):
-            lines.append(self._words(each // 18 - 16, each // 6 % 3, names))
+            lines.append(self._words(each // 18 - STEPS, each // 6 % 3, names))
             renaming = RENAMINGS[each % 6]
             first, second, third = (names[renaming.index(place)] for place in range(3))
             names = (first, second, third)
@@ -509,7 +547,15 @@ class Explorer:
         if step >= 0:
             mail = self._mail[step]
             return f"{me} takes of {NAMES[names[mail.source]]} {mail.message}"
-        return f"{me} {WORDS.get(step, 'takes a command')}"
+        return f"{me} {WORDS.get(step, 'is read' if step <= READ else 'takes a command')}"
+
+
+def _stand(core: Raft) -> None:
+    """Begin an election for which all others are."""
+    core.tick(LATE_NS)
+    for name in NAMES:
+        if name != core.me:
+            core.step(name, Vote(term=core.term + 1, is_granted=True, is_pre=True), LATE_NS)
 
 
 def _bits(number: int) -> Iterator[int]:
@@ -557,10 +603,26 @@ def _lived(past: Past, peer: Facts) -> Past:
 # --- the command
 def main(words: list[str]) -> None:
     """See the module."""
+    if words == ["mutants"]:
+        for mutant in MUTANTS.values():
+            if mutant.scope:
+                print(f"{mutant.name}: {hunt(mutant)}", flush=True)
+        return
     states_max = int(words.pop()) if words and words[-1].isdigit() else STATES_MAX
     for scope in SCOPES:
         if not words or any(word in scope.name for word in words):
             explore(scope, states_max)
+
+
+def hunt(mutant: Mutant, states_max: int = STATES_MAX) -> str:
+    """Explore the core with that mistake. Returns what is wrong then, or "" if nothing is."""
+    explorer = Explorer(next(scope for scope in SCOPES if scope.name.startswith(mutant.scope)))
+    with broken(mutant.name):
+        try:
+            explorer.run(states_max)
+        except Violation as violation:
+            return f"{violation.what}, after {len(violation.steps)} steps; {explorer.count:,} states"
+    return ""
 
 
 def explore(scope: Scope, states_max: int) -> None:

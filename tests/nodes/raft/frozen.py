@@ -117,6 +117,13 @@ def turn(peer: Peer, what: Callable[[Raft], object]) -> tuple[Peer, tuple[Sent, 
     return _settled(core, peer.hard_state, peer.entries, peer.saves, ())
 
 
+def read(core: Raft, committed: int) -> None:
+    """Ask for a read when so much is committed. There was a heartbeat before, that of its beginning at least."""
+    assert core.leadership is not None
+    core.leadership._round = 1
+    core.read_barrier(committed)
+
+
 def synced(peer: Peer) -> tuple[Peer, tuple[Sent, ...]]:
     """The oldest write under way is done."""
     core: Raft = thaw(peer.core)
@@ -142,6 +149,8 @@ def _settled(
     sent: tuple[Sent, ...],
 ) -> tuple[Peer, tuple[Sent, ...]]:
     ready: Ready = core.ready()
+    for token, index in ready.reads:
+        assert index >= token, f"a read is answered as of {index}, and {token} was committed when it was asked"
     sent += tuple(ready.send_now)
     if ready.save is not None:
         saves += ((ready.save, _in_order(ready.send_after)),)
@@ -161,16 +170,17 @@ def _in_order(sent: list[Sent]) -> tuple[Sent, ...]:
 def _counted_from_one(
     core: Raft, saves: tuple[tuple[Save, tuple[Sent, ...]], ...]
 ) -> tuple[tuple[Save, tuple[Sent, ...]], ...]:
-    """Call the oldest write under way the first, and the next heartbeat, too: no read waits for a later one."""
+    """Call the oldest write under way the first, and let heartbeats have no other number than reads wait for."""
     before = core._number - len(saves)
     core._number = len(saves)
     core._saves = deque((number - before, last) for number, last in core._saves)
     if core.election is not None and core.election._own_number:
         core.election._own_number -= before
     if core.leadership is not None:
-        core.leadership._round = 0
+        last = max((number for number, _, _ in core.leadership._barriers), default=0)
+        core.leadership._round = last
         for progress in core.leadership.progress.values():
-            progress.round = 0
+            progress.round = min(progress.round, last)
     return tuple((msgspec.structs.replace(save, number=save.number - before), after) for save, after in saves)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from nodes.raft.core import Settings
-from nodes.raft.messages import Appended, AppendEntries, Rejected
+from nodes.raft.messages import Appended, AppendEntries, HeartbeatReply, Rejected
 from nodes.raft.progress import INFLIGHT_MAX, State
+from tests.nodes.raft.alone import Alone
 from tests.nodes.raft.group import MS, Group, commands, entry, isolate
 
 
@@ -171,6 +172,23 @@ def test_a_follower_that_is_away_costs_no_memory_on_the_way() -> None:
     group.run(1_000)
     assert progress(group, leader, other).state is State.REPLICATE
     assert group.core(other).log.last_index == group.core(leader).log.last_index
+
+
+def test_a_peer_whose_window_is_full_gets_a_snapshot_when_what_it_lacks_is_compacted() -> None:
+    """What is sent next is no more in the log when it answers a heartbeat."""
+    peer = Alone()
+    peer.leads()
+    for name in ("p1", "p2"):
+        peer.hears(name, Appended(term=1, index=1))
+    for index in range(2, INFLIGHT_MAX + 10):
+        assert peer.core.propose(b"x") == index
+        peer.says()
+        peer.hears("p2", Appended(term=1, index=index))
+    peer.core.compact(peer.core.commit_index)
+    assert peer.core.log.first_index == INFLIGHT_MAX + 10
+    peer.hears("p1", HeartbeatReply(term=1, round=1))
+
+    assert peer.snapshots == ["p1"]
 
 
 def test_what_is_not_committed_is_bounded() -> None:

@@ -276,13 +276,14 @@ def test_damage_in_the_middle_costs_entries_and_no_vote(place: int, byte: int) -
 
     found = run(peer.start())
     assert found.log in [state.log for state in peer.history]
-    assert found.log == {1: (), 2: (), 3: (A, B), 4: (A, B)}.get(place, peer.history[5].log)
-    assert found.hard_state == HardState(4, "p2", *last_of(final))
+    # What only said again what others say (1), or had a vote (3), is no loss.
+    assert found.log == {2: (), 4: (A, B), 5: (A, entry(2, b"x"), entry(2, b"y"))}.get(place, final.log)
+    assert found.hard_state == (HardState(4, "p2", *last_of(final)) if found.log != final.log else final.hard_state)
     assert [text.split(":")[0] for text in peer.found.damaged] == ["journal.1"]
 
     assert run(peer.start()) == found
     peer.history.append(found)
-    peer.save(HardState(5, "", *last_of(final)), entry(5, b"new"))
+    peer.save(HardState(5, "", found.hard_state.owed_term, found.hard_state.owed_index), entry(5, b"new"))
     assert run(peer.start()) == peer.state
     run(peer.snapshot(len(peer.state.log)))  # of what was committed, in a later term: nothing is owed any more
     assert run(peer.start()) == State(HardState(5, ""), peer.state.log)
@@ -349,7 +350,7 @@ async def _keep(_disk: object, _oldest: int) -> None:
     """Nothing is removed: as if it were killed just before."""
 
 
-def test_a_journal_that_is_missing_is_a_hole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_journal_that_is_missing_is_told_as_damage(monkeypatch: pytest.MonkeyPatch) -> None:
     peer = with_snapshot()
     monkeypatch.setattr("nodes.raft.storage.write_snapshot", _full)
     for _ in range(2):
@@ -359,9 +360,8 @@ def test_a_journal_that_is_missing_is_a_hole(monkeypatch: pytest.MonkeyPatch) ->
     run(peer.sync())
     del peer.disk.machine.files["peer", "journal.3"]
 
-    found = run(peer.start())
-    assert found.hard_state == HardState(4, "", *last_of(peer.state))
-    assert found.log == peer.state.log[:5]
+    # The one behind it begins with all that follows on the state when it began.
+    assert run(peer.start()) == peer.state
     assert peer.found.damaged == ["journal.3 is missing"]
 
 
@@ -405,3 +405,39 @@ def test_at_random_damage_is_told_and_never_read_as_a_log(seed: int) -> None:
     assert (known.term, known.voted_for) == (final.hard_state.term, "p2")
     assert found.log in [state.log for state in states]
     assert found.log == final.log if owed == (0, 0) else owed >= last_of(final)
+
+
+def test_a_disk_too_full_to_go_on_behind_a_snapshot_from_a_leader_loses_nothing() -> None:
+    leader, peer = begun(), begun()
+    peer.save(ONE, A, B, C)
+    log = (A, B, C, *(entry(1, b"%d" % number) for number in range(9)))
+    leader.save(ONE, *log)
+    run(leader.snapshot(12))
+    storage = peer.storage
+    run(storage.take_chunk("leader", 0, run(leader.storage.read_chunk(2, 0, 10_000))))
+    taken = run(storage.check_taken())
+    run(storage.adopt())
+    peer.disk.machine.limit(10)
+    with pytest.raises(DiskFull):
+        run(storage.switch(taken.head, ONE, ()))
+    peer.disk.machine.limit(None)
+    peer.history.append(State(ONE, log))
+
+    peer.save(ONE, D)
+    peer.disk.machine.limit(300)
+    with pytest.raises(DiskFull):  # neither is there room for one of its own
+        run(peer.snapshot(13))
+    peer.disk.machine.limit(None)
+    assert run(peer.start()) == State(ONE, (*log, D))
+
+
+def test_a_disk_too_full_for_a_snapshot_from_a_leader_keeps_the_log() -> None:
+    peer = begun()
+    peer.save(ONE, A, B, C)
+    peer.disk.machine.limit(50)
+    with pytest.raises(DiskFull):
+        run(peer.install((A, B, C, D)))
+    peer.disk.machine.limit(None)
+
+    assert run(peer.start()).log == (A, B, C)
+    assert peer.disk.names == ["journal.1"]

@@ -1,0 +1,191 @@
+"""Mistakes that somebody could make in Raft and in what stands on it, each as a patch, for trials that must find them.
+
+`hunt` says how each of them is found. `seed` shows it in `configs/raft-trial.yaml`, where one is known.
+"""
+
+from __future__ import annotations
+
+from tests.nodes.files.mutants import Mutant
+
+RAFT = "nodes/raft/"
+CORE, LEADER, ELECTION, LOG, MEMBERS, READS, SAVING, ACTOR, ORDERING = (
+    RAFT + f"{stem}.py"
+    for stem in ("core", "leader", "election", "log", "members", "reads", "saving", "actor", "ordering")
+)
+SESSIONS, CLIENT = "zactor/replication/sessions.py", "zactor/replication/client.py"
+KV_CLIENT, STORE, FENCED = "nodes/kv/client.py", "nodes/kv/store.py", "nodes/kv/fenced.py"
+
+MUTANTS = (
+    # --- elections
+    Mutant(
+        "votes for several in one term (5.2)",
+        CORE,
+        'is_free = message.term > self.term or self.voted_for in ("", source)',
+        "is_free = True",
+    ),
+    Mutant(
+        "votes for a log that lacks something (5.4.1)",
+        CORE,
+        "            and self.log.is_up_to_date(message.last_index, message.last_term)\n",
+        "",
+    ),
+    Mutant(
+        "a vote is sent before it is durable (5.2)",
+        CORE,
+        "self.send_after(source, Vote(term=self.term, is_granted=is_granted))",
+        "self.send_now(source, Vote(term=self.term, is_granted=is_granted))",
+    ),
+    Mutant(
+        "pre-votes count as votes (thesis 9.6)",
+        ELECTION,
+        "if message.is_pre != self.is_pre or (message.is_granted and message.term != expected):",
+        "if message.is_granted and message.term != expected:",
+    ),
+    Mutant(
+        "half of the voters is a majority",
+        MEMBERS,
+        "return 2 * sum(map(has, voters)) > len(voters)",
+        "return 2 * sum(map(has, voters)) >= len(voters)",
+    ),
+    # --- the log
+    Mutant(
+        "the log before new entries is not compared (5.3)",
+        CORE,
+        "if self.log.term(previous) != term:",
+        "if self.log.term(previous) is None:",
+    ),
+    Mutant(
+        "whatever follows is cut, conflict or not (R4; PySyncObj)",
+        LOG,
+        "            if known == each.term:\n                continue\n",
+        "            if known == each.term and place:\n                continue\n",
+    ),
+    Mutant(
+        "entries are acknowledged before they are durable",
+        CORE,
+        "        self.send_after(source, Appended(term=self.term, index=last))\n        self.commit(",
+        "        self.send_now(source, Appended(term=self.term, index=last))\n        self.commit(",
+    ),
+    Mutant(
+        "a leader counts its own log before it is durable",
+        LEADER,
+        "            return self._raft.durable_index\n",
+        "            return self._raft.log.last_index\n",
+    ),
+    Mutant(
+        "what was cut while it was written counts as durable (R3)",
+        CORE,
+        "        self._saves = deque([(number, min(last, first_index - 1)) for number, last in self._saves])\n",
+        "",
+    ),
+    Mutant(
+        "an entry of an earlier term is committed by counting (5.4.2)",
+        LEADER,
+        "if reached <= raft.commit_index or raft.log.term(reached) != raft.term:",
+        "if reached <= raft.commit_index:",
+    ),
+    Mutant(
+        "a heartbeat tells a commit index that the peer may not agree to",
+        LEADER,
+        "commit_index = min(raft.commit_index, progress.match_index)",
+        "commit_index = raft.commit_index",
+    ),
+    Mutant(
+        "more is called committed than was compared (Figure 2)",
+        CORE,
+        "        self.commit(min(message.commit_index, last))\n",
+        "        self.commit(min(message.commit_index, self.log.last_index))\n",
+    ),
+    Mutant(
+        "a majority is one less",
+        MEMBERS,
+        "[(len(voters) - 1) // 2] if voters else 0",
+        "[len(voters) // 2] if voters else 0",
+    ),
+    # --- reads and answers
+    Mutant(
+        "a leader reads without asking whether it still leads (thesis 6.4)",
+        LEADER,
+        "while self._barriers and self._barriers[0][0] <= confirmed:",
+        "while self._barriers and self._barriers[0][0] <= confirmed + 1:",
+    ),
+    Mutant(
+        "a follower reads without asking the leader",
+        READS,
+        'elif message.level in ("session", "eventual") or (message.level == "bounded" and self._is_fresh(message)):',
+        'elif message.level in ("session", "eventual", "bounded"):',
+    ),
+    Mutant(
+        "what the leader said is as fresh as its answer",
+        READS,
+        "self._known = asked_ns, index",
+        "self._known = actor.now_ns(), index",
+    ),
+    Mutant(
+        "a bounded read does not wait for what the leader said",
+        READS,
+        "return self._actor.applied_index >= index and self._actor.now_ns() - asked_ns <= message.bound_ns",
+        "return self._actor.now_ns() - asked_ns <= message.bound_ns",
+    ),
+    Mutant(
+        "a read of the session does not wait for what its client saw",
+        READS,
+        'if message.level == "session" and self._actor.applied < message.at_least:',
+        'if message.level == "session" and self._actor.applied + 1 < message.at_least:',
+    ),
+    Mutant(
+        "a client forgets what it saw in reads",
+        KV_CLIENT,
+        "            self.revision = answer.revision\n        return answer\n",
+        "            pass\n        return answer\n",
+    ),
+    Mutant(
+        "another leader's entry at that index is taken for one's own",
+        ORDERING,
+        "if self._batches and self._batches[0][0] == index and self._batches[0][1] == term:",
+        "if self._batches and self._batches[0][0] == index:",
+    ),
+    # --- sessions, watches, locks
+    Mutant(
+        "a change that is sent again is made again",
+        SESSIONS,
+        "        if sequence >= self.acknowledged_below:\n            self.answers[sequence] = answer\n",
+        "        if sequence > self.acknowledged_below:\n            self.answers[sequence] = answer\n",
+    ),
+    Mutant(
+        "snapshots forget which changes were made",
+        SESSIONS,
+        "            session.answers.update(part.answers)\n",
+        "",
+    ),
+    Mutant(
+        "a change of a lost session is made again in another",
+        CLIENT,
+        "                    if may_be_done:\n",
+        "                    if may_be_done and number > 99:\n",
+    ),
+    Mutant(
+        "a watch goes on after a revision that it did not show",
+        KV_CLIENT,
+        "            start = answer.revision + 1\n\n    async def _watched",
+        "            start = answer.revision + 2\n\n    async def _watched",
+    ),
+    Mutant(
+        "a watch begins anew at the revision that it showed",
+        KV_CLIENT,
+        "            start = answer.revision + 1\n\n    async def _watched",
+        "            start = answer.revision\n\n    async def _watched",
+    ),
+    Mutant(
+        "a resource forgets the highest token in a crash",
+        FENCED,
+        "                await self._keep(message.token)\n",
+        "                pass\n",
+    ),
+    Mutant(
+        "a resource takes any token",
+        FENCED,
+        "if message.token < self._highest:",
+        "if message.token < self._highest - 1_000_000:",
+    ),
+)
