@@ -255,6 +255,20 @@ def test_3_10_a_transfer_waits_until_its_target_has_all() -> None:
     assert applied_by(group, slow) == [b"%d" % number for number in range(20)]
 
 
+def test_3_10_who_is_to_lead_is_told_again_when_that_was_lost() -> None:
+    group = Group(3)
+    leader = group.leader()
+    to = followers(group, leader)[0]
+    group.run(50)
+    isolate(group, to)
+    assert transfer(group, leader, to) == ""
+    group.run(10)
+    group.cuts = set()
+    group.run(100)
+
+    assert group.leader() == to
+
+
 def test_3_10_a_transfer_to_one_that_needs_a_snapshot() -> None:
     group = Group(3)
     leader = group.leader()
