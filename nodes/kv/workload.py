@@ -53,11 +53,11 @@ class Hold(Message[None]):
 class KvWorkload(Workload):
     """One user of `groups` groups of keys. Between two operations it rests up to `rest_ms`.
 
-    `bound_ms`: how old its bounded reads may be.
+    `bound_ms`: how old its bounded reads may be. `fenced`: what they fight for the lock about; without it they do not.
     """
 
     store: Refs[Submit | Query | OpenSession | Renew | EndSession | Watch]
-    fenced: Ref[Guard]
+    fenced: Ref[Guard] | None
     groups: int = 3
     rest_ms: int = 60
     bound_ms: int = 300
@@ -72,7 +72,8 @@ class KvWorkload(Workload):
         self._kv = KvClient(self, self.store, give_up_s=GIVE_UP_S)
         self._seen: dict[tuple[str, str], str | None] = {}
         self.tell(self.ref, Follow(group=str(self.number % self.groups)))
-        self.tell(self.ref, Hold())
+        if self.fenced is not None:
+            self.tell(self.ref, Hold())
         while True:
             await self._once(self.rng.getrandbits(8))
             await self.sleep((self.rng.getrandbits(16) * self.rest_ms >> 16) / 1000)
@@ -293,6 +294,7 @@ class KvWorkload(Workload):
             value = self._value()
             operation = self.invoke("guard", token, value, key="fenced")
             try:
+                assert self.fenced is not None, "without it nobody fights for the lock"
                 is_taken = await self.ask(self.fenced, Guard(token=token, value=value))
             except Refused as error:
                 self.failed(operation, error)

@@ -356,7 +356,12 @@ class _Question:
         self._first = client._door.ask(self._target, message, route.attempt_s(0))
 
     def __await__(self) -> Generator[Any, None, bytes]:
-        return self._client._insist(self._message, self._target, 0.0, self._first).__await__()
+        try:
+            return (yield from self._first.__await__())
+        except RETRIED:
+            # It fails once more where it is told what comes next.
+            insisting = self._client._insist(self._message, self._target, 0.0, self._first)
+        return (yield from insisting.__await__())
 
 
 def _may_be_handled(error: Failure) -> bool:
