@@ -10,9 +10,15 @@ from .store import Store
 
 
 def leases_end(actors: Mapping[str, Actor]) -> str | None:
-    """Leases that nobody keeps alive any more have ended, and their keys are gone."""
-    for name, actor in actors.items():
-        store = getattr(actor, "hosted", None)
-        if isinstance(store, Store) and store.leases.by_id:
+    """Leases that nobody keeps alive any more have ended, and their keys are gone.
+
+    It is looked at in the stores that have come furthest: one that its group has left out hears of nothing.
+    """
+    stores = {
+        name: store for name, actor in actors.items() if isinstance(store := getattr(actor, "hosted", None), Store)
+    }
+    last = max((store.revision for store in stores.values()), default=0)
+    for name, store in stores.items():
+        if store.revision == last and store.leases.by_id:
             return f"{name} has {len(store.leases.by_id)} leases, and nobody is there who keeps them"
     return None

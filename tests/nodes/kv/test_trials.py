@@ -9,8 +9,10 @@ from tests.nodes.files.hunt import checkout, hunt_in, patched
 from tests.nodes.files.mutants import Mutant
 from tests.nodes.kv.hunt import TRIAL
 from tests.nodes.kv.mutants import MUTANTS
+from zactor.sim.heap import SECOND_NS
 from zactor.sim.runner import plan_of, run
 from zactor.topology.read import load
+from zactor.topology.trials import Fault
 
 FOUND = [mutant for mutant in MUTANTS if mutant.seed]
 
@@ -30,15 +32,22 @@ def test_the_group_has_every_size_that_the_trial_asks_for() -> None:
     assert {plan_of(topology, seed).replicas["kv"] for seed in range(1, 41)} == {3, 4, 5, 6, 7}
 
 
-def test_all_disks_together_can_lose_what_was_acknowledged() -> None:
-    """So the faults are real: no majority outlives that what it saved was never there."""
+def test_what_rots_on_all_disks_is_not_made_up_for() -> None:
+    """So the faults are real: peers whose logs are damaged wait for those that have them whole, and there are none."""
     topology = load(TRIAL)
-    plan = plan_of(topology, 14)
+    assert topology.sim is not None
+    unbounded = msgspec.structs.replace(topology, sim=msgspec.structs.replace(topology.sim, damage=None))
+    plan = plan_of(unbounded, 14)
+    peers = tuple(f"kv/{index}" for index in range(plan.replicas["kv"]))
+    faults = [Fault(at_ns=at * SECOND_NS, do="rot", nodes=peers, times=40) for at in range(4, 12)]
+    faults += [Fault(at_ns=at * SECOND_NS + SECOND_NS // 2, do="kill", nodes=peers) for at in range(4, 12)]
+    faults.sort(key=lambda fault: fault.at_ns)
 
-    result = run(topology, plan)
-    again = run(topology, msgspec.structs.replace(plan, faults=()))
+    result = run(unbounded, msgspec.structs.replace(plan, faults=tuple(faults)))
 
-    assert result.acted != again.acted
+    assert result.verdict == "stuck"
+    assert "any get, " in result.because
+    assert "not ready: kv/" in result.because
 
 
 @pytest.mark.parametrize("mutant", FOUND, ids=lambda mutant: mutant.name)
