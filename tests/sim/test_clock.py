@@ -8,6 +8,7 @@ from hypothesis import strategies as some
 
 from zactor.sim.clock import Clock
 from zactor.sim.heap import SECOND_NS, WALL_NS
+from zactor.sim.world import Knobs, Simulation
 
 PPB_MAX = 100_000_000
 
@@ -41,3 +42,18 @@ def test_the_wall_clock_is_wrong_by_its_offset(offset_ns: int) -> None:
 
     assert clock.wall_ns(5) == WALL_NS + offset_ns + 5
     assert clock.is_true
+
+
+def test_an_alarm_outlives_that_its_clock_becomes_slower() -> None:
+    sim = Simulation(1, Knobs(), 0)
+    world = sim.boot("a", 1, 1)
+    sim.clocks["a"].drift(0, PPB_MAX)
+    fired: list[int] = []
+    world.kernel.waits.at(SECOND_NS, lambda: fired.append(world.now_ns()))
+
+    sim.run_until(SECOND_NS // 2)
+    sim.clocks["a"].drift(sim.now_ns, -PPB_MAX)
+    sim.run_until(2 * SECOND_NS)
+
+    assert len(fired) == 1
+    assert fired[0] >= SECOND_NS

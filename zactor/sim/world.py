@@ -158,7 +158,7 @@ class ProcessWorld:
         self._written_ns: dict[str, int] = {}  # when the last write that happened at once ends, by folder
         self.strike: Callable[[], None] | None = None  # to come during the next sync
         self._busy_ns = 0
-        self._alarm = 0
+        self._alarm = self._alarm_ns = 0
         self._cancelled: set[int] = set()
         self.send = partial(sim.network.send, self)
         self._queues: dict[str, deque[tuple[int, Operation]]] = {}  # of each folder: what is done one after another
@@ -290,10 +290,14 @@ class ProcessWorld:
 
     def alarm(self, at_ns: int) -> None:
         self._alarm = number = self._alarm + 1
+        self._alarm_ns = at_ns
         self.sim.push(max(self._clock.true_ns(at_ns), self._busy_ns), self._ring, number)
 
     def _ring(self, number: int) -> None:
         if number != self._alarm or self._is_away(self._ring, number) or self.kernel.armed:
+            return
+        if self.now_ns() < self._alarm_ns:  # the clock has become slower since it was set
+            self.alarm(self._alarm_ns)
             return
         now_ns = self.sim.now_ns
         self._add((now_ns, self.number, TIMER, number))
