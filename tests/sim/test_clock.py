@@ -47,13 +47,14 @@ def test_the_wall_clock_is_wrong_by_its_offset(offset_ns: int) -> None:
 def test_an_alarm_outlives_that_its_clock_becomes_slower() -> None:
     sim = Simulation(1, Knobs(), 0)
     world = sim.boot("a", 1, 1)
-    sim.clocks["a"].drift(0, PPB_MAX)
+    sim.clocks["a"].drift(sim.now_ns, PPB_MAX)
     fired: list[int] = []
-    world.kernel.waits.at(SECOND_NS, lambda: fired.append(world.now_ns()))
+    due_ns = world.now_ns() + SECOND_NS
+    world.kernel.waits.at(due_ns, lambda: fired.append(world.now_ns()))
 
-    sim.run_until(SECOND_NS // 2)
+    sim.run_until(sim.now_ns + SECOND_NS // 2)
     sim.clocks["a"].drift(sim.now_ns, -PPB_MAX)
-    sim.run_until(2 * SECOND_NS)
+    sim.run_until(sim.now_ns + 2 * SECOND_NS)
 
     assert len(fired) == 1
-    assert fired[0] >= SECOND_NS
+    assert fired[0] >= due_ns
