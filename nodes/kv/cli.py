@@ -314,7 +314,7 @@ async def _held(
 ) -> int:
     """Hold a lock while a command runs, or until Ctrl-C."""
     lease = await kv.hold(ttl_s)
-    keeping = asyncio.create_task(lease.keep())
+    keeping = asyncio.create_task(_kept(lease))
     try:
         mine = Lock(name.encode(), lease)
         acquiring = asyncio.create_task(mine.acquire(value, wait_s))
@@ -333,6 +333,19 @@ async def _held(
     finally:
         keeping.cancel()
         await _let_go(lease)
+
+
+async def _kept(lease: HeldLease) -> None:
+    """Keep a lease until it is lost. Raises `LeaseLost`, and in time: not only when the store says so."""
+    keeping, ending = asyncio.create_task(lease.keep()), asyncio.create_task(lease.ended())
+    try:
+        await asyncio.wait((keeping, ending), return_when=asyncio.FIRST_COMPLETED)
+        if keeping.done():
+            await keeping
+        raise LeaseLost(f"lease {lease.id} could not be kept alive for {lease.ttl_s:g} s")
+    finally:
+        keeping.cancel()
+        ending.cancel()
 
 
 async def _while_held(command: list[str], token: int, keeping: asyncio.Task[None]) -> int:
@@ -354,8 +367,9 @@ async def _while_held(command: list[str], token: int, keeping: asyncio.Task[None
 
 
 async def _let_go(lease: HeldLease) -> None:
-    with suppress(Failure):  # it ends by itself
-        await lease.release()
+    if lease.left_s:
+        with suppress(Failure):  # it ends by itself
+            await lease.release()
 
 
 # --- leases

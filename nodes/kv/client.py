@@ -284,6 +284,11 @@ class HeldLease:
                     self._is_over = True
                     raise LeaseLost(f"lease {self.id} could not be kept alive for {self.ttl_s} s: {error}") from error
 
+    async def ended(self) -> None:
+        """Wait until it may be over, by this client's clock: `keep` may still be waiting for an answer then."""
+        while left_s := self.left_s:
+            await self.client.door.sleep(left_s)
+
     async def release(self) -> None:
         """End it, and delete its keys. Nothing happens if it is over."""
         self._is_over = True

@@ -45,16 +45,17 @@ class Lock:
         return op.Condition(self._key, "created", "=", self.token)
 
     async def acquire(self, value: bytes = b"", wait_s: float | None = None) -> bool:
-        """Wait for the lock; False when it could not be had in `wait_s`. Raises `LeaseLost`.
+        """Wait for the lock; False when it could not be had in `wait_s`. Raises `LeaseLost`, and what the client does.
 
-        `value` is what others see of who holds it.
+        `value` is what others see of who holds it. Who gives up waiting, such as after another failure, calls
+        `release`: it stands in the queue until its lease ends.
         """
         created = await self._queue_up(value)
         until_ns = None if wait_s is None else self._client.door.now_ns() + int(wait_s * 1e9)
         while (found := await self._before(created)).item is not None:
             left_s = WATCH_WAIT_S if until_ns is None else (until_ns - self._client.door.now_ns()) / 1e9
             if left_s <= 0:
-                await self._client.delete(self._key)
+                await self.release()
                 return False
             # From the moment of that answer on, so that its end is not missed.
             watch = op.WatchFrom(found.item.key, None, found.revision + 1)
@@ -94,10 +95,10 @@ class Lock:
             raise LeaseLost(f"the lock {self.name!r} is not held any more")
 
     async def release(self) -> None:
-        """Let the next one have it. Nothing happens if it is not held. The lease goes on."""
-        if self.token:
-            condition, self.token = self.condition, 0
-            await self._client.transaction((condition,), (op.Delete(self._key),))
+        """Let the next one have it, or leave the queue. Nothing happens if it is not held. The lease goes on."""
+        self.token = 0
+        # Nobody but this lease has that key: there is no condition to ask for.
+        await self._client.delete(self._key)
 
 
 async def holder(client: KvClient, name: bytes) -> op.Item | None:

@@ -1,8 +1,9 @@
 """Who waits for changes. A watch is answered once: its client then asks for what follows.
 
 Those that wait have seen all changes so far, and none of them was theirs. After a batch its changes are looked up for
-each *range* that is watched, however many watch it; a batch that nobody watches costs nothing. When a range is quiet
-for long, its watches are told so, lest what they start from is forgotten while they wait.
+each *range* that is watched, however many watch it, and its keys among those that are watched alone; a batch that
+nobody watches costs nothing. When a range is quiet for long, its watches are told so, lest what they start from is forgotten
+while they wait.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Watches:
     def __init__(self, backlog: Backlog) -> None:
         self._backlog = backlog
         self._groups: dict[Group, dict[int, None]] = {}
+        self._ranges: dict[Group, None] = {}  # groups that are not found by a key alone
         self._waiting: dict[int, tuple[Group, int]] = {}  # where the backlog ended when it began; in that order
         self._told = backlog.end
 
@@ -56,6 +58,8 @@ class Watches:
                 raise TooMuch(f"{WATCHES_MAX} watches wait already; ask another replica")
             group = (watch.key, watch.end, watch.start if watch.start > revision + 1 else 0)
             self._groups.setdefault(group, {})[token] = None
+            if not _is_plain(group):
+                self._ranges[group] = None
             self._waiting[token] = group, self._backlog.end
         return known
 
@@ -67,6 +71,7 @@ class Watches:
             del self._groups[group][token]
             if not self._groups[group]:
                 del self._groups[group]
+                self._ranges.pop(group, None)
 
     def _known(self, watch: WatchFrom, revision: int) -> Changes | None:
         backlog = self._backlog
@@ -97,12 +102,18 @@ class Watches:
     def _matched(self, new: list[Item], revision: int) -> list[Told]:
         keys = sorted({item.key: None for item in new})
         answers: list[Told] = []
-        for group in [group for group in self._groups if _touches(keys, group)]:
+        for group in self._touched(keys):
             key, end, start = group
             matched = [item for item in new if item.modified >= start and is_in(item.key, key, end)]
             if matched:
                 answers += self._answer(list(self._groups[group]), _page(matched, revision))
         return answers
+
+    def _touched(self, keys: list[bytes]) -> list[Group]:
+        """The groups of these keys, which are sorted. Thousands may wait for a key each, as for locks."""
+        plain: list[Group] = [(key, None, 0) for key in keys]
+        ranges = [group for group in self._ranges if _touches(keys, group)]
+        return [group for group in plain if group in self._groups] + ranges
 
     def _quiet(self, revision: int) -> list[Told]:
         latest = self._backlog.end - QUIET_MAX
@@ -119,6 +130,10 @@ class Watches:
         for token in tokens:
             self.remove(token)
         return [Told(token, answer) for token in tokens]
+
+
+def _is_plain(group: Group) -> bool:
+    return group[1] is None and not group[2]
 
 
 def _touches(keys: list[bytes], group: Group) -> bool:

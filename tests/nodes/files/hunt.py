@@ -66,9 +66,9 @@ class Hunt(msgspec.Struct):
         return bool(self.seed) and not self.calm
 
 
-def hunt(first: int, last: int) -> Hunt:
-    """Run these seeds with and without faults, until one finds something wrong."""
-    topology = load(TRIAL)
+def hunt(first: int, last: int, trial: Path = TRIAL) -> Hunt:
+    """Run these seeds of a trial with and without faults, until one finds something wrong."""
+    topology = load(trial)
     found = Hunt(first)
     for seed in range(first, last + 1):
         plan = plan_of(topology, seed)
@@ -101,11 +101,10 @@ def checkout(mutant: Mutant) -> Iterator[Path]:
         yield copy
 
 
-def hunt_in(copy: Path, first: int, last: int) -> Hunt:
+def hunt_in(copy: Path, first: int, last: int, trial: Path = TRIAL) -> Hunt:
     """`hunt` in a copy of the checkout."""
-    code = (
-        f"import sys; from tests.nodes.files.hunt import *; print(msgspec.json.encode(hunt({first}, {last})).decode())"
-    )
+    asked = f"hunt({first}, {last}, ROOT / 'configs' / {trial.name!r})"
+    code = f"import sys; from tests.nodes.files.hunt import *; print(msgspec.json.encode({asked}).decode())"
     done = subprocess.run([sys.executable, "-c", code], cwd=copy, capture_output=True, check=True)
     return msgspec.json.decode(done.stdout, type=Hunt)
 
@@ -116,14 +115,23 @@ def is_green(copy: Path, *tests: str) -> bool:
     return subprocess.run(command, cwd=copy, capture_output=True).returncode == 0
 
 
-def main(words: Sequence[str]) -> None:
+class Ground(msgspec.Struct, frozen=True):
+    """Where mistakes are hunted: a trial, the tests that must stay green, and the crash tests, which may find them."""
+
+    trial: Path
+    mutants: Sequence[Mutant]
+    units: Sequence[str]
+    crashes: Sequence[str]
+
+
+def main(words: Sequence[str], ground: Ground) -> None:
     """Print a line for each mutant, and how many count."""
     counted: list[float] = []
     missed = 0
-    for mutant in (each for each in MUTANTS if all(word in each.name for word in words)):
+    for mutant in (each for each in ground.mutants if all(word in each.name for word in words)):
         with checkout(mutant) as copy:
-            units, crashes = is_green(copy, *UNITS), is_green(copy, *CRASHES)
-            hunts = list(_hunts(copy)) if units else []
+            units, crashes = is_green(copy, *ground.units), is_green(copy, *ground.crashes)
+            hunts = list(_hunts(copy, ground.trial)) if units else []
         counts = len(hunts) == len(STARTS) and all(map(Hunt.counts, hunts))
         if counts:
             counted.append(statistics.median(found.seeds for found in hunts))
@@ -139,10 +147,10 @@ def main(words: Sequence[str]) -> None:
         )
 
 
-def _hunts(copy: Path) -> Iterator[Hunt]:
+def _hunts(copy: Path, trial: Path) -> Iterator[Hunt]:
     """From each start, for as long as it can count."""
     for first in STARTS:
-        found = hunt_in(copy, first, first + SEEDS - 1)
+        found = hunt_in(copy, first, first + SEEDS - 1, trial)
         yield found
         if not found.counts():
             return
@@ -153,4 +161,4 @@ def _colour(is_green: bool) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(sys.argv[1:], Ground(TRIAL, MUTANTS, UNITS, CRASHES))

@@ -136,8 +136,8 @@ MUTANTS = (
     Mutant(
         "a client forgets what it saw in reads",
         KV_CLIENT,
-        "        if answer.revision > self.revision:\n            self.revision = answer.revision\n        return answer\n",
-        "        return answer\n",
+        "            self.revision = answer.revision\n        return answer\n",
+        "            pass\n        return answer\n",
     ),
     Mutant(
         "another leader's entry at that index is taken for one's own",

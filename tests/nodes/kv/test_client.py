@@ -218,6 +218,25 @@ def test_a_held_lease_that_is_revoked_is_lost(virtual: Stage) -> None:
     Town(virtual).run(script)
 
 
+def test_a_held_lease_ends_in_time_though_nobody_answers(simulated: Simulated) -> None:
+    began: list[int] = []
+
+    async def script(client: KvClient) -> None:
+        lease = await client.hold(3.0)
+        began.append(client.door.now_ns())
+        await lease.ended()
+        assert lease.left_s == 0
+        assert client.door.now_ns() - began[0] < 4 * 10**9
+
+    town = Town(simulated)
+    ended = town.begin(script)
+    simulated.until(lambda: bool(began), what="there is no lease")
+    for name in town.names:
+        simulated.kill(name, stay=True)
+    simulated.until(lambda: ended.done)
+    ended.result()
+
+
 # --- locks and elections
 def test_a_lock_is_held_by_one_at_a_time_and_tokens_grow(virtual: Stage) -> None:
     inside: list[str] = []
@@ -300,6 +319,18 @@ def test_who_waits_for_a_lock_with_a_lease_that_ends_is_told(virtual: Stage) -> 
     first, second = town.begin(script, "a"), town.begin(opens, "b")
     virtual.until(lambda: first.done and second.done)
     first.result()
+
+
+def test_who_gives_up_waiting_leaves_the_queue(virtual: Stage) -> None:
+    async def script(client: KvClient) -> None:
+        first, second, third = [Lock(b"l", await client.hold(60.0)) for _ in range(3)]
+        assert await first.acquire()
+        await second._queue_up(b"")  # it fails in the middle
+        await second.release()
+        await first.release()
+        assert await third.acquire(wait_s=0.0)
+
+    Town(virtual).run(script)
 
 
 def test_an_election_is_seen_by_all(virtual: Stage) -> None:
