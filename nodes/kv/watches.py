@@ -2,8 +2,8 @@
 
 Those that wait have seen all changes so far, and none of them was theirs. After a batch its changes are looked up for
 each *range* that is watched, however many watch it, and its keys among those that are watched alone; a batch that
-nobody watches costs nothing. When a range is quiet for long, its watches are told so, lest what they start from is forgotten
-while they wait.
+nobody watches costs nothing. When a range is quiet for long, its watches are told so, lest what they start from is
+forgotten while they wait.
 """
 
 from __future__ import annotations

@@ -215,10 +215,21 @@ class Raft:
         """When `tick` has something to do."""
         return self.leadership.deadline_ns if self.leadership is not None else self._election_ns
 
+    @property
+    def _may_stand(self) -> bool:
+        """Thesis 4.2.2: also who is no voter any more, by an entry that is not known to be committed.
+
+        It may be that nobody else has that entry, and that all others need the vote of one who has.
+        """
+        log = self.log
+        if self.members.is_voter(self.me):
+            return True
+        return log.members_index > self.commit_index and log.members_at(log.members_index - 1).is_voter(self.me)
+
     def campaign(self, *, because: str, is_transfer: bool = False) -> None:
         """Ask to become leader: whether others would vote first, unless the leader wants it (thesis 9.6, 3.10)."""
         self.wait_for_leader()
-        if not self.members.is_voter(self.me) or not self.is_whole:
+        if not self._may_stand or not self.is_whole:
             return
         self.leader = ""
         self.election = Election(self, is_pre=not is_transfer, is_transfer=is_transfer, because=because)

@@ -105,6 +105,7 @@ class Leadership:
             # Never more than it is known to have: the rest of its log may be another one.
             commit_index = min(raft.commit_index, progress.match_index)
             raft.send_now(name, Heartbeat(term=raft.term, commit_index=commit_index, round=self._round))
+        self._hand_over()
         self._confirm()
 
     def _check_quorum(self) -> None:
@@ -206,8 +207,8 @@ class Leadership:
             return  # of another log: a peer of another group, or a liar
         if progress.appended(index):
             self._advance_commit()
-        if name == self._transfer and progress.match_index == self._raft.log.last_index:
-            self._raft.send_now(name, TimeoutNow(term=self._raft.term))
+        if name == self._transfer:
+            self._hand_over()
 
     def _on_rejected(self, progress: Progress, message: Rejected) -> None:
         if message.has_lost:
@@ -296,6 +297,11 @@ class Leadership:
         if self._transfer and self._transfer != name:
             return f"leadership is being handed over to {self._transfer}"
         self._transfer, self._transfer_ns = name, raft.now_ns + raft.settings.election_timeout_ns
-        if progress.match_index == raft.log.last_index:
-            raft.send_now(name, TimeoutNow(term=raft.term))
+        self._hand_over()
         return ""
+
+    def _hand_over(self) -> None:
+        """Tell who is to lead to begin, once it has all; with each heartbeat again, as that may be lost."""
+        raft, progress = self._raft, self.progress.get(self._transfer)
+        if progress is not None and progress.match_index == raft.log.last_index:
+            raft.send_now(self._transfer, TimeoutNow(term=raft.term))

@@ -216,6 +216,23 @@ def test_a_change_that_was_sent_before_its_session_was_over_has_an_unknown_outco
     assert host.made == [b"a"]
 
 
+def test_a_change_that_was_sent_before_another_was_refused_has_an_unknown_outcome() -> None:
+    host = Host()
+
+    def lose(message: Message[Any]) -> Failure | None:
+        if not isinstance(message, Submit):
+            return None
+        host.fault = once(Submit, NoSpace("the disk is full"))
+        return ConnectionLost("it died")
+
+    host.lose = lose
+
+    with pytest.raises(OutcomeUnknown, match="the disk is full"):
+        run(host, lambda client: _submit(client, b"a"))
+
+    assert host.made == [b"a"]
+
+
 def test_a_change_that_never_left_before_its_session_was_over_is_made_in_another_one() -> None:
     host = Host()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Generator, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
-from zactor.errors import ActorFailed, ActorStopped, AskTimeout, ConnectionLost, Failure, Overloaded
+from zactor.errors import ActorFailed, ActorStopped, AskTimeout, ConnectionLost, Failure, Overloaded, Refused
 from zactor.message import Message, Ref
 
 from .messages import (
@@ -324,6 +324,10 @@ class _Change:
                     number += 1
                     outcome = _unknown(error) if may_be_done else None
                     yield from client._failed(self._target, error, patience, outcome).__await__()
+                except Refused as error:
+                    if may_be_done:  # it was refused now; an earlier attempt was perhaps not
+                        raise _unknown(error) from error
+                    raise
         finally:
             self._let_go()
 

@@ -255,6 +255,20 @@ def test_3_10_a_transfer_waits_until_its_target_has_all() -> None:
     assert applied_by(group, slow) == [b"%d" % number for number in range(20)]
 
 
+def test_3_10_who_is_to_lead_is_told_again_when_that_was_lost() -> None:
+    group = Group(3)
+    leader = group.leader()
+    to = followers(group, leader)[0]
+    group.run(50)
+    isolate(group, to)
+    assert transfer(group, leader, to) == ""
+    group.run(10)
+    group.cuts = set()
+    group.run(100)
+
+    assert group.leader() == to
+
+
 def test_3_10_a_transfer_to_one_that_needs_a_snapshot() -> None:
     group = Group(3)
     leader = group.leader()
@@ -362,6 +376,26 @@ def test_4_2_1_a_voter_becomes_a_learner() -> None:
     assert group._leader() == "", "one of two is no majority, and a learner is none at all"
     group.start(leader)
     agree(group, b"some", 3)
+
+
+# --- 4.2.2: who goes may be needed until that is committed
+def test_4_2_2_who_is_no_voter_by_an_entry_that_is_not_committed_still_stands() -> None:
+    """Figure 4.6: nobody else has that entry, and so none of the voters gets the votes of those who go."""
+    group = Group(5, voters=("p1", "p2", "p3"))
+    joint = Members(("p0", "p3", "p4"), (), ("p1", "p2", "p3"))
+    changes = [members_entry(1, joint), members_entry(1, joint.settled())]
+    for name, count in (("p0", 1), ("p1", 2), ("p2", 2), ("p3", 0), ("p4", 1)):
+        put_on_disk(group, name, [1], HardState(1, "p2"))
+        group.peers[name].disk.entries += changes[:count]
+    for name in group.peers:
+        group.start(name)
+    assert group.leader()
+    group.run(2_000)
+    agree(group, b"some", 3)
+
+    assert group.leaders[2] in ("p1", "p2")
+    assert group.leader() in ("p0", "p3", "p4")
+    assert group.core(group.leader()).members == joint.settled()
 
 
 # --- Ongaro 2015: single-server changes need an entry of the leader's own term
