@@ -50,6 +50,18 @@ NOTICES_MAX = 100
 """Notices that wait for somebody who does not read them; beyond it the oldest go, so the last is always there."""
 
 
+_forks = 0
+"""How many forks lie between this process and the one that loaded this: to look at a number costs no system call."""
+
+
+def _forked() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
 class ClientClosed(RuntimeError):
     """Nothing can be begun by a client that was closed."""
 
@@ -211,6 +223,7 @@ class AsyncClient:
         self._joined: _Joined | None = None
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._place = (0, 0)  # the thread of the loop, and its process
         self._pid = 0
         self._follower: asyncio.Task[None] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
@@ -221,6 +234,7 @@ class AsyncClient:
         if self._loop is not None:
             raise RuntimeError("this client was entered before; make another one")
         self._loop = asyncio.get_running_loop()
+        self._place = threading.get_ident(), _forks
         self._pid = os.getpid()
         self._home, self._book = _find(self._topology)
         self._look()
@@ -342,9 +356,10 @@ class AsyncClient:
         return self._joined
 
     def _here_and_now(self) -> _Joined:
-        joined = self._joined
-        # The loop knows its process and is asked first: each look at a process id is a call of the system.
-        if joined is None or self._closed or _running_loop() is not self._loop:
+        joined, loop = self._joined, self._loop
+        # Not by asking for the loop that runs here, nor for the process: each of them is a call of the system.
+        is_here = loop is not None and self._place == (threading.get_ident(), _forks) and loop.is_running()
+        if joined is None or self._closed or not is_here:
             self._here()
             raise RuntimeError("an AsyncClient is used in the loop in which it was entered; other threads use a Client")
         return joined

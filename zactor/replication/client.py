@@ -280,7 +280,7 @@ class _Change:
         self._answer: Awaitable[bytes] | None = None
         self._target = client._route.current
         if client._session is not None and not client._session.is_full:
-            self._begin(client._session, client._route.attempt_s(0))
+            self._begin(client._session, client._route.first_attempt_s)
 
     def cancel(self) -> None:
         """Nobody will await it: its number is free. It may be made all the same."""
@@ -353,7 +353,7 @@ class _Question:
         self._message = message
         route = client._route
         self._target = route.current if message.level == "linearizable" else route.any()
-        self._first = client._door.ask(self._target, message, route.attempt_s(0))
+        self._first = client._door.ask(self._target, message, route.first_attempt_s)
 
     def __await__(self) -> Generator[Any, None, bytes]:
         try:

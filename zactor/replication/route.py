@@ -39,6 +39,8 @@ class Route:
         self._turn = 0
         self._is_named = False
         self.current = self._targets[0]
+        self.first_attempt_s = self.attempt_s(0)
+        """How long a first attempt may take. Known beforehand: each change and question has one."""
 
     @property
     def is_of_many(self) -> bool:
