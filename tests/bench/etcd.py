@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -18,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 
@@ -99,22 +99,14 @@ class Member:
         with (self._folder / f"{self.name}.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
-    def status(self) -> dict[str, str | dict[str, str]] | None:
+    def status(self) -> dict[str, Any] | None:
         """What it says of itself, or None when it says nothing."""
-        request = urllib.request.Request(f"http://{self.client}/v3/maintenance/status", b"{}")
         try:
-            with urllib.request.urlopen(request, timeout=ASK_S) as answer:
-                found: dict[str, str | dict[str, str]] = json.load(answer)
+            with urllib.request.urlopen(f"http://{self.client}/v3/maintenance/status", b"{}", ASK_S) as answer:
+                found: dict[str, Any] = json.load(answer)
                 return found
         except OSError:
             return None
-
-    def signal(self, number: int) -> None:
-        """Send it a signal; one that kills it is waited for."""
-        assert self._process is not None
-        self._process.send_signal(number)
-        if number == signal.SIGKILL:
-            self._process.wait()
 
     def stop(self) -> None:
         """It is gone afterwards, whatever it was."""
@@ -153,14 +145,11 @@ class Etcd:
         end_s = time.monotonic() + START_S
         while time.monotonic() < end_s:
             said = [member.status() for member in self.members]
-            leaders = {status["leader"] for status in said if status is not None and "leader" in status}
-            if None not in said and len(leaders) == 1:
-                (leader,) = leaders
-                for member, status in zip(self.members, said, strict=True):
-                    assert status is not None
-                    header = status["header"]
-                    if isinstance(header, dict) and header["member_id"] == leader:
-                        return member
+            found = [each for each in said if each is not None]
+            leaders = {each.get("leader", "") for each in found}
+            if len(found) == len(said) and len(leaders) == 1 and "" not in leaders:
+                ids = [each["header"]["member_id"] for each in found]
+                return self.members[ids.index(leaders.pop())]
             time.sleep(PAUSE_S)
         raise RuntimeError(f"etcd has no leader after {START_S} s")
 

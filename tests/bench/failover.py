@@ -1,7 +1,8 @@
-"""How long nobody can put after something befell the leader: ours and etcd's, with a probe that never stops.
+"""How long nobody can put after something befell the leader, ours and etcd's, or after ours was told to go.
 
-The time counts from the fault to the first acknowledgement of a put that was begun after it. etcd is probed at all its
-members at once, so it need not find out which of them are there; our client has to.
+A probe never stops. After a fault the time counts to the first acknowledgement of a put that was begun after it. etcd
+is probed at all its members at once, so it need not find out which of them are there; our client has to. Around a
+transfer of the leadership, under load, it is the longest time between two acknowledgements; etcd fails puts then.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from nodes.raft.messages import PeerStatus, Status
+from nodes.raft.messages import PeerStatus, Status, Transfer
 from tests.bench import etcd
 from tests.bench.harness import Bar, Measure, Peer, Row, Scale
 from tests.bench.kernel import HERE, launched
+from tests.bench.load import CONNECTIONS, Load
 from tests.bench.worker import module
 from zactor.client import AsyncClient
 from zactor.errors import Failure
@@ -42,6 +45,10 @@ CALM_S = 1.0
 PAUSED_S = 1.0
 """A paused leader goes on so long after somebody else has answered."""
 
+SILENCE_S = 0.03
+AFTER_S = 1.0
+"""Around a transfer, the time in which the longest silence is looked for."""
+
 GIVE_UP_S = 30.0
 PAUSE_S = 0.05
 
@@ -56,11 +63,19 @@ class Group:
     """Start again the one that had this process, where nobody else does."""
 
 
+@dataclass(frozen=True)
+class Ours(Group):
+    """Our peers: the command that loads them, and what tells the leader that another one is to lead."""
+
+    load: tuple[str, ...]
+    hand_over: Callable[[], Awaitable[None]]
+
+
 Start = Callable[[], AbstractAsyncContextManager[Group]]
 
 
 @asynccontextmanager
-async def ours() -> AsyncIterator[Group]:
+async def ours() -> AsyncIterator[Ours]:
     """Our store, up; its launcher starts again who is killed."""
     async with launched(CONFIG, NAME) as run, AsyncClient(run / "book.json") as client:
         names = client.names(STORE)
@@ -71,22 +86,29 @@ async def ours() -> AsyncIterator[Group]:
             except Failure:
                 return None
 
-        async def leader() -> int:
+        async def name_of_leader() -> str:
             end_s = time.monotonic() + GIVE_UP_S
             while time.monotonic() < end_s:
                 said = [await status(name) for name in names]
                 leaders = {each.leader for each in said if each is not None}
                 if None not in said and len(leaders) == 1 and "" not in leaders:
-                    pid = client.book.processes[client.book.nodes[leaders.pop().partition("~")[0]]].pid
-                    assert pid is not None, "it runs"
-                    return pid
+                    return leaders.pop().partition("~")[0]
                 await asyncio.sleep(PAUSE_S)
             raise RuntimeError(f"{NAME} has no leader after {GIVE_UP_S} s")
+
+        async def leader() -> int:
+            pid = client.book.processes[client.book.nodes[await name_of_leader()]].pid
+            assert pid is not None, "it runs"
+            return pid
+
+        async def hand_over() -> None:
+            await client.ask(await name_of_leader(), Transfer())
 
         async def revive(_pid: int) -> None:
             return
 
-        yield Group(tuple(module("raft_client", "probe", run / "book.json")), leader, revive)
+        commands = [tuple(module("raft_client", verb, run / "book.json")) for verb in ("probe", "load")]
+        yield Ours(commands[0], leader, revive, commands[1], hand_over)
 
 
 def theirs(program: Path, timeouts: etcd.Timeouts) -> Start:
@@ -113,24 +135,64 @@ def gaps(start: Start, fault: signal.Signals, times: int) -> Measure:
     """Seconds without an acknowledgement, the median of several faults."""
 
     async def measure() -> float:
-        async with start() as group:
-            probe = await asyncio.create_subprocess_exec(
-                *group.probe, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-            )
-            assert probe.stdin is not None
-            try:
-                return statistics.median([await _gap(group, probe, fault) for _ in range(times)])
-            finally:
-                probe.kill()
-                await probe.wait()
+        async with start() as group, _probing(group) as probe:
+            return statistics.median([await _gap(group, probe, fault) for _ in range(times)])
 
     return measure
 
 
-async def _gap(group: Group, probe: asyncio.subprocess.Process, fault: signal.Signals) -> float:
+def silences(times: int) -> Measure:
+    """Seconds between two acknowledgements of ours, the most around a transfer; the median of several, under one load.
+
+    The load fails when one of its puts does.
+    """
+
+    async def measure() -> float:
+        load = Load("put", CONNECTIONS, CALM_S, times * (CALM_S + AFTER_S))
+        async with ours() as group, _probing(group) as probe:
+            loading = await asyncio.create_subprocess_exec(
+                *group.load, *load.words(), stdout=asyncio.subprocess.DEVNULL
+            )
+            found = statistics.median([await _silence(group, probe) for _ in range(times)])
+            if await loading.wait():
+                raise RuntimeError("a put was lost")
+            return found
+
+    return measure
+
+
+@asynccontextmanager
+async def _probing(group: Group) -> AsyncIterator[asyncio.subprocess.Process]:
+    probe = await asyncio.create_subprocess_exec(
+        *group.probe, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        yield probe
+    finally:
+        probe.kill()
+        await probe.wait()
+
+
+async def _silence(group: Ours, probe: asyncio.subprocess.Process) -> float:
+    await _calm(probe)
+    began_ns = last_ns = time.time_ns()
+    await group.hand_over()
+    longest_ns = 0
+    while last_ns < began_ns + int(AFTER_S * 1e9):
+        ended_ns = await _acknowledged(probe, began_ns)
+        longest_ns = max(longest_ns, ended_ns - last_ns)
+        last_ns = max(last_ns, ended_ns)
+    return longest_ns / 1e9
+
+
+async def _calm(probe: asyncio.subprocess.Process) -> None:
     calm_ns = time.time_ns()
     while await _acknowledged(probe, calm_ns) < calm_ns + int(CALM_S * 1e9):
         pass
+
+
+async def _gap(group: Group, probe: asyncio.subprocess.Process, fault: signal.Signals) -> float:
+    await _calm(probe)
     pid = await group.leader()
     fault_ns = time.time_ns()
     os.kill(pid, fault)
@@ -163,16 +225,18 @@ def failover_rows(program: Path | None, scale: Scale) -> list[Row]:
     """The leader is killed, and paused: beside etcd as it is by default, and with our timeouts."""
     times = 1 if scale.quick else TIMES
 
-    def peer(name: str, fault: signal.Signals, timeouts: etcd.Timeouts) -> Peer:
+    def peer(name: str, timeouts: etcd.Timeouts, measure: Callable[[Start], Measure]) -> Peer:
         if program is None:
             return Peer(name, _nobody, missing=True, mend=etcd.MEND)
-        return Peer(name, gaps(theirs(program, timeouts), fault, times))
+        return Peer(name, measure(theirs(program, timeouts)))
 
     rows = []
     for word, fault in (("killed", signal.SIGKILL), ("paused", signal.SIGSTOP)):
-        case, measure = f"leader {word}, to the next put", gaps(ours, fault, times)
+        measure = partial(gaps, fault=fault, times=times)
+        case = f"leader {word}, to the next put"
         rows += [
-            Row(case, "s", measure, peer("etcd", fault, etcd.BY_DEFAULT), Bar(ours=OURS_S)),
-            Row(case, "s", measure, peer("etcd, 30/200 ms", fault, SAME), Bar(ratio=1)),
+            Row(case, "s", measure(ours), peer("etcd", etcd.BY_DEFAULT, measure), Bar(ours=OURS_S)),
+            Row(case, "s", measure(ours), peer("etcd, 30/200 ms", SAME, measure), Bar(ratio=1)),
         ]
-    return rows
+    case = f"leader told to go, {CONNECTIONS} clients put, longest silence"
+    return [*rows, Row(case, "s", silences(times), bar=Bar(ours=SILENCE_S))]

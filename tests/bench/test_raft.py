@@ -12,7 +12,7 @@ import pytest
 
 from tests.bench import etcd, load
 from tests.bench.costs import Disk, InMemory, temporary_disk
-from tests.bench.failover import gaps, ours, theirs
+from tests.bench.failover import gaps, ours, silences, theirs
 from tests.bench.harness import Measure
 from tests.bench.load import Load, measured
 from tests.bench.raft import ours as our_side
@@ -54,7 +54,7 @@ def test_our_side_is_measured(disk: Disk) -> None:
 def test_etcd_is_measured_and_fails_over_and_nothing_of_it_stays(disk: Disk, tmp_path: Path) -> None:
     program = etcd.build(tmp_path)
 
-    async def measure() -> tuple[float, float, float]:
+    async def measure() -> tuple[float, ...]:
         async with their_side(disk, program) as side:
             rates = await side.rate(PUTS)(), await side.rate(GETS)()
         return *rates, await gaps(theirs(program, etcd.Timeouts(10, 100)), signal.SIGKILL, 1)()
@@ -66,6 +66,11 @@ def test_etcd_is_measured_and_fails_over_and_nothing_of_it_stays(disk: Disk, tmp
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
 def test_the_gap_of_a_failover_of_ours_is_measured(fault: signal.Signals) -> None:
     assert run(gaps(ours, fault, 1)) > 0
+
+
+@pytest.mark.live
+def test_the_silence_of_a_transfer_of_ours_is_measured() -> None:
+    assert run(silences(1)) > 0
 
 
 @pytest.mark.live
