@@ -219,10 +219,10 @@ MUTANTS = (
         DOOR,
         "            try:\n"
         "                # One whose answer is lost holds nothing, and ends by itself.\n"
-        "                self._session = _Session(await _insist(self._door, self._target, OpenSession()))\n"
+        "                self._session = _Session(await self._insist(OpenSession()))\n"
         "            finally:\n                self._opening = False\n",
         "            # One whose answer is lost holds nothing, and ends by itself.\n"
-        "            self._session = _Session(await _insist(self._door, self._target, OpenSession()))\n"
+        "            self._session = _Session(await self._insist(OpenSession()))\n"
         "            self._opening = False\n",
         7,
     ),
