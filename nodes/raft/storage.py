@@ -42,6 +42,8 @@ FORMAT = 1
 TAKEN = "snapshot.taken"
 PART_SIZE_MAX = RECORD_SIZE_MAX - (1 << 16)
 """Bytes of entries in one record; the rest is for the hard state and the numbers."""
+AHEAD = 256 << 10
+"""Zeros that are written ahead of small saves: a sync takes three fifths of the time then."""
 ENTRY_OVERHEAD = 32
 MEND = "remove this folder, and the peer comes back as a learner that is sent everything"
 
@@ -177,7 +179,7 @@ class Storage:
     async def _read_journal(self, number: int, replay: Replay, damaged: list[str]) -> Begin | None:
         if self.number >= (self.snapshot_number or 1):
             self._older_size += self._journal.size
-        self.number, self._journal = number, Journal(self._disk, f"{JOURNAL}{number}")
+        self.number, self._journal = number, Journal(self._disk, f"{JOURNAL}{number}", ahead=AHEAD)
         records = await self._journal.salvage()
         begin = self._check_begin(records[0], number) if records and isinstance(records[0], bytes) else None
         self._is_told = False
@@ -252,7 +254,7 @@ class Storage:
         return self._older_size + self._journal.size
 
     async def _make_journal(self, number: int, members: Members | None = None) -> Journal:
-        journal = Journal(self._disk, f"{JOURNAL}{number}")
+        journal = Journal(self._disk, f"{JOURNAL}{number}", ahead=AHEAD)
         await self._disk.remove(journal.file)  # of an attempt before this one
         await self._append_begin(journal, number, members)
         return journal

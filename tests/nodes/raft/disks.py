@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from zactor.door import Disk
 from zactor.sim.disk import Machine
 from zactor.sim.heap import Chance
-from zactor.world import Append, Sync, SyncFolder, check_file_name
+from zactor.world import Append, Sync, SyncFolder, Write, check_file_name
 
 A = TypeVar("A")
 FOLDER = "peer"
@@ -53,6 +53,9 @@ class StepDisk(Disk):
         value, error = self.machine.attempt(operation)
         if isinstance(operation, Append) and error is not None:  # as a real one: what there was room for is written
             self.machine.attempt(Append(FOLDER, operation.file, operation.data[: self.machine.free_bytes()]))
+        if isinstance(operation, Write) and error is not None:
+            part = operation.data[: self.machine.free_bytes()]
+            self.machine.attempt(Write(FOLDER, operation.file, operation.offset, part))
         if isinstance(operation, SyncFolder):
             error = self.machine.settle(operation, marks)
         return Done(value, error)

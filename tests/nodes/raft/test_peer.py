@@ -184,7 +184,7 @@ def test_a_full_disk_refuses_changes_and_answers_questions_until_there_is_room(p
     peers.do(b"x")
     for name in peers.names:
         stage.do("full_disk", name, for_s=None)
-    lost = peers.begin(b"y" * 5000)
+    lost = peers.begin(b"y" * 300_000)
     stage.until(lambda: bool(stage.logged("log_full", peers.leader())))
     with pytest.raises(NoSpace, match="make room"):
         peers.do(b"z")
@@ -201,7 +201,7 @@ def test_a_leader_whose_disk_is_full_hands_over_to_one_that_has_room(peers: Peer
     peers.do(b"x")
     old = peers.leader()
     stage.do("full_disk", old, for_s=None)
-    peers.do(b"y" * 5000)
+    peers.do(b"y" * 300_000)
     stage.until(lambda: peers.leader() != old, within=5.0)
     assert peers.do(b"z") == b"3"
     stage.heal()

@@ -14,7 +14,7 @@ from tests.nodes.raft.disks import Crash, StepDisk, run
 from tests.nodes.raft.group import entry
 from tests.nodes.raft.stories import MEMBERS, Peer, State, happen
 from zactor.errors import Corrupt, DiskFull
-from zactor.journal import HEADER, scan
+from zactor.journal import HEADER, Journal, origin_of, record, scan
 
 A, B, C, D = (entry(1, each) for each in (b"a", b"b", b"c", b"d"))
 ONE = HardState(1, "p0")
@@ -239,6 +239,41 @@ def test_the_state_of_another_machine_is_refused() -> None:
         run(Storage(peer.disk, "other.one").recover(lambda _: None))
 
 
+# --- room that is made ahead
+def test_zeros_ahead_are_written_over_and_are_no_torn_end() -> None:
+    disk = StepDisk()
+    journal = Journal(disk, "j", ahead=1000)
+    texts = [bytes([number]) * 100 for number in range(1, 21)]
+    sizes = set()
+    for text in texts:
+        run(awaited(journal.append(text)))
+        sizes.add(len(disk.content("j")))
+    assert len(sizes) < len(texts) / 4
+    assert len(disk.content("j")) > journal.size
+
+    again = Journal(disk, "j", ahead=1000)
+    assert run(again.recover()) == texts
+    assert (again.torn_size, len(disk.content("j"))) == (0, journal.size)
+
+
+def test_a_record_torn_in_the_midst_of_zeros_is_cut_off_with_them() -> None:
+    disk = StepDisk()
+    journal = Journal(disk, "j", ahead=1000)
+    run(awaited(journal.append(b"whole")))
+    torn = record(b"torn" * 10, origin_of("j") + journal.size)[:30]
+    run(awaited(disk.write("j", journal.size, torn)))
+
+    again = Journal(disk, "j", ahead=1000)
+    assert run(again.salvage()) == [b"whole"]
+    assert (again.torn_size, len(disk.content("j"))) == (30, journal.size)
+    run(awaited(again.append(b"more")))
+    assert run(Journal(disk, "j").recover()) == [b"whole", b"more"]
+
+
+async def awaited(done: Awaitable[object]) -> object:
+    return await done
+
+
 # --- damage
 def records_of(peer: Peer, file: str) -> list[tuple[int, int]]:
     """Where the records of a journal begin and end."""
@@ -248,7 +283,7 @@ def records_of(peer: Peer, file: str) -> list[tuple[int, int]]:
     for payload in found.records:
         places.append((offset, offset + HEADER.size + len(payload)))
         offset = places[-1][1]
-    assert offset == len(content)
+    assert not any(content[offset:])  # zeros that were written ahead
     return places
 
 
@@ -419,7 +454,7 @@ def test_a_disk_too_full_to_go_on_behind_a_snapshot_from_a_leader_loses_nothing(
     run(storage.adopt())
     peer.disk.machine.limit(10)
     with pytest.raises(DiskFull):
-        run(storage.switch(taken.head, ONE, ()))
+        run(storage.switch(taken.head, ONE, (entry(1, b"beyond the room ahead" * 20_000),)))
     peer.disk.machine.limit(None)
     peer.history.append(State(ONE, log))
 
