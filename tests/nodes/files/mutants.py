@@ -276,7 +276,7 @@ MUTANTS = (
         "        except Failure as error:\n"
         '            if not getattr(error, "sent", False):\n'
         "                return self._keeper.on_copy_failed(deed, error, self.now_ns())\n",
-        7,
+        74,
     ),
     Mutant(
         "a chunk is copied to where it is being dropped",

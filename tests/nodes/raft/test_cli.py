@@ -142,7 +142,7 @@ def test_a_lost_disk_comes_back_under_another_name_and_a_damaged_one_is_mended(g
     run(group, "stop", damaged)
     journal = state / damaged / "journal.1"
     content = bytearray(journal.read_bytes())
-    content[len(content) // 2] ^= 1
+    content[len(content.rstrip(b"\0")) // 2] ^= 1
     journal.write_bytes(content)
     run(group, "start", damaged)
 

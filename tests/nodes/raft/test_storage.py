@@ -239,6 +239,12 @@ def test_the_state_of_another_machine_is_refused() -> None:
         run(Storage(peer.disk, "other.one").recover(lambda _: None))
 
 
+@pytest.fixture(autouse=True)
+def _little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that it is used up now and then."""
+    monkeypatch.setattr(storage_module, "AHEAD", 256)
+
+
 # --- room that is made ahead
 def test_zeros_ahead_are_written_over_and_are_no_torn_end() -> None:
     disk = StepDisk()
