@@ -7,10 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from zactor.client import AsyncClient
-from zactor.errors import UserError
 from zactor.launchers.folders import Home
 from zactor.message import Ref
-from zactor.registry import did_you_mean
 
 from .client import KvClient
 
@@ -26,23 +24,14 @@ class KvDoor(AsyncClient):
 
     def replicas(self, node: str | None = None) -> list[Ref[object]]:
         """The replicas of a store; None: of the only one. Raises `UserError`."""
-        stores: dict[str, list[str]] = {}
-        for process in self._of.read_run(self.book.run).processes:
-            for instance in process.instances:
-                if instance.settings.get("machine") == MACHINE:
-                    stores.setdefault(instance.node, []).append(instance.name)
-        if not stores:
-            raise UserError(f"{self._of.name} has no store: no node with the setting machine: {MACHINE}")
-        if node is None and len(stores) > 1:
-            raise UserError(
-                f"{self._of.name} has {len(stores)} stores: {', '.join(stores)}; say which: -n {next(iter(stores))}"
-            )
-        chosen = node if node is not None else next(iter(stores))
-        if chosen not in stores:
-            raise UserError(
-                f"no store is called {chosen!r}.{did_you_mean(chosen, stores)} There are: {', '.join(stores)}"
-            )
-        return [self.ref(name) for name in stores[chosen]]
+        names = self._of.replicas(
+            self.book.run,
+            "store",
+            f"with the setting machine: {MACHINE}",
+            lambda each: each.settings.get("machine") == MACHINE,
+            node,
+        )
+        return [self.ref(name) for name in names]
 
 
 @asynccontextmanager

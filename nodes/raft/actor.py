@@ -509,6 +509,7 @@ class Peer(Actor):
             self._joining.give_up(error)
 
     def not_leader(self) -> NotLeader:
+        """Why this peer does not answer for the group, and who does as far as it knows."""
         raft = self._raft
         leader = "" if raft is None else node_of(raft.leader)
         if leader == self.ref.name:

@@ -21,9 +21,7 @@ from zactor.cli.common import (
     print_table,
     say,
 )
-from zactor.errors import Failure, UserError
-from zactor.launchers.folders import Home
-from zactor.registry import did_you_mean
+from zactor.errors import Failure
 
 from .forming import node_of
 from .messages import PeerStatus
@@ -155,26 +153,7 @@ def _run(
     async def connected() -> int:
         home, _ = find_running(topology, folder)
         async with AsyncClient(home) as client:
-            names = _group(home, client.book.run, node)
+            names = home.replicas(client.book.run, "group", f"of kind {KIND}", lambda each: each.kind == KIND, node)
             return await work(Operator(client, [client.ref(name) for name in names]), client)
 
     raise typer.Exit(asyncio.run(connected()))
-
-
-def _group(home: Home, run: str, node: str | None) -> list[str]:
-    """The nodes of the group that is meant. Raises `UserError`."""
-    groups: dict[str, list[str]] = {}
-    for process in home.read_run(run).processes:
-        for instance in process.instances:
-            if instance.kind == KIND:
-                groups.setdefault(instance.node, []).append(instance.name)
-    if not groups:
-        raise UserError(f"{home.name} has no node of kind {KIND}")
-    if node is None and len(groups) > 1:
-        raise UserError(
-            f"{home.name} has {len(groups)} groups: {', '.join(groups)}; say which: -n {next(iter(groups))}"
-        )
-    chosen = node if node is not None else next(iter(groups))
-    if chosen not in groups:
-        raise UserError(f"no group is called {chosen!r}.{did_you_mean(chosen, groups)} There are: {', '.join(groups)}")
-    return groups[chosen]

@@ -57,6 +57,7 @@ class Joining:
         self._storage = storage
         self._known = Known(0)
         self._found: Recovered | None = None
+        self._refusal = ""  # why it was not taken in, when that was last logged
         self._waiting: list[tuple[str, Later[Any]]] = []  # who joins, or ""
 
     @property
@@ -138,7 +139,9 @@ class Joining:
             except NotLeader:
                 continue
             except Failure as error:
-                actor.log.info("not_taken_in", by=name, because=str(error))
+                if str(error) != self._refusal:
+                    self._refusal = str(error)
+                    actor.log.info("not_taken_in", by=name, because=self._refusal)
                 continue
             await self._begin(identity, here.genesis, Members(()), joined.term)
             actor.log.info("taken_in", by=name, identity=identity, term=joined.term)

@@ -6,17 +6,14 @@ It talks through a door (`zactor.replication.client.Door`), so the same is used 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from zactor.errors import Failure
-from zactor.message import Message, Ref
-from zactor.replication.client import RETRIED, Door, Patience
-from zactor.replication.route import Route
+from zactor.message import Ref
+from zactor.replication.client import Door, SessionClient
 
 from .members import Members
 from .messages import AddPeer, PeerStatus, RemovePeer, Status, TakeSnapshotNow, Transfer
-
-A = TypeVar("A")
 
 STATUS_S = 1.0
 CHANGE_S = 5.0
@@ -29,8 +26,7 @@ class Operator:
     def __init__(self, door: Door, peers: Sequence[Ref[Any]], give_up_s: float = 10.0) -> None:
         self._door = door
         self._peers = tuple(peers)
-        self._route = Route(self._peers)
-        self._give_up_s = give_up_s
+        self._client = SessionClient(door, self._peers, give_up_s)  # no session is opened
 
     async def status(self) -> list[tuple[str, PeerStatus | Failure]]:
         """How each peer fares, by the name of its node, or why that cannot be known."""
@@ -47,26 +43,16 @@ class Operator:
 
     async def transfer(self, to: str = "") -> str:
         """Hand leadership over; returns to whom. Raises `Refused`, and what a client gets when nobody leads."""
-        return await self._ask_leader(Transfer(to=to))
+        return await self._client.ask(Transfer(to=to), attempt_s=CHANGE_S)
 
     async def add(self, node: str) -> Members:
         """Take in a node, first as a learner. Raises `Refused`, and what a client gets when nobody leads."""
-        return await self._ask_leader(AddPeer(node=node))
+        return await self._client.ask(AddPeer(node=node), attempt_s=CHANGE_S)
 
     async def remove(self, node: str) -> Members:
         """Leave a node out. Raises `Refused`, and what a client gets when nobody leads."""
-        return await self._ask_leader(RemovePeer(node=node))
+        return await self._client.ask(RemovePeer(node=node), attempt_s=CHANGE_S)
 
     async def snapshot(self, peer: Ref[Any]) -> int:
         """Let a peer write a snapshot. Returns the index up to which it stands for the log."""
         return await self._door.ask(peer, TakeSnapshotNow(), SNAPSHOT_S)
-
-    async def _ask_leader(self, message: Message[A]) -> A:
-        patience = Patience(self._door, self._give_up_s, self._route.pause_s_max)
-        while True:
-            target = self._route.current
-            try:
-                return await self._door.ask(target, message, CHANGE_S)
-            except RETRIED as error:
-                if not self._route.failed(target, error):
-                    await patience.pause(error)

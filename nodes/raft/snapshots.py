@@ -76,11 +76,8 @@ class Snapshots:
             self._due = 0
         except DiskFull as error:
             # The journals hold it all. The next try is when they have grown as much again.
-            await self._storage.give_up_snapshot()
             self._due = self._storage.grown + self._actor.snapshot_bytes
             self._actor.log.warning("snapshot_failed", because=str(error))
-        finally:
-            self._is_taking = False
 
     async def take_now(self) -> int:
         """Take one because somebody wants it. Returns its index. Raises `Refused`, `DiskFull`."""
@@ -88,15 +85,18 @@ class Snapshots:
         if raft is None or self._is_busy:
             raise Refused("a snapshot is being taken or sent here already, or there is no group, or no room")
         self._is_taking = True
+        return await self._write()
+
+    async def _write(self) -> int:
         try:
-            return await self._write()
+            return await self._write_now()
         except DiskFull:
             await self._storage.give_up_snapshot()
             raise
         finally:
             self._is_taking = False
 
-    async def _write(self) -> int:
+    async def _write_now(self) -> int:
         actor, storage = self._actor, self._storage
         raft = actor.raft
         assert raft is not None, "it has a log"

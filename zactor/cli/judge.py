@@ -11,7 +11,7 @@ from zactor.cli.common import FAILED, OK, USAGE, VIOLATION, JsonOption, print_js
 from zactor.errors import UserError
 from zactor.judges.history import Operation, Recorded, read
 from zactor.judges.judge import NAMES, holds_for_prefixes, judge_named, model_named
-from zactor.judges.linearizability import STEPS_MAX
+from zactor.judges.linearizability import STEPS_EACH, STEPS_MAX
 from zactor.judges.models import BUILT_IN
 from zactor.judges.verdict import Verdict, lines
 
@@ -32,7 +32,15 @@ def judge(
         ),
     ] = None,
     level: Annotated[str, typer.Option("--level", metavar="LEVEL", help=f"{', '.join(NAMES)}.")] = "linearizable",
-    steps: Annotated[int, typer.Option("--steps", metavar="COUNT", min=1, help="After which it gives up.")] = STEPS_MAX,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps",
+            metavar="COUNT",
+            min=1,
+            help=f"After which it gives up; default: {STEPS_MAX}, or {STEPS_EACH} for each operation if that is more.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Judge a recorded history by a model.

@@ -10,7 +10,7 @@ from zactor import registry
 from zactor.errors import UserError
 from zactor.judges.convergence import judge_convergence
 from zactor.judges.history import Operation
-from zactor.judges.linearizability import LINEARIZABLE, SEQUENTIAL, STEPS_MAX, Criterion, judge_order
+from zactor.judges.linearizability import LINEARIZABLE, SEQUENTIAL, Criterion, judge_order
 from zactor.judges.models import BUILT_IN, Model
 from zactor.judges.sessions import GUARANTEES, judge_sessions
 from zactor.judges.verdict import Verdict
@@ -28,7 +28,7 @@ Judge = Callable[[Sequence[Operation], Model | None], Verdict]
 """Judges operations. Only orders need a model. Raises `UserError` when model and history do not fit."""
 
 
-def judge_named(name: str, steps_max: int = STEPS_MAX) -> Judge:
+def judge_named(name: str, steps_max: int | None = None) -> Judge:
     """The judge of that name. Raises `UserError` when there is none."""
     criterion = _criterion(name)
     if criterion is not None:

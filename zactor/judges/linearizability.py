@@ -29,7 +29,9 @@ from zactor.judges.search import NEVER, NOTHING_SHOWN, Item, Search, Shown, blam
 from zactor.judges.verdict import Verdict
 
 STEPS_MAX = 1_000_000
-"""Calls that are looked at for one history, unless said otherwise: some seconds."""
+STEPS_EACH = 100
+"""Calls that are looked at for one history, unless said otherwise: some seconds, or so many for each operation if that
+is more."""
 
 ALL = "all parts together"
 
@@ -51,7 +53,7 @@ SEQUENTIAL = Criterion("sequentially consistent", real_time=False)
 
 
 def judge_order(
-    operations: Sequence[Operation], model: Model, criterion: Criterion, steps_max: int = STEPS_MAX
+    operations: Sequence[Operation], model: Model, criterion: Criterion, steps_max: int | None = None
 ) -> Verdict:
     """Look for the orders that the criterion demands.
 
@@ -62,6 +64,7 @@ def judge_order(
             known = ", ".join(sorted(model.reads | model.writes))
             found = f"operation {operation.id} is '{operation.call}'"
             raise UserError(f"{type(model).__name__} knows {known}; {found}: is this the model of that history?")
+    steps_max = steps_max or max(STEPS_MAX, STEPS_EACH * len(operations))
     if criterion != LINEARIZABLE and _is_linearizable(operations, model, steps_max // 4):
         return Verdict("ok", f"{_counted(len(operations))} {criterion.name}")
     case = _Case(model, criterion)

@@ -14,13 +14,15 @@ import secrets
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from zactor.errors import UserError, ZactorError
-from zactor.topology.model import Topology
+from zactor.registry import did_you_mean
+from zactor.topology.model import Instance, Topology
 
 RUNS_KEPT = 10
 
@@ -162,6 +164,28 @@ class Home:
     def read_run(self, run: str) -> Topology:
         """The topology as that run had it."""
         return msgspec.json.decode((self.run_folder(run) / "run.json").read_bytes(), type=Topology)
+
+    def replicas(
+        self, run: str, what: str, mark: str, is_one: Callable[[Instance], bool], node: str | None
+    ) -> list[str]:
+        """The replicas of the only node of a run that is such a `what`, known by its `mark`; or of `node`.
+
+        Raises `UserError` when there is none, and when it is not clear which is meant.
+        """
+        known: dict[str, list[str]] = {}
+        for process in self.read_run(run).processes:
+            for instance in process.instances:
+                if is_one(instance):
+                    known.setdefault(instance.node, []).append(instance.name)
+        if not known:
+            raise UserError(f"{self.name} has no {what}: no node {mark}")
+        names = ", ".join(known)
+        if node is None and len(known) > 1:
+            raise UserError(f"{self.name} has more than one {what}: {names}; say which: -n {next(iter(known))}")
+        chosen = node if node is not None else next(iter(known))
+        if chosen not in known:
+            raise UserError(f"no {what} is called {chosen!r}.{did_you_mean(chosen, known)} There are: {names}")
+        return known[chosen]
 
 
 def _id_after(last: str) -> str:

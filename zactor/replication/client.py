@@ -178,7 +178,30 @@ class SessionClient:
     async def watch(self, body: bytes, *, at_least: int = 0, wait_s: float = 10.0) -> bytes:
         """Ask any replica what has changed. Returns b"" when nothing has in `wait_s`."""
         message = Watch(body=body, at_least=at_least, wait_ns=int(wait_s * 1e9))
-        return await self._insist(message, self._route.any(), wait_s + WATCH_S)
+        return await self.ask(message, self._route.any(), wait_s + WATCH_S)
+
+    async def ask(
+        self,
+        message: Message[A],
+        target: Ref[Any] | None = None,
+        attempt_s: float = 0.0,
+        first: Awaitable[A] | None = None,
+    ) -> A:
+        """Ask whoever leads, or `target` first, and again when no answer comes: for what may be done twice.
+
+        `attempt_s`: how long an attempt may take, if that is known. `first`: the first one, which is under way.
+        """
+        patience = self._patience()
+        number = 0
+        while True:
+            target = target or self._route.current
+            try:
+                answer = first or self._door.ask(target, message, attempt_s or self._route.attempt_s(number))
+                first = None
+                return await answer
+            except RETRIED as error:
+                await self._failed(target, error, patience)
+            target, number = None, number + 1
 
     async def open(self) -> None:
         """Open the session now, rather than with the first change."""
@@ -190,7 +213,7 @@ class SessionClient:
         if session is None:
             return False
         try:
-            await self._insist(Renew(session=session.number))
+            await self.ask(Renew(session=session.number))
         except SessionExpired:
             self._forget(session)
             return False
@@ -215,7 +238,7 @@ class SessionClient:
             self._opening = True
             try:
                 # One whose answer is lost holds nothing, and ends by itself.
-                self._session = _Session(await self._insist(OpenSession()))
+                self._session = _Session(await self.ask(OpenSession()))
             finally:
                 self._opening = False
             self._heard()
@@ -240,26 +263,6 @@ class SessionClient:
         end = Unavailable(f"no replica answers for all of them; the last said: {type(error).__name__}: {error}")
         end.__cause__ = error
         return end
-
-    async def _insist(
-        self,
-        message: Message[A],
-        target: Ref[Any] | None = None,
-        attempt_s: float = 0.0,
-        first: Awaitable[A] | None = None,
-    ) -> A:
-        """Ask, and again when no answer comes: for what may be done twice."""
-        patience = self._patience()
-        number = 0
-        while True:
-            target = target or self._route.current
-            try:
-                answer = first or self._door.ask(target, message, attempt_s or self._route.attempt_s(number))
-                first = None
-                return await answer
-            except RETRIED as error:
-                await self._failed(target, error, patience)
-            target, number = None, number + 1
 
     def _heard(self) -> None:
         self._heard_ns = self._door.now_ns()
@@ -360,7 +363,7 @@ class _Question:
             return (yield from self._first.__await__())
         except RETRIED:
             # It fails once more where it is told what comes next.
-            insisting = self._client._insist(self._message, self._target, 0.0, self._first)
+            insisting = self._client.ask(self._message, self._target, 0.0, self._first)
         return (yield from insisting.__await__())
 
 
