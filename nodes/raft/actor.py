@@ -475,9 +475,8 @@ class Peer(Actor):
         batch = decode_batch(entry.body)
         self._clock.heard(batch.time_ns, self.now_ns())
         self._time_ns = time_ns = max(self._time_ns, batch.time_ns)
-        records = [(number, time_ns, record) for number, record in enumerate(batch.records, self._applied + 1)]
-        answers = self._replica.sessions.apply(records)
-        self._applied += len(records)
+        answers, following = self._replica.sessions.apply(self._applied + 1, time_ns, batch.records)
+        self._applied = following - 1
         changes = self._proposed.take(index, entry.term)
         if changes is not None:
             self._replica.settle(changes, answers)
@@ -560,8 +559,8 @@ class Peer(Actor):
         return self._replica.end_session(message)
 
     @on
-    def submit(self, message: Submit) -> Later[bytes]:
-        """Change something, once. Raises `NotLeader`, `SessionExpired`, `OutOfWindow`, `NoSpace`."""
+    def submit(self, message: Submit) -> Later[tuple[bytes, ...]]:
+        """Make changes, once. Raises `NotLeader`, `SessionExpired`, `OutOfWindow`, `NoSpace`."""
         if not self._serving:
             raise self.not_leader()
         if self._saving.is_full:

@@ -1,7 +1,7 @@
 """What a peer proposed and waits for: batches of changes on their way through the log, and questions with them.
 
 Pure: it knows entries by index and term, and calls nobody. A batch stands in the log as one entry, and the machine's
-count of commands goes on with each of its records.
+count of commands goes on with each change in it.
 """
 
 from __future__ import annotations

@@ -151,8 +151,8 @@ MUTANTS = (
     Mutant(
         "a change that is sent again is made again",
         SESSIONS,
-        "        if sequence >= self.acknowledged_below:\n            self.answers[sequence] = answer\n",
-        "        if sequence > self.acknowledged_below:\n            self.answers[sequence] = answer\n",
+        "        if sequence >= self.acknowledged_below:\n            self.answers[sequence] = answers\n",
+        "        if sequence > self.acknowledged_below:\n            self.answers[sequence] = answers\n",
     ),
     Mutant(
         "snapshots forget which changes were made",
@@ -163,8 +163,8 @@ MUTANTS = (
     Mutant(
         "a change of a lost session is made again in another",
         CLIENT,
-        "                    if may_be_done:\n",
-        "                    if may_be_done and number > 99:\n",
+        "                    if submit.may_be_done:\n                        raise OutcomeUnknown",
+        "                    if submit.may_be_done and client is None:\n                        raise OutcomeUnknown",
     ),
     Mutant(
         "a watch goes on after a revision that it did not show",
