@@ -83,7 +83,8 @@ class Items:
         else:
             self.size += len(item.value) - len(was.value)
         self.by_key[key] = item
-        self._changed(key, was)
+        if key not in self._unweighed:
+            self._changed(key, was)
 
     def remove(self, was: Item) -> None:
         """Take one away."""
@@ -93,10 +94,11 @@ class Items:
         self._keys.remove(key)
         self.size -= len(key) + len(was.value)
         del self.by_key[key]
-        self._changed(key, was)
+        if key not in self._unweighed:
+            self._changed(key, was)
 
     def _changed(self, key: bytes, was: Item | None) -> None:
-        self._unweighed.setdefault(key, was)
+        self._unweighed[key] = was
         if len(self._unweighed) > UNWEIGHED_MAX:
             self._weigh()
 

@@ -429,10 +429,14 @@ class Peer(Actor):
         self._arm()
 
     def _propose(self) -> None:
-        """Put what waits into the log as one entry, unless the one before is on its way to the own disk."""
+        """Put what waits into the log as one entry, unless the one before is on its way to the own disk.
+
+        There should be as much of it as what is in the log and not committed. So entries overlap where the way to the
+        others is long (thesis 10.2.2), and do not come in ever smaller ones, which cost as much each, where it is short.
+        """
         raft, replica = self._raft, self._replica
         assert raft is not None, "it takes part"
-        if self._saving.is_writing or not replica.is_waiting:
+        if self._saving.is_writing or replica.waiting < max(1, self._proposed.count):
             return
         if self._saving.is_full:
             replica.refuse(replica.take(), self._no_space())
@@ -503,7 +507,7 @@ class Peer(Actor):
             error = self.not_leader()
             deposed = Deposed(f"{self.ref.name} stopped leading before this was known to be committed", error.detail)
             self._replica.refuse(self._proposed.give_up(), deposed)
-            while self._replica.is_waiting:
+            while self._replica.waiting:
                 self._replica.refuse(self._replica.take(), error)
             self._joining.give_up(error)
 

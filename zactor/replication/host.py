@@ -77,7 +77,7 @@ class Host:
 
     async def settled(self) -> None:
         """Wait in `on_start` until what was proposed so far is durable and done."""
-        while self.replica.is_waiting or self._writing:
+        while self.replica.waiting or self._writing:
             await self._actor.disk.synced()
 
     @property
@@ -99,7 +99,7 @@ class Host:
     # --- the log
     def on_turn_end(self) -> None:
         """Write what waits, unless something is being written: one sync for all of it."""
-        if self._writing or self._held or not self.replica.is_waiting:
+        if self._writing or self._held or not self.replica.waiting:
             return
         self._writing = self.replica.take()
         storage, actor = self._storage, self._actor

@@ -151,9 +151,9 @@ class Replica:
 
     # --- for who orders the log
     @property
-    def is_waiting(self) -> bool:
-        """Whether there is something to take."""
-        return bool(self._waiting)
+    def waiting(self) -> int:
+        """How many there are to take."""
+        return len(self._waiting)
 
     def take(self) -> list[Change]:
         """What fits into one batch, from the front of what waits."""
