@@ -432,7 +432,8 @@ class Peer(Actor):
         """Put what waits into the log as one entry, unless the one before is on its way to the own disk.
 
         There should be as much of it as what is in the log and not committed. So entries overlap where the way to the
-        others is long (thesis 10.2.2), and do not come in ever smaller ones, which cost as much each, where it is short.
+        others is long (thesis 10.2.2); where it is short they do not come in ever smaller ones, each of which costs
+        as much as a large one.
         """
         raft, replica = self._raft, self._replica
         assert raft is not None, "it takes part"
