@@ -473,12 +473,13 @@ class Peer(Actor):
 
     def _apply_batch(self, index: int, entry: LogEntry) -> None:
         batch = decode_batch(entry.body)
-        self._clock.heard(batch.time_ns, self.now_ns())
+        changes = self._proposed.take(index, entry.term)
+        if changes is None:  # the clock has gone on since an entry that was made by it
+            self._clock.heard(batch.time_ns, self.now_ns())
         self._time_ns = time_ns = max(self._time_ns, batch.time_ns)
         records = [(number, time_ns, record) for number, record in enumerate(batch.records, self._applied + 1)]
         answers = self._replica.sessions.apply(records)
         self._applied += len(records)
-        changes = self._proposed.take(index, entry.term)
         if changes is not None:
             self._replica.settle(changes, answers)
 
