@@ -11,6 +11,7 @@ from watches, and what nobody can have seen. Values are written once, so that th
 | `kv.watches` | a watch shows each change once and in order, and all of them |
 | `kv.locks` | who holds a lock has a higher token than all who held it before |
 | `kv.once` | what a client changed alone was changed as often as it says |
+| `kv.leases` | a lease lives for its ttl at least, and leases end in the order in which they are due: `leasejudge` |
 """
 
 from __future__ import annotations

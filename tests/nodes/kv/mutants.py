@@ -90,7 +90,6 @@ MUTANTS = (
         LEADER,
         "commit_index = min(raft.commit_index, progress.match_index)",
         "commit_index = raft.commit_index",
-        10,
     ),
     Mutant(
         "more is called committed than was compared (Figure 2)",
