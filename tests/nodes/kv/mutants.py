@@ -8,11 +8,14 @@ from __future__ import annotations
 from tests.nodes.files.mutants import Mutant
 
 RAFT = "nodes/raft/"
-CORE, LEADER, ELECTION, LOG, MEMBERS, READS, SAVING, ACTOR, ORDERING = (
+CORE, LEADER, ELECTION, LOG, MEMBERS, READS, SAVING, STORAGE, SNAPSHOTS, PROGRESS, ACTOR, ORDERING = (
     RAFT + f"{stem}.py"
-    for stem in ("core", "leader", "election", "log", "members", "reads", "saving", "actor", "ordering")
-)
-SESSIONS, CLIENT = "zactor/replication/sessions.py", "zactor/replication/client.py"
+    for stem in (
+        "core", "leader", "election", "log", "members", "reads", "saving", "storage", "snapshots", "progress", "actor",
+        "ordering",
+    )
+)  # fmt: skip
+SESSIONS, CLIENT, JOURNAL = "zactor/replication/sessions.py", "zactor/replication/client.py", "zactor/journal.py"
 KV_CLIENT, STORE, FENCED = "nodes/kv/client.py", "nodes/kv/store.py", "nodes/kv/fenced.py"
 
 MUTANTS = (
@@ -103,6 +106,60 @@ MUTANTS = (
         "[(len(voters) - 1) // 2] if voters else 0",
         "[len(voters) // 2] if voters else 0",
     ),
+    Mutant(
+        "a leader of an earlier term is heeded",
+        CORE,
+        "        if term < self.term:\n            self._answer_older",
+        "        if term < self.term and not isinstance(message, AppendEntries):\n            self._answer_older",
+    ),
+    Mutant(
+        "what was sent to a peer counts as being there",
+        PROGRESS,
+        "        self.next_index = last_index + 1\n        self.inflight.append",
+        "        self.next_index, self.match_index = last_index + 1, last_index\n        self.inflight.append",
+    ),
+    Mutant(
+        "what has to wait for the disk leaves at once",
+        SAVING,
+        "            if last is None:\n",
+        "            if last is None or len(self._writes) < 9:\n",
+    ),
+    Mutant(
+        "what had no room on the disk is written without its beginning",
+        SAVING,
+        "        for hard_state, save in refused:\n",
+        "        for hard_state, save in refused[1:]:\n",
+    ),
+    Mutant(
+        "what is read of a journal is taken to be on the disk, too (fsyncgate)",
+        JOURNAL,
+        "                await self._disk.write(self.file, self.size, rest[: found.size])\n",
+        "                pass\n",
+    ),
+    Mutant(
+        "a torn record stays where it is",
+        JOURNAL,
+        "        await self.cut(self.size)\n",
+        "",
+    ),
+    Mutant(
+        "a snapshot says that it has what is only committed",
+        SNAPSHOTS,
+        "            index = actor.applied_index\n",
+        "            index = raft.commit_index\n",
+    ),
+    Mutant(
+        "what was lost on its way is not sent again",
+        LEADER,
+        "            self._remind(source, progress)\n",
+        "",
+    ),
+    Mutant(
+        "a snapshot that could not be sent is not sent again",
+        SNAPSHOTS,
+        "                raft.leadership.snapshot_failed(name)\n",
+        "                pass\n",
+    ),
     # --- reads and answers
     Mutant(
         "a leader reads without asking whether it still leads (thesis 6.4)",
@@ -146,7 +203,55 @@ MUTANTS = (
         "if self._batches and self._batches[0][0] == index and self._batches[0][1] == term:",
         "if self._batches and self._batches[0][0] == index:",
     ),
+    Mutant(
+        "a leader does not ask whether it still leads",
+        LEADER,
+        "        self._asked.append(token)\n",
+        "        self._raft.answer_reads([token], self._raft.commit_index)\n",
+    ),
+    Mutant(
+        "a leader tells others what is committed without asking whether it still leads",
+        READS,
+        "        self._turn.append((ReadIndex(), later))\n",
+        "        later.reply(self._actor.applied_index)\n",
+    ),
+    Mutant(
+        "who leads no more answers what it was asked before",
+        READS,
+        "            self._fail(self._rounds.pop(token))\n",
+        "            self.answer([(token, self._actor.applied_index)])\n",
+    ),
+    Mutant(
+        "a follower answers before it has what the leader named",
+        READS,
+        "                self._for_index.add(index, until_ns, message, later)\n",
+        "                self._answer(message, later)\n",
+    ),
     # --- sessions, watches, locks
+    Mutant(
+        "what was sent and not answered is taken for not made",
+        CLIENT,
+        "        return error.sent\n",
+        "        return False\n",
+    ),
+    Mutant(
+        "what a leader that was deposed had taken is taken for not made",
+        CLIENT,
+        "return not isinstance(error, Overloaded | NotLeader) or isinstance(error, Deposed)",
+        "return not isinstance(error, Overloaded | NotLeader)",
+    ),
+    Mutant(
+        "a leader that is deposed says that nothing was made",
+        ACTOR,
+        "            self._replica.refuse(self._proposed.give_up(), deposed)\n",
+        "            self._replica.refuse(self._proposed.give_up(), error)\n",
+    ),
+    Mutant(
+        "a watch that was told nothing goes on from what its client saw elsewhere",
+        KV_CLIENT,
+        "            if answer is None:\n                continue\n",
+        "            if answer is None:\n                start = self.revision + 1\n                continue\n",
+    ),
     Mutant(
         "a change that is sent again is made again",
         SESSIONS,
@@ -200,5 +305,23 @@ MUTANTS = (
         FENCED,
         "if message.token < self._highest:",
         "if message.token < self._highest - 1_000_000:",
+    ),
+    Mutant(
+        "entries bear the time of day of whoever leads",
+        ACTOR,
+        "        time_ns = self._clock.read(self.now_ns(), self.wall_ns())\n",
+        "        time_ns = self.wall_ns()\n",
+    ),
+    Mutant(
+        "whoever leads next sets the log to its time of day",
+        ACTOR,
+        "        self._serving = term\n",
+        "        self._serving, self._clock = term, LogClock(0)\n",
+    ),
+    Mutant(
+        "a token is not synced before it counts",
+        FENCED,
+        "        await self.disk.synced()\n",
+        "",
     ),
 )
