@@ -32,7 +32,10 @@ LEASES = ("grant", "attach", "keep", "look", "revoke")
 """A lease with a ttl in milliseconds: revision, lease. What else is done with it, which is the argument: revision, and
 whether it was there; by `look`, its key. A lease that was not there says no revision but 0."""
 
-ELSEWHERE = frozenset({*WEAK, *LEASES, "watch", "acquire", "count"})
+LOCKS = ("acquire", "release")
+"""With a lease of a ttl in milliseconds: token, milliseconds for which the lock is surely held. And that token."""
+
+ELSEWHERE = frozenset({*WEAK, *LEASES, *LOCKS, "watch", "count"})
 """What is judged by `judges` alone."""
 
 

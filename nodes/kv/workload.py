@@ -335,12 +335,12 @@ class KvWorkload(Workload):
             await self._use(lock)
         finally:
             if is_kept or self.rng.getrandbits(1):
-                await lease.release()
+                await self._let_go(lock.token, lease.release)
             else:
                 self.log.info("lock_abandoned", token=lock.token)
 
     async def _use(self, lock: Lock) -> None:
-        operation = self.invoke("acquire", key=LOCK.decode())
+        operation = self.invoke("acquire", int(TTL_S * 1000), key=LOCK.decode())
         try:
             is_held = await lock.acquire(str(self.number).encode(), LOCK_WAIT_S)
         except Failure as error:
@@ -349,10 +349,14 @@ class KvWorkload(Workload):
         if not is_held:
             self.failed(operation, "others had it")
             return
-        self.answered(operation, lock.token)
+        self.answered(operation, [lock.token, int(lock.lease.left_s * 1000)])
         await self._write_under(lock)
         if self.rng.getrandbits(1):
-            await lock.release()
+            await self._let_go(lock.token, lock.release)
+
+    async def _let_go(self, token: int, release: Callable[[], Awaitable[None]]) -> None:
+        """From the moment that this is written down others may have the lock."""
+        await self._do(release, lambda _: None, "release", token, key=LOCK.decode())
 
     async def _write_under(self, lock: Lock) -> None:
         """As often as it likes, also when the lock may be lost by now: the resource looks at the token."""
