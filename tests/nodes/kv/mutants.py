@@ -16,7 +16,7 @@ CORE, LEADER, ELECTION, LOG, MEMBERS, READS, SAVING, STORAGE, SNAPSHOTS, PROGRES
     )
 )  # fmt: skip
 SESSIONS, CLIENT, JOURNAL = "zactor/replication/sessions.py", "zactor/replication/client.py", "zactor/journal.py"
-KV_CLIENT, STORE, FENCED = "nodes/kv/client.py", "nodes/kv/store.py", "nodes/kv/fenced.py"
+KV_CLIENT, LOCKS, FENCED = "nodes/kv/client.py", "nodes/kv/locks.py", "nodes/kv/fenced.py"
 
 MUTANTS = (
     # --- elections
@@ -51,7 +51,31 @@ MUTANTS = (
         "return 2 * sum(map(has, voters)) > len(voters)",
         "return 2 * sum(map(has, voters)) >= len(voters)",
     ),
+    Mutant(
+        "a candidate may vote for another one, too (5.2)",
+        ELECTION,
+        "            raft.vote_for(raft.me)\n",
+        "",
+    ),
+    Mutant(
+        "the longer log is taken for the newer one (5.4.1)",
+        LOG,
+        "return (last_term, last_index) >= (self.last_term, self.last_index)",
+        "return (last_index, last_term) >= (self.last_index, self.last_term)",
+    ),
     # --- the log
+    Mutant(
+        "what does not agree with the leader's log is kept (5.3)",
+        LOG,
+        "            if known is not None:\n                self.cut(index)\n",
+        "            if known is not None:\n                continue\n",
+    ),
+    Mutant(
+        "what is left of a save that had no room stays where it is",
+        SAVING,
+        "        self._storage.cut(self._writes[0][1])\n",
+        "",
+    ),
     Mutant(
         "the log before new entries is not compared (5.3)",
         CORE,
@@ -162,16 +186,16 @@ MUTANTS = (
     ),
     # --- reads and answers
     Mutant(
-        "a leader reads without asking whether it still leads (thesis 6.4)",
-        LEADER,
-        "while self._barriers and self._barriers[0][0] <= confirmed:",
-        "while self._barriers and self._barriers[0][0] <= confirmed + 1:",
-    ),
-    Mutant(
         "a follower reads without asking the leader",
         READS,
         'elif message.level in ("session", "eventual") or (message.level == "bounded" and self._is_fresh(message)):',
         'elif message.level in ("session", "eventual", "bounded"):',
+    ),
+    Mutant(
+        "who leads answers bounded reads at once",
+        READS,
+        'message.level == "bounded" and self._is_fresh(message)',
+        'message.level == "bounded" and (self._actor.is_serving or self._is_fresh(message))',
     ),
     Mutant(
         "what the leader said is as fresh as its answer",
@@ -204,7 +228,7 @@ MUTANTS = (
         "if self._batches and self._batches[0][0] == index:",
     ),
     Mutant(
-        "a leader does not ask whether it still leads",
+        "a leader reads without asking whether it still leads (thesis 6.4)",
         LEADER,
         "        self._asked.append(token)\n",
         "        self._raft.answer_reads([token], self._raft.commit_index)\n",
@@ -283,8 +307,20 @@ MUTANTS = (
         "            start = answer.revision\n\n    async def _watched",
     ),
     Mutant(
+        "who stands before one is looked for in an old state",
+        LOCKS,
+        "question(op.Newest(*places(self.name), created))",
+        'question(op.Newest(*places(self.name), created), level="eventual")',
+    ),
+    Mutant(
+        "a lease lives from when it was known to be kept alive, not from when that was asked for",
+        KV_CLIENT,
+        "            raise LeaseLost(str(error)) from error\n        self._begun_ns = begun_ns\n",
+        "            raise LeaseLost(str(error)) from error\n        self._begun_ns = self.client.door.now_ns()\n",
+    ),
+    Mutant(
         "a token is as old as the wish for a lock, not as the hold",
-        "nodes/kv/locks.py",
+        LOCKS,
         "        self.token = created\n",
         "        self.token = self.lease.id\n",
     ),
