@@ -216,6 +216,14 @@ MUTANTS = (
         'if message.level == "session" and self._actor.applied + 1 < message.at_least:',
     ),
     Mutant(
+        "a question that is asked again does not say what its client has seen",
+        CLIENT,
+        "self._client.ask(self._message, self._target, 0.0, self._first)",
+        "self._client.ask(\n"
+        "            Query(body=self._message.body, level=self._message.level), self._target, 0.0, self._first\n"
+        "        )",
+    ),
+    Mutant(
         "a client forgets what it saw in reads",
         KV_CLIENT,
         "            self.revision = answer.revision\n        return answer\n",
