@@ -58,12 +58,36 @@ MUTANTS = (
         "",
     ),
     Mutant(
+        "a vote is forgotten in a crash (5.2)",
+        CORE,
+        "return HardState(self.term, self.voted_for, *self._owed)",
+        'return HardState(self.term, "", *self._owed)',
+    ),
+    Mutant(
+        "a term is forgotten in a crash, if the log does not have it (5.1)",
+        CORE,
+        "return HardState(self.term, self.voted_for, *self._owed)",
+        "return HardState(self.log.last_term, self.voted_for, *self._owed)",
+    ),
+    Mutant(
         "the longer log is taken for the newer one (5.4.1)",
         LOG,
         "return (last_term, last_index) >= (self.last_term, self.last_index)",
         "return (last_index, last_term) >= (self.last_index, self.last_term)",
     ),
     # --- the log
+    Mutant(
+        "a peer acknowledges more than was compared (5.3)",
+        CORE,
+        "self.send_after(source, Appended(term=self.term, index=last))",
+        "self.send_after(source, Appended(term=self.term, index=self.log.last_index))",
+    ),
+    Mutant(
+        "members that were cut from the log stay (thesis 4.1)",
+        LOG,
+        "        while self._members[-1][0] >= index:\n",
+        "        while self._members[-1][0] > self.last_index + 99:\n",
+    ),
     Mutant(
         "what does not agree with the leader's log is kept (5.3)",
         LOG,
