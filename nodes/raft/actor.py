@@ -478,11 +478,12 @@ class Peer(Actor):
 
     def _apply_batch(self, index: int, entry: LogEntry) -> None:
         batch = decode_batch(entry.body)
-        self._clock.heard(batch.time_ns, self.now_ns())
+        changes = self._proposed.take(index, entry.term)
+        if changes is None:  # the clock has gone on since an entry that was made by it
+            self._clock.heard(batch.time_ns, self.now_ns())
         self._time_ns = time_ns = max(self._time_ns, batch.time_ns)
         answers, following = self._replica.sessions.apply(self._applied + 1, time_ns, batch.records)
         self._applied = following - 1
-        changes = self._proposed.take(index, entry.term)
         if changes is not None:
             self._replica.settle(changes, answers)
 
