@@ -343,7 +343,7 @@ class Peer(Actor):
             self._timer = self.after(0.0, Tick())
             return
         self._is_late = False
-        if self._raft.leadership is not None or not self._saving.is_full:
+        if self._may_tick:
             self._raft.tick(self.now_ns())
         if self.now_ns() >= self._reads_ns:
             self._reads_ns = self.now_ns() + READS_NS
@@ -354,9 +354,15 @@ class Peer(Actor):
     def _is_due(self, due_ns: int) -> bool:
         return 0 < due_ns <= self._clock.read(self.now_ns(), self.wall_ns())
 
+    @property
+    def _may_tick(self) -> bool:
+        """Whether the core is told the time. Whoever has no room for a vote does not ask for any."""
+        assert self._raft is not None, "it takes part"
+        return self._raft.leadership is not None or not self._saving.is_full
+
     def _arm(self) -> None:
         assert self._raft is not None, "it takes part"
-        due_ns = self._raft.deadline_ns
+        due_ns = self._raft.deadline_ns if self._may_tick else self.now_ns() + self.heartbeat
         if self._timer and self._timer_ns <= due_ns:
             return  # it fires before, and looks again
         if self._timer:
