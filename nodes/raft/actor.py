@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from zactor.actor import Actor, link, on
+from zactor.actor import Actor, Down, Up, link, on
 from zactor.door import Later
 from zactor.errors import DiskFull, Failure, Refused, UserError
 from zactor.message import Envelope, Message, Ref, Refs, decoder, encode
@@ -167,6 +167,8 @@ class Peer(Actor):
         self._snapshots = Snapshots(self, self._storage)
         self._joining = Joining(self, self._storage)
         self._raft = None
+        for peer in self.peers:
+            self.watch(peer)
         found = await self._storage.recover(sessions.restore)
         await self._joining.start(found)
         self._replica.start_beating()
@@ -329,6 +331,16 @@ class Peer(Actor):
         meant = explain(message)
         if meant is not None:
             self.log.info(meant[0], to=target, **meant[1])
+
+    @on
+    def down(self, message: Down) -> None:
+        """A peer has ended, or is out of reach: if it leads, it need not be waited for."""
+        if self._raft is not None and message.ref.name == node_of(self._raft.leader):
+            self._raft.leader_lost(self.now_ns())
+
+    @on
+    def up(self, message: Up) -> None:
+        """A peer is back: what it is told next says the rest."""
 
     # --- time
     @on

@@ -41,6 +41,35 @@ def test_a_leader_that_is_killed_is_replaced_within_two_timeouts() -> None:
         assert group.now_ns - killed_ns < 450 * MS
 
 
+@pytest.mark.parametrize("count", [3, 5, 7])
+def test_who_knows_that_the_leader_has_ended_does_not_wait_for_its_silence(count: int) -> None:
+    for seed in range(20):
+        group = Group(count, seed)
+        lost = group.leader()
+        group.kill(lost)
+        killed_ns = group.now_ns
+        for name in group.peers:
+            if name != lost:
+                group.do(name, lambda core: core.leader_lost(group.now_ns))  # noqa: B023
+        leader = group.leader()
+
+        assert leader == min(name for name in group.peers if name != lost)
+        assert group.now_ns - killed_ns < 30 * MS
+
+
+def test_who_is_told_by_mistake_that_the_leader_has_ended_disturbs_nobody() -> None:
+    group = Group(5)
+    leader = group.leader()
+    group.run(100)
+    mistaken = [name for name in group.peers if name != leader][:2]
+    for name in mistaken:
+        group.do(name, lambda core: core.leader_lost(group.now_ns))
+    group.run(1_000)
+
+    assert {group.core(name).leader for name in group.peers} == {leader}
+    assert len(group.leaders) == 1
+
+
 def test_without_a_majority_nobody_leads() -> None:
     group = Group(5)
     group.leader()
