@@ -28,6 +28,7 @@ _VERBS = {
     "stop": "operate",
     "restart": "operate",
     "kill": "operate",
+    "fault": "fault",
     "ask": "nodes",
     "send": "nodes",
     "kinds": "know",
