@@ -28,7 +28,6 @@ _VERBS = {
     "stop": "operate",
     "restart": "operate",
     "kill": "operate",
-    "fault": "fault",
     "ask": "nodes",
     "send": "nodes",
     "kinds": "know",
@@ -44,6 +43,7 @@ _VERBS = {
     "replay": "replay",
     "sim": "sim",
     "chaos": "chaos",
+    "fault": "fault",
     "judge": "judge",
 }
 

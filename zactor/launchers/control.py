@@ -191,7 +191,8 @@ class Control:
             return await run.begin_fault(fault, names, request.for_s, timeout_s, f"zactor fault {request.do}")
         if isinstance(request, Heal):
             names = names if request.nodes else run.faulty(request.only)
-            return await run.end_faults(names, request.only, timeout_s, "zactor fault heal")
+            because = f"zactor fault {'resume' if request.only == 'pause' else 'heal'}"
+            return await run.end_faults(names, request.only, timeout_s, because)
         verb = request.verb
         because = f"{_PAST[verb]} by zactor {verb}"
         if verb == "start":
