@@ -80,7 +80,8 @@ class Ours:
     """Our store, up; its launcher starts again who is killed."""
 
     def __init__(self, run: Path, client: AsyncClient) -> None:
-        self._home = Home(run.parent.parent, NAME)
+        self.run = run
+        self.home = Home(run.parent.parent, NAME)
         self._client = client
         self.probe, self.load = (tuple(module("raft_client", verb, run / "book.json")) for verb in ("probe", "load"))
 
@@ -89,6 +90,20 @@ class Ours:
             return await self._client.ask(name, Status(), 0.5)
         except Failure:
             return None
+
+    def _pid(self, name: str) -> int:
+        book = self._client.book
+        pid = book.processes[book.nodes[name]].pid
+        assert pid is not None, "it runs"
+        return pid
+
+    def pids(self) -> list[int]:
+        """The processes of all peers."""
+        return [self._pid(name) for name in self._client.names(STORE)]
+
+    async def applied(self, name: str) -> int:
+        """How many commands one of them has applied."""
+        return (await self._client.ask(name, Status())).applied
 
     async def leader(self) -> str:
         end_s = time.monotonic() + GIVE_UP_S
@@ -102,17 +117,15 @@ class Ours:
 
     async def begin(self, fault: Fault, name: str) -> None:
         if fault == "cut off":
-            await asyncio.to_thread(ask_launcher, self._home, control.Fault("cut", (name,), GIVE_UP_S))
+            await asyncio.to_thread(ask_launcher, self.home, control.Fault("cut", (name,), GIVE_UP_S))
         else:
-            book = self._client.book
-            _signal(book.processes[book.nodes[name]].pid, fault)
+            _signal(self._pid(name), fault)
 
     async def end(self, fault: Fault, name: str) -> None:
         if fault == "cut off":
-            await asyncio.to_thread(ask_launcher, self._home, control.Heal((name,), GIVE_UP_S))
+            await asyncio.to_thread(ask_launcher, self.home, control.Heal((name,), GIVE_UP_S))
         elif fault == "paused":
-            book = self._client.book
-            _go_on(book.processes[book.nodes[name]].pid)
+            _go_on(self._pid(name))
 
     async def hand_over(self) -> None:
         """Tell the leader that another one is to lead."""
@@ -152,13 +165,11 @@ class Theirs:
             await asyncio.to_thread(self._cluster.start, member)
 
 
-def _signal(pid: int | None, fault: Fault) -> None:
-    assert pid is not None, "it runs"
+def _signal(pid: int, fault: Fault) -> None:
     os.kill(pid, signal.SIGKILL if fault == "killed" else signal.SIGSTOP)
 
 
-def _go_on(pid: int | None) -> None:
-    assert pid is not None, "it was paused, and not killed"
+def _go_on(pid: int) -> None:
     os.kill(pid, signal.SIGCONT)
 
 

@@ -18,6 +18,7 @@ from tests.bench.load import Load, measured
 from tests.bench.raft import ours as our_side
 from tests.bench.raft import syncobj
 from tests.bench.raft import theirs as their_side
+from tests.bench.soak import soak
 
 PUTS = Load("put", 20, 0.1, 0.5)
 GETS = Load("get", 20, 0.1, 0.5)
@@ -66,6 +67,15 @@ def test_etcd_is_measured_and_fails_over_and_nothing_of_it_stays(disk: Disk, tmp
 @pytest.mark.parametrize("fault", get_args(Fault))
 def test_the_gap_of_a_failover_of_ours_is_measured(fault: Fault) -> None:
     assert run(gaps(ours, fault, 1)) > 0
+
+
+@pytest.mark.live
+def test_a_soak_loads_and_pauses() -> None:
+    found = asyncio.run(soak(1.0, 1))
+
+    assert found.operations
+    assert found.pauses_s
+    assert found.lines()[-1] == f"needless elections: {found.count('became_leader')}"
 
 
 @pytest.mark.live
