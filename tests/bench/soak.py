@@ -111,7 +111,7 @@ async def _slow(home: Home, found: Found) -> None:
     """Every other while syncs are slow, until this is cancelled."""
     while True:
         found.slow_whiles += 1
-        fault = control.Fault("slow", (STORE,), TIMEOUT_S, for_s=WHILE_S, by_ns=SYNC_NS)
+        fault = control.Fault("slow_disk", (STORE,), TIMEOUT_S, for_s=WHILE_S, by_ns=SYNC_NS)
         await asyncio.to_thread(ask_launcher, home, fault)
         await asyncio.sleep(2 * WHILE_S)
 

@@ -108,7 +108,7 @@ def test_a_fault_ends_by_itself_when_its_time_is_up(tmp_path: Path) -> None:
 def test_several_faults_are_on_at_once_and_one_kind_of_them_can_be_taken_back(tmp_path: Path) -> None:
     async def scenario(story: Story) -> None:
         await begun(story, SKEW, "a")
-        await begun(story, ProcessFault(0, "slow", by_ns=50_000_000), "a", "b")
+        await begun(story, ProcessFault(0, "slow_disk", by_ns=50_000_000), "a", "b")
 
         assert inside(story, "a") == ["skewed by 2s", "slowed by 50ms a sync"]
         assert story.run.faulty(None) == ["a", "b", "c"]  # what is done to b is done to c, too

@@ -135,6 +135,24 @@ def test_a_cut_from_some_is_none_from_others_and_what_it_lost_does_not_hang_afte
     staged(tmp_path, scenario)
 
 
+def test_what_is_slowed_is_late_and_none_of_it_is_lost_when_that_ends(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        late = fault_of(stage.run, "slow", ["echo"], ["*"], 30_000_000)
+        asking = []
+        for _ in range(3):
+            await stage.run.begin_fault(late, ["echo"], 0.0, PATIENCE_S, "a test")
+            asking += [asyncio.ensure_future(stage.say(node)) for node in ("echo", "front") * 10]
+            await stage.say("echo")
+            asking += [asyncio.ensure_future(stage.say(node)) for node in ("echo", "front") * 10]
+            await stage.heal()
+            asking += [asyncio.ensure_future(stage.say(node)) for node in ("echo", "front") * 10]
+
+        assert await asyncio.gather(*asking) == ["hello"] * 180
+        assert not stage.logged("echo", "peer_lost")
+
+    staged(tmp_path, scenario)
+
+
 def test_a_process_that_is_started_again_is_still_cut_off(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.cut("*")
@@ -160,7 +178,7 @@ def test_a_slow_sync_ends_after_what_was_begun_later_and_a_skewed_clock_is_ahead
         world = LiveWorld("p", number=1, incarnation=1, run="r", state=tmp_path)
         world.kernel.complete = complete
         hour_ns = 3600 * 10**9
-        faults = (ProcessFault(1, "slow", by_ns=20_000_000), ProcessFault(2, "skew", by_ns=hour_ns))
+        faults = (ProcessFault(1, "slow_disk", by_ns=20_000_000), ProcessFault(2, "skew", by_ns=hour_ns))
 
         world.use_faults(faults, "a test")
         world.begin(1, Append("n", "f", b"x"))

@@ -11,6 +11,7 @@ from zactor.cli.change import ask_launcher_of, exit_code
 from zactor.cli.common import DirOption, TimeoutOption, TopologyOption, find_running, say, seconds
 from zactor.errors import UserError
 from zactor.launchers.control import Fault, Heal
+from zactor.live.faults import Kind
 from zactor.units import parse_duration
 
 app = typer.Typer()
@@ -78,14 +79,29 @@ def resume(
 @app.command()
 def slow(
     nodes: NodesArgument,
-    by: Annotated[str, typer.Option("--by", metavar="DURATION", help="How much longer.")],
+    by: Annotated[str, typer.Option("--by", metavar="DURATION", help="How late everything is.")],
+    others: FromOption = None,
+    disk: Annotated[
+        bool, typer.Option("--disk", help="Slow the disk instead: each sync takes so much longer.")
+    ] = False,
     span: ForOption = None,
     timeout: TimeoutOption = "5s",
     topology: TopologyOption = None,
     folder: DirOption = None,
 ) -> None:
-    """Make each sync of the disks of nodes take longer."""
-    _ask(Fault("slow", tuple(nodes), seconds(timeout), for_s=_for(span), by_ns=parse_duration(by)), topology, folder)
+    """Let all that goes to and from the processes of nodes be late, as over a long way; or slow their disks.
+
+    Nothing is lost, and everything keeps its order.
+    """
+    if disk and others:
+        raise UserError("--disk slows the disk of a node, and --from what comes from others; say one of them")
+    kind: Kind = "slow_disk" if disk else "slow"
+    by_ns = parse_duration(by)
+    _ask(
+        Fault(kind, tuple(nodes), seconds(timeout), tuple(others or ("*",)), _for(span), by_ns),
+        topology,
+        folder,
+    )
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""A trial on real processes: the workload as clients, kills, pauses and partitions of the schedule, the same judges.
+"""A trial on real processes: the workload as clients, what can be done to them, and the same judges.
 
 What the simulator cannot know is tried here: the operating system's own signals, sockets and files. It is the course
 of `zactor.sim.runner` on a clock that nobody holds, so a failure comes with its history and its logs, not with a seed.
@@ -29,7 +29,7 @@ from zactor.launchers.control import chosen, fault_of
 from zactor.launchers.folders import Home
 from zactor.launchers.local import Local
 from zactor.launchers.run import STARTUP_S, Run
-from zactor.live.faults import ProcessFault
+from zactor.live.faults import Kind, ProcessFault
 from zactor.live.world import Book, LiveWorld, own_generators
 from zactor.message import CLIENT_NUMBER, INCARNATION_BITS, SEQUENCE_BITS
 from zactor.sim import runner, swarm
@@ -40,7 +40,7 @@ from zactor.topology.instances import add_instance
 from zactor.topology.model import Instance, Topology
 from zactor.topology.trials import Fault
 
-PLAYABLE = ("kill", "pause", "partition")
+PLAYABLE = ("kill", "pause", "partition", "slow")
 """What can be done to real processes."""
 
 BECAUSE = "zactor chaos"
@@ -110,7 +110,7 @@ class Nemesis:
         started_s = loop.time()
         for fault in faults:
             await asyncio.sleep(started_s + fault.at_ns / 1e9 - loop.time())
-            deeds = self._partition(fault) if fault.do == "partition" else self._victims(fault)
+            deeds = self._between(fault) if fault.do in ("partition", "slow") else self._victims(fault)
             if isinstance(deeds, str):
                 self.skipped[fault.do] += 1
                 self._say(f"  {fault}: skipped, {deeds}")
@@ -142,18 +142,22 @@ class Nemesis:
         kept = [pid for process in running if self._run.may_end(process) and (pid := pids[process]) is not None]
         return kept or "one more end, and its policy would give it up"
 
-    def _partition(self, fault: Fault) -> Deeds | str:
-        """The cuts that part two sides: done to the nodes of one of them, or of both where there are clients on it."""
+    def _between(self, fault: Fault) -> Deeds | str:
+        """What parts two sides, or slows the ways between them: done to the nodes of one of them.
+
+        It is done to those of both where clients, or all others, are on one.
+        """
         near, far, both = fault.nodes, fault.others, not fault.one_way
-        cuts = [(self._side(near, far), far, True, both), (self._side(far, near), near, both, True)]
+        do: Kind = "cut" if fault.do == "partition" else "slow"
+        ways = [(self._side(near, far), far, True, both), (self._side(far, near), near, both, True)]
         if not any(map(_is_wide, near)):
-            del cuts[1]
+            del ways[1]
         elif not any(map(_is_wide, far)):
-            del cuts[0]
+            del ways[0]
         try:
             return [
-                (fault_of(self._run, "cut", nodes, others, out=out, into=into), nodes)
-                for nodes, others, out, into in cuts
+                (fault_of(self._run, do, nodes, others, fault.by_ns, out=out, into=into), nodes)
+                for nodes, others, out, into in ways
                 if nodes
             ]
         except UserError as problem:

@@ -19,7 +19,7 @@ import msgspec
 
 from zactor.errors import UserError
 from zactor.launchers.changes import Change
-from zactor.launchers.faults import cut
+from zactor.launchers.faults import between
 from zactor.launchers.folders import Home, Late, Unreachable, file_of
 from zactor.launchers.member import Outcome
 from zactor.launchers.run import Busy, Run
@@ -59,7 +59,7 @@ class Nodes(msgspec.Struct, frozen=True, tag="nodes", forbid_unknown_fields=True
 
 
 class Fault(msgspec.Struct, frozen=True, tag="fault", forbid_unknown_fields=True):
-    """Do something to the processes of nodes: cut them off from `others`, or with `*` from all, slow them, and so on.
+    """Do something to the processes of nodes: cut them off from `others`, or with `*` from all, pause them, and so on.
 
     With `for_s` of 0 it lasts until it is taken back. `by_ns` says how slow, or how far ahead.
     """
@@ -188,7 +188,7 @@ class Control:
         names = chosen(request.nodes, run.nodes)
         if isinstance(request, Fault):
             fault = fault_of(run, request.do, names, request.others, request.by_ns)
-            return await run.begin_fault(fault, names, request.for_s, timeout_s, f"zactor fault {request.do}")
+            return await run.begin_fault(fault, names, request.for_s, timeout_s, f"zactor fault {_VERB[request.do]}")
         if isinstance(request, Heal):
             names = names if request.nodes else run.faulty(request.only)
             because = f"zactor fault {'resume' if request.only == 'pause' else 'heal'}"
@@ -219,6 +219,8 @@ class Control:
         self._home.note(run.id, file_of(wanted))
         return Done(outcome)
 
+
+_VERB: dict[Kind, str] = {"cut": "cut", "slow": "slow", "slow_disk": "slow", "skew": "skew", "pause": "pause"}
 
 _PAST: dict[Verb, str] = {"start": "started", "stop": "stopped", "restart": "restarted", "kill": "killed"}
 
@@ -251,11 +253,12 @@ def fault_of(
 
     Raises `UserError` when there is nothing between them.
     """
-    if do != "cut":
-        return ProcessFault(0, do, by_ns=by_ns)
+    fault = ProcessFault(0, do, out=out, into=into, by_ns=by_ns)
+    if do not in ("cut", "slow"):
+        return fault
     far = [name for name in others if name == "*" or name[:1] == "@"]
     nodes = [name for name in others if name not in far]
-    return cut(run.processes_of(names), [*far, *run.processes_of(chosen(nodes, run.nodes))], out=out, into=into)
+    return between(fault, run.processes_of(names), [*far, *run.processes_of(chosen(nodes, run.nodes))])
 
 
 async def _send(writer: asyncio.StreamWriter, reply: Done | Refusal) -> None:

@@ -140,12 +140,15 @@ def _each(homes: Mapping[str, Member]) -> list[Member]:
     return list(dict.fromkeys(homes.values()))
 
 
-def cut(processes: Iterable[str], others: Iterable[str], *, out: bool = True, into: bool = True) -> ProcessFault:
-    """What cuts processes off from others, by their names; `*` is all but themselves. Raises `UserError` for nobody."""
+def between(fault: ProcessFault, processes: Iterable[str], others: Iterable[str]) -> ProcessFault:
+    """A fault of the ways from processes to others, by their names; `*` is all but themselves.
+
+    Raises `UserError` when there is no way between them.
+    """
     own, far = dict.fromkeys(processes), dict.fromkeys(others)
     if "*" in far:
-        return ProcessFault(0, "cut", tuple(own), all_but=True, out=out, into=into)
+        return msgspec.structs.replace(fault, others=tuple(own), all_but=True)
     names = tuple(name for name in far if name not in own)
     if not names:
         raise UserError(f"nothing goes over a network there: all of them live in {', '.join(own)}")
-    return ProcessFault(0, "cut", names, out=out, into=into)
+    return msgspec.structs.replace(fault, others=names)

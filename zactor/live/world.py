@@ -83,7 +83,7 @@ class LiveWorld:
         key: str = "",
         peer_timeout_ns: int = PEER_TIMEOUT_NS,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._book_version = -1
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: dict[int, asyncio.Future[Any]] = {}
@@ -143,11 +143,12 @@ class LiveWorld:
         """Have these faults on from here on, and no others."""
         if self._faults is None:
             self._faults = Faults(self)
+        self._ring()  # so that what is logged has this time, and not that of the last turn
         self._faults.use(faults, because)
 
     async def leave(self, deadline_s: float = LEAVE_S) -> None:
         """Say goodbye to everybody, and wait until what is on its way has arrived, here and there."""
-        self._left = self._loop.create_future()
+        self._left = self.loop.create_future()
         self.kernel.neighbours.leave()
         self.wake()
         with contextlib.suppress(TimeoutError):
@@ -159,6 +160,8 @@ class LiveWorld:
         """Let what was sent leave, and free everything."""
         self.kernel.mailroom.flush()
         self._closed = True
+        if self._faults is not None:
+            self._faults.close()
         if self._timer is not None:
             self._timer.cancel()
         for task in self._tasks.values():
@@ -172,13 +175,13 @@ class LiveWorld:
 
     # --- the loop
     def wake(self) -> None:
-        self._loop.call_soon(self._step)
+        self.loop.call_soon(self._step)
 
     def _step(self) -> None:
         if self._closed:
             return
         if self.kernel.run():
-            self._loop.call_soon(self._step)
+            self.loop.call_soon(self._step)
         if self._left is not None and not self._left.done() and self.kernel.neighbours.left():
             self._left.set_result(None)
         if self._lines is not None:
@@ -198,7 +201,7 @@ class LiveWorld:
     def alarm(self, at_ns: int) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(at_ns / 1e9 + ALARM_SLACK_S, self._ring)
+        self._timer = self.loop.call_at(at_ns / 1e9 + ALARM_SLACK_S, self._ring)
 
     def _ring(self) -> None:
         if not self.kernel.armed:
@@ -211,18 +214,20 @@ class LiveWorld:
     def send(self, process: str, lane: int, frame: bytes, blobs: list[bytes]) -> bool:
         sent = self.transmit(process, lane, frame, blobs)
         if sent is False:
-            self._loop.call_later(RETRY_S, self.kernel.writable, process)
+            self.loop.call_later(RETRY_S, self.kernel.writable, process)
         # A client's lane that is not there yet: it becomes writable when the client has opened it.
         return sent or (sent is None and process[:1] != "@")
 
     def disconnect(self, process: str) -> None:
+        if self._faults is not None:
+            self._faults.forget(process)
         self.sockets.disconnect(process)
 
     def begin(self, token: int, operation: Operation) -> None:
         if isinstance(operation, Call):
-            self._watch(token, self._loop.create_task(operation.function(*operation.values)))
+            self._watch(token, self.loop.create_task(operation.function(*operation.values)))
         elif isinstance(operation, InThread):
-            self._watch(token, self._loop.run_in_executor(None, operation.function, *operation.values))
+            self._watch(token, self.loop.run_in_executor(None, operation.function, *operation.values))
         else:
             assert self.disk is not None, "a client has no disk"
             self._operations.add(token)
