@@ -144,6 +144,7 @@ def test_one_that_is_started_again_is_as_cut_off_as_before_and_not_paused(tmp_pa
         assert [str(fault) for fault in story.engine.last("a").assignment.faults] == ["skewed by 2s"]
         assert await healed(story, "a") == {"a": "no longer skewed by 2s"}
         assert story.engine.last("a").commands == []
+        assert story.run.faulty(None) == []
 
     played(tmp_path, scenario)
 

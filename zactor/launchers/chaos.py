@@ -154,14 +154,17 @@ class Nemesis:
             del ways[1]
         elif not any(map(_is_wide, far)):
             del ways[0]
+        pids = self._run.pids()
+        running = [name for name in self._run.nodes if pids[self._run.processes_of([name])[0]] is not None]
         try:
-            return [
+            deeds = [
                 (fault_of(self._run, do, nodes, others, fault.by_ns, out=out, into=into), nodes)
-                for nodes, others, out, into in ways
-                if nodes
+                for side, others, out, into in ways
+                if (nodes := [name for name in side if name in running])
             ]
         except UserError as problem:
             return str(problem)
+        return deeds or "it does not run"
 
     def _side(self, names: Sequence[str], others: Sequence[str]) -> list[str]:
         """The nodes of one side of a partition; `*` is all that are not on the other."""

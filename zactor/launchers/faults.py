@@ -26,13 +26,6 @@ class Say(Protocol):
     def __call__(self, event: str, name: str, state: str, because: str) -> None: ...
 
 
-class _On(msgspec.Struct):
-    """A fault that is on: in which processes, and the timer that ends it."""
-
-    members: list[Member]
-    timer: asyncio.TimerHandle | None = None
-
-
 class Faults:
     """The faults of one run. `until` waits for what a process reports."""
 
@@ -41,7 +34,6 @@ class Faults:
         self._tell = tell
         self._say = say
         self._number = 0
-        self._on: dict[int, _On] = {}
 
     async def begin(
         self, fault: ProcessFault, homes: Mapping[str, Member], for_s: float, timeout_s: float, because: str
@@ -49,72 +41,73 @@ class Faults:
         """Do it to the processes of these nodes, for so long, or with 0 until it is taken back; wait until it is on."""
         self._number += 1
         fault = msgspec.structs.replace(fault, number=self._number)
-        failed = {name: "it does not run" for name, member in homes.items() if member.handle is None}
-        on = self._on[fault.number] = _On([])
-        for member in _each(homes):
-            try:
-                self._add(member, fault, because)
-                on.members.append(member)
-            except UserError as problem:
-                failed |= {name: str(problem) for name in homes if homes[name] is member}
-        if for_s and on.members:
-            loop = asyncio.get_running_loop()
-            on.timer = loop.call_later(for_s, self._take_back, fault.number, on.members, TIME_IS_UP)
-        word = f"{fault} for {format_duration(round(for_s * 1e9))}" if for_s else str(fault)
+        refused = {member: why for member in _each(homes) if (why := self._add(member, fault, because)) is not None}
+        done = [member for member in _each(homes) if member not in refused]
+        word = str(fault)
+        if for_s and done:
+            word = f"{fault} for {format_duration(round(for_s * 1e9))}"
+            asyncio.get_running_loop().call_later(for_s, self._time_is_up, fault.number, done)
+        failed = {name: refused[member] for name, member in homes.items() if member in refused}
         return await self._outcome(dict.fromkeys(homes, word), failed, homes, timeout_s)
 
-    def _add(self, member: Member, fault: ProcessFault, because: str) -> None:
+    def _add(self, member: Member, fault: ProcessFault, because: str) -> str | None:
+        """Do it to one process. Returns why it was not done, or None."""
         if member.handle is None:
-            return
+            return "it does not run"
         if fault.do == "pause":
-            member.handle.pause()
+            try:
+                member.handle.pause()
+            except UserError as problem:
+                return str(problem)
         member.faults[fault.number] = fault
         self._told(fault, member, "begun", because)
         if fault.do != "pause":
             self.renew(member, because)
+        return None
+
+    def _time_is_up(self, number: int, members: Iterable[Member]) -> None:
+        for member in members:
+            if number in member.faults:  # or else it was taken back, or has ended with its process
+                self._take_back(member, [member.faults[number]], TIME_IS_UP)
 
     async def end(self, homes: Mapping[str, Member], only: str | None, timeout_s: float, because: str) -> Outcome:
         """Take back all that was done to the processes of these nodes, or `only` one kind of it; wait until it is."""
         words = {}
+        found = {
+            member: [fault for fault in member.faults.values() if only in (None, fault.do)] for member in _each(homes)
+        }
         for name, member in homes.items():
-            wanted = [fault for fault in member.faults.values() if only in (None, fault.do)]
-            words[name] = f"no longer {', '.join(map(str, wanted))}" if wanted else "nothing was done to it"
-        members = _each(homes)
-        for number in list(self._on):
-            self._take_back(number, members, because, only)
+            faults = found[member]
+            words[name] = f"no longer {', '.join(map(str, faults))}" if faults else "nothing was done to it"
+        for member, faults in found.items():
+            self._take_back(member, faults, because)
         return await self._outcome(words, {}, homes, timeout_s)
 
-    def end_all(self, because: str) -> None:
-        """Take everything back."""
-        for number, on in list(self._on.items()):
-            self._take_back(number, on.members, because)
+    def end_all(self, members: Iterable[Member], because: str) -> None:
+        """Take everything back, and wait for nothing."""
+        for member in members:
+            self._take_back(member, list(member.faults.values()), because)
 
-    def _take_back(self, number: int, members: list[Member], because: str, only: str | None = None) -> None:
-        on = self._on[number]
-        for member in [each for each in on.members if each in members]:
-            fault = member.faults.get(number)
-            if fault is not None and only not in (None, fault.do):
-                return
-            on.members = [each for each in on.members if each is not member]
-            if fault is None:  # a pause that ended with its process
-                continue
-            del member.faults[number]
+    def _take_back(self, member: Member, faults: Iterable[ProcessFault], because: str) -> None:
+        before = member.inside()
+        for fault in faults:
+            del member.faults[fault.number]
             self._told(fault, member, "ended", because)
-            if fault.do != "pause":
-                self.renew(member, because)
-            elif member.handle is not None and not any(each.do == "pause" for each in member.faults.values()):
+            if fault.do == "pause" and member.handle is not None and not self._is_paused(member):
                 member.handle.resume()
-        if not on.members:
-            if on.timer is not None:
-                on.timer.cancel()
-            del self._on[number]
+        if member.inside() != before:
+            self.renew(member, because)
+
+    @staticmethod
+    def _is_paused(member: Member) -> bool:
+        return any(fault.do == "pause" for fault in member.faults.values())
 
     def _told(self, fault: ProcessFault, member: Member, state: str, because: str) -> None:
         say = self._say if fault.do == "pause" else self._tell  # the others are logged by the process itself
         say("fault", member.process.name, state, f"{fault}; {because}")
 
     def renew(self, member: Member, because: str) -> None:
-        """Tell a process what is on now."""
+        """Tell a process what is on in it now."""
         if member.handle is not None:
             self._number += 1
             member.told = self._number

@@ -136,7 +136,7 @@ class Run:
     async def stop(self) -> None:
         """Stop all processes; what does not stop in time is killed."""
         self._stopping = True
-        self._faults.end_all("the topology goes down")
+        self._faults.end_all(self._members.values(), "the topology goes down")
         for member in self._members.values():
             await self._call_off(member)
             if member.handle is not None:
@@ -226,7 +226,7 @@ class Run:
 
     def end_all_faults(self, because: str) -> None:
         """Take everything back, and wait for nothing."""
-        self._faults.end_all(because)
+        self._faults.end_all(self._members.values(), because)
 
     def faulty(self, only: str | None) -> list[str]:
         """The nodes to whose processes something was done, or `only` one kind of it."""
