@@ -47,10 +47,7 @@ def put_package(shelf: Path, name: str, text: str) -> None:
 def put_entry_point(monkeypatch: pytest.MonkeyPatch, group: str, name: str, value: str) -> None:
     point = importlib.metadata.EntryPoint(name, value, group)
 
-    def entry_points(group: str, name: str | None = None) -> list[importlib.metadata.EntryPoint]:
-        return [point] if group == point.group and name in (None, point.name) else []
-
-    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    monkeypatch.setattr(registry, "_entry_points", lambda group: (point,) if group == point.group else ())
 
 
 # --- packages

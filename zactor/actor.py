@@ -332,6 +332,14 @@ class Actor:
         wait: Awaitable[A] = self._cell.kernel.ask(self._cell, target, message, int(timeout_s * 1e9))
         return wait
 
+    def ask_soon(self, make: Callable[[], tuple[Ref[Any], Message[A]] | None], timeout_s: float = 5.0) -> Awaitable[A]:
+        """Ask at the end of this turn: `make` says then whom and what, or None if nobody wants it any more.
+
+        So what the handlers of a turn want can leave as one message. Several of them may await the answer.
+        """
+        wait: Awaitable[A] = self._cell.kernel.ask_soon(self._cell, make, int(timeout_s * 1e9))
+        return wait
+
     def send(self, target: Ref[M], message: M, timeout_s: float = 1.0) -> Awaitable[None]:
         """`tell` that waits for room. Raises `Overloaded` (at the await) when there is none in time."""
         sender, cell = self._cell, target.cell

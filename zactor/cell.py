@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -57,6 +57,7 @@ class Wait(msgspec.Struct, eq=False):
     message: Message[Any] | None = None
     operation: Any = None
     task: Task | None = None
+    others: list[Task] | None = None  # that wait for the same
     notify: Callable[[Wait], None] | None = None  # for those outside of any actor
     awaited: bool = False
     done: bool = False
@@ -71,6 +72,22 @@ class Wait(msgspec.Struct, eq=False):
         if self.error is not None:
             raise self.error
         return self.value
+
+    def leave(self, task: Task) -> None:
+        """A handler does not wait for it any more."""
+        if self.task is task:
+            self.task = None
+        elif self.others is not None and task in self.others:
+            self.others.remove(task)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a handler waits for it."""
+        return self.task is not None or bool(self.others)
+
+
+Soon: TypeAlias = tuple[Wait, Callable[[], "tuple[Ref[Any], Message[Any]] | None"], int, Mail]
+"""What is asked at the end of a turn: what is awaited for it, what makes it, nanoseconds, its cause."""
 
 
 class RemoteAsk(msgspec.Struct, eq=False, gc=False):
@@ -155,6 +172,7 @@ class Cell:
         "recorded",
         "reference",
         "restarts",
+        "soon",
         "spawned",
         "state",
         "stream",
@@ -200,6 +218,7 @@ class Cell:
         self.lane: deque[tuple[str, Any]] | None = None  # start, stop, cancel
         self.inputs: deque[tuple[Wait | None, Any, BaseException | None]] | None = None
         self.due: deque[Mail] | None = None  # timers and notices
+        self.soon: list[Soon] | None = None
         self.waiters: deque[tuple[Wait, Ref[Any], Mail]] | None = None
         self.paused: set[str] | None = None  # processes that were told to hold mail for this actor
         self.laters: dict[int, Wait | RemoteAsk] | None = None
@@ -224,7 +243,7 @@ class Cell:
     def empty(self) -> None:
         """Let go of all that it holds for its actor."""
         self.mailbox = ()
-        self.tasks = self.inputs = self.laters = self.lane = self.waiters = self.due = self.disk = None
+        self.tasks = self.inputs = self.laters = self.lane = self.waiters = self.due = self.soon = self.disk = None
 
     def busy(self) -> Task | None:
         """The suspended handler that keeps mail waiting."""

@@ -21,7 +21,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
@@ -93,10 +93,10 @@ class _Answer(asyncio.Future[Any]):
     __slots__ = ("_joined", "_unsettled", "_waiting")
 
     _joined: _Joined
-    _unsettled: set[_Answer]
+    _unsettled: set[_Answer | _Shared]
     _waiting: Wait
 
-    def begin(self, joined: _Joined, wait: Wait, unsettled: set[_Answer]) -> Self:
+    def begin(self, joined: _Joined, wait: Wait, unsettled: set[_Answer | _Shared]) -> Self:
         """Wait for it, in a set of all that do."""
         if wait.done:
             self._take(wait)
@@ -131,6 +131,53 @@ class _Answer(asyncio.Future[Any]):
         self._waiting.notify = None
         self._joined.abandon(self._waiting)
         return True
+
+
+class _Shared:
+    """What several tasks of a program await: each by a future of its own, as each may be cancelled."""
+
+    __slots__ = ("_futures", "_joined", "_loop", "_unsettled", "_waiting")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, joined: _Joined, wait: Wait, unsettled: set[_Answer | _Shared]
+    ) -> None:
+        self._loop, self._joined, self._waiting, self._unsettled = loop, joined, wait, unsettled
+        self._futures: list[asyncio.Future[Any]] = []
+        unsettled.add(self)
+        wait.notify = self._settle
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        if self._waiting.done:
+            return (yield from self._waiting.__await__())
+        future = self._loop.create_future()
+        self._futures.append(future)
+        return (yield from future)
+
+    def _settle(self, done: Wait) -> None:
+        done.notify = None
+        self._unsettled.discard(self)
+        for future in self._futures:
+            if future.done():
+                continue
+            if done.error is None:
+                future.set_result(done.value)
+            else:
+                future.set_exception(done.error)
+
+    def done(self) -> bool:
+        """Whether it is there."""
+        return self._waiting.done
+
+    def fail(self, error: BaseException) -> None:
+        """End with a failure."""
+        self._waiting.done, self._waiting.error = True, error
+        self._settle(self._waiting)
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more."""
+        self._unsettled.discard(self)
+        self._waiting.notify = None
+        self._joined.abandon(self._waiting)
 
 
 class _Joined:
@@ -227,7 +274,7 @@ class AsyncClient:
         self._pid = 0
         self._follower: asyncio.Task[None] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
-        self._unsettled: set[_Answer] = set()
+        self._unsettled: set[_Answer | _Shared] = set()
         self._watches: dict[str, list[weakref.ref[AsyncWatch]]] = {}
 
     async def __aenter__(self) -> Self:
@@ -260,7 +307,7 @@ class AsyncClient:
         for name in list(self._watches):
             for watch in self._listening(name):
                 watch._end()
-        for answer in self._unsettled:
+        for answer in list(self._unsettled):
             if not answer.done():
                 answer.fail(ActorStopped("the client was closed before the answer came"))
         await asyncio.gather(self._joined.close(), *self._retiring)
@@ -275,6 +322,20 @@ class AsyncClient:
         """
         joined, target = self._aim(node, message)
         return self._answer(joined, joined.kernel.ask(joined.cell, target, message, _ns(timeout_s)))
+
+    def ask_soon(self, make: Callable[[], tuple[Ref[Any], Message[A]] | None], timeout_s: float = 5.0) -> Awaitable[A]:
+        """Ask once all tasks have run that can: then `make` says whom and what, or None, as for `Actor.ask_soon`.
+
+        Several tasks may await the answer.
+        """
+        joined, loop = self._here_and_now(), self._loop
+        assert loop is not None, "it is entered"
+
+        def aimed() -> tuple[Ref[Any], Message[A]] | None:
+            made = make()
+            return None if made is None else (joined.ref(made[0].name), made[1])
+
+        return _Shared(loop, joined, joined.kernel.ask_soon(joined.cell, aimed, _ns(timeout_s)), self._unsettled)
 
     def send(self, node: str | Ref[M], message: M, timeout_s: float = 5.0) -> Awaitable[None]:
         """Tell a node something, waiting for room, as `Actor.send` does; `close` lets it leave.

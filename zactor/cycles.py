@@ -64,7 +64,7 @@ class Cycles:
         self._looking = False
         now_ns = self._kernel.now_ns
         for cell, (wait, when_ns, span_ns) in list(self._blocked.items()):
-            if wait.task is None:  # it waits no more: looked at here, not at each of its answers
+            if not wait.is_awaited:  # it waits no more: looked at here, not at each of its answers
                 del self._blocked[cell]
             elif when_ns <= now_ns and wait.target is not None:
                 span_ns = min(2 * span_ns, PROBE_NS_MAX)

@@ -207,8 +207,10 @@ class Kernel:
         self.waits.watch_deadline(wait.deadline_ns)
         return wait
 
-    def ask(self, cell: Cell, target: Ref[Any], message: Message[Any], timeout_ns: int) -> Wait:
-        """`Actor.ask`."""
+    def ask(
+        self, cell: Cell, target: Ref[Any], message: Message[Any], timeout_ns: int, promised: Wait | None = None
+    ) -> Wait:
+        """`Actor.ask`. `promised`: what is awaited for it already."""
         current = self.current
         parent = current.ask
         now_ns = self.world.now_ns()
@@ -219,7 +221,12 @@ class Kernel:
             if parent.deadline_ns < deadline_ns:
                 deadline_ns = parent.deadline_ns
         self.sequence = number = self.sequence + 1
-        wait = Wait(cell, number, deadline_ns, target, parent, depth, message)
+        if promised is None:
+            wait = Wait(cell, number, deadline_ns, target, parent, depth, message)
+        else:
+            wait = promised
+            wait.id, wait.deadline_ns, wait.target, wait.parent, wait.depth = number, deadline_ns, target, parent, depth
+            wait.message = message
         self.pending[number] = wait
         cell.outstanding += 1
         if deadline_ns < self.waits.first_deadline_ns or not self.waits.first_deadline_ns:
@@ -238,6 +245,33 @@ class Kernel:
         if problem is not None:
             self.dead_letter("full", mail, target.name, Overloaded(problem))
         return wait
+
+    def ask_soon(self, cell: Cell, make: Callable[[], tuple[Ref[Any], Message[Any]] | None], timeout_ns: int) -> Wait:
+        """`Actor.ask_soon`."""
+        wait = Wait(cell, 0)
+        if cell.soon is None:
+            cell.soon = []
+        cell.soon.append((wait, make, timeout_ns, self.current))
+        if not cell.queued:
+            cell.queued = True
+            self.queue.append(cell)
+            if not self.armed:
+                self.arm()
+        return wait
+
+    def _ask_now(self, cell: Cell) -> None:
+        """The end of a turn: send what was to be asked soon."""
+        while cell.soon:
+            asks, cell.soon = cell.soon, None
+            for wait, make, timeout_ns, self.current in asks:
+                try:
+                    asked = None if wait.done else make()
+                except Exception as error:
+                    self.life.failed(cell, self.current, error, "ask_soon")
+                    break
+                if asked is not None:
+                    self.ask(cell, *asked, timeout_ns, wait)
+        self.current = NOTHING
 
     def push(self, cell: Cell, mail: Mail) -> None:
         """Put mail into a mailbox here, whether there is room or not."""
@@ -408,6 +442,8 @@ class Kernel:
                 self._take_mail(cell, budget)
         if cell.has_turn_end and cell.handled != handled and cell.actor is not None:
             self._turn_end(cell, cell.actor)
+        if cell.soon is not None:
+            self._ask_now(cell)
         now_ns = self.world.now_ns()
         busy_ns = now_ns - self.now_ns  # which was read when the turn before had ended
         cell.busy_ns += busy_ns
@@ -616,9 +652,12 @@ class Kernel:
 
     def _resume(self, cell: Cell, wait: Wait, value: Any, error: BaseException | None) -> None:
         wait.done, wait.value, wait.error = True, value, error
-        task = wait.task
-        if task is not None:
-            self._continue(cell, task, None)
+        task, others = wait.task, wait.others
+        if task is not None or others:
+            if task is not None:
+                self._continue(cell, task, None)
+            while others:  # those that have not ended meanwhile
+                self._continue(cell, others[0], None)
         elif wait.notify is not None:
             wait.notify(wait)
         elif wait.operation is not None and not wait.awaited and isinstance(error, Exception):
@@ -626,7 +665,7 @@ class Kernel:
 
     def _continue(self, cell: Cell, task: Task, thrown: BaseException | None) -> None:
         """A suspended handler goes on; `thrown` is raised where it waits."""
-        task.wait.task = None
+        task.wait.leave(task)
         self.current = mail = task.mail
         try:
             self._drive(cell, task.coroutine, mail, task.busy, task, thrown)
@@ -652,8 +691,6 @@ class Kernel:
                     thrown = TypeError(f"a handler awaited {wait!r}; asyncio goes through self.call(function, ...)")
                 elif wait.cell is not cell:
                     thrown = TypeError(f"{cell.name} awaited what {wait.cell.name} waits for")
-                elif wait.task is not None:
-                    thrown = TypeError("two handlers awaited the same thing")
                 else:
                     break
         except BaseException as ended:
@@ -669,7 +706,11 @@ class Kernel:
             return
         if task is None:
             task = self._suspended(Task(cell, coroutine, mail, busy, wait))
-        task.wait, wait.task = wait, task
+        task.wait = wait
+        if wait.task is None:
+            wait.task = task
+        else:
+            wait.others = [*(wait.others or ()), task]
         if busy and wait.target is not None:
             self.cycles.suspended(cell, wait)
 
@@ -723,8 +764,10 @@ class Kernel:
         del self.serving[number]  # it is cancelled but once
         if self.tap is not None:
             self.tap.input(cell, "cancel", number)
-        if task.wait.id in self.pending and task.wait.target is not None:
-            self.cancel_ask(task.wait)
+        wait = task.wait
+        wait.leave(task)
+        if wait.id in self.pending and wait.target is not None and not wait.is_awaited:
+            self.cancel_ask(wait)
         self._continue(cell, task, Cancelled())
 
     def _turn_end(self, cell: Cell, actor: Actor) -> None:

@@ -221,7 +221,7 @@ class Life:
         for task in cell.tasks or ():
             if task.mail.ask is not None:
                 self._kernel.serving.pop(task.mail.ask.id, None)
-            task.wait.task = None
+            task.wait.leave(task)
             self._close(cell, task)
             self._kernel.answer(cell, task.mail.ask, None, error)
         for ask in list((cell.laters or {}).values()):

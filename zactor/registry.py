@@ -176,9 +176,26 @@ def _announced(table: str, group: str) -> dict[str, str]:
     for plugin in _shipped():
         if plugin not in unusable:
             found |= getattr(importlib.import_module(f"{SHIPPED}.{plugin}"), table, {})
-    for entry_point in importlib.metadata.entry_points(group=group):
+    for entry_point in _entry_points(group):
         found.setdefault(entry_point.name, entry_point.value)
     return found
+
+
+def _entry_points(group: str) -> tuple[importlib.metadata.EntryPoint, ...]:
+    """What other distributions announce, as long as nothing is installed or removed. To read it all takes a while."""
+    return _announced_in(group, tuple([(folder, _changed_ns(folder)) for folder in sys.path]))
+
+
+@functools.cache
+def _announced_in(group: str, _folders: tuple[tuple[str, int], ...]) -> tuple[importlib.metadata.EntryPoint, ...]:
+    return tuple(importlib.metadata.entry_points(group=group))
+
+
+def _changed_ns(folder: str) -> int:
+    try:
+        return os.stat(folder or ".").st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _shipped() -> list[str]:
@@ -192,7 +209,7 @@ def _tables(plugin: str) -> Iterable[tuple[str, Any]]:
         origin = f"{SHIPPED}.{plugin}"
         module = _guarded(f"{origin} cannot be imported", None, lambda: importlib.import_module(origin))
         yield origin, getattr(module, "KINDS", {})
-    for entry_point in importlib.metadata.entry_points(group=KINDS_GROUP, name=plugin):
+    for entry_point in (each for each in _entry_points(KINDS_GROUP) if each.name == plugin):
         yield entry_point.value, _guarded(f"{entry_point.value} cannot be imported", None, entry_point.load)
 
 
@@ -212,7 +229,7 @@ def _kinds_of(plugin: str) -> dict[str, type[Actor]]:
 
 def _collect() -> tuple[dict[str, type[Actor]], dict[str, str]]:
     """Every kind that can be used, and for each package that cannot be, why."""
-    installed = (entry_point.name for entry_point in importlib.metadata.entry_points(group=KINDS_GROUP))
+    installed = (entry_point.name for entry_point in _entry_points(KINDS_GROUP))
     kinds: dict[str, type[Actor]] = {}
     unusable: dict[str, str] = {}
     for plugin in dict.fromkeys([*_shipped(), *installed]):

@@ -209,7 +209,7 @@ class Metadata(Actor):
         return self._host.replica.end_session(message)
 
     @on
-    def submit(self, message: Submit) -> Later[bytes]:
+    def submit(self, message: Submit) -> Later[tuple[bytes, ...]]:
         """Changes of the namespace, made once. Raises `SessionExpired`, `OutOfWindow`, `NoSpace`."""
         return self._host.replica.submit(message)
 

@@ -18,5 +18,6 @@ JUDGES = {
     "kv.watches": "nodes.kv.judges:judge_watches",
     "kv.locks": "nodes.kv.judges:judge_locks",
     "kv.once": "nodes.kv.judges:judge_once",
+    "kv.leases": "nodes.kv.leasejudge:judge_leases",
 }
 INVARIANTS = {"kv.leases_end": "nodes.kv.invariants:leases_end"}

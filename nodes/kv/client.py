@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 from zactor.errors import Failure
 from zactor.message import Ref, encode
 from zactor.replication.client import GIVE_UP_S, RETRIED, Door, SessionClient, forget
+from zactor.replication.logclock import DRAWN
 from zactor.replication.messages import Level, Unavailable
 
 from . import operations as op
@@ -256,10 +257,13 @@ class HeldLease:
 
     @property
     def left_s(self) -> float:
-        """Seconds that it surely lives, by this client's clock: since it last *asked* to keep it. 0: it may be over."""
+        """Seconds that it surely lives, by this client's clock: since it last *asked* to keep it. 0: it may be over.
+
+        The log, by whose time it ends, may be drawn forwards meanwhile.
+        """
         if self._is_over:
             return 0.0
-        return max(0.0, self.ttl_s - (self.client.door.now_ns() - self._begun_ns) / 1e9)
+        return max(0.0, self.ttl_s * DRAWN / (DRAWN + 1) - (self.client.door.now_ns() - self._begun_ns) / 1e9)
 
     async def renew(self) -> None:
         """Keep it alive, now. Raises `LeaseLost`, and what the client does."""

@@ -9,15 +9,16 @@ from watches, and what nobody can have seen. Values are written once, so that th
 | `kv.bounded` | one of the level `bounded` is never older than what anybody saw so long before it was asked |
 | `kv.eventual` | every read, of whatever level, shows what was there at its revision |
 | `kv.watches` | a watch shows each change once and in order, and all of them |
-| `kv.locks` | who holds a lock has a higher token than all who held it before |
+| `kv.locks` | who holds a lock has a higher token than all who held it before, and no two are sure of it at once |
 | `kv.once` | what a client changed alone was changed as often as it says |
+| `kv.leases` | a lease lives for its ttl at least, and leases end in the order in which they are due: `leasejudge` |
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from zactor.judges.history import Operation
@@ -72,8 +73,8 @@ def judge_watches(operations: Sequence[Operation]) -> Verdict:
 
 
 def judge_locks(operations: Sequence[Operation]) -> Verdict:
-    """Judge the tokens of those who held locks."""
-    return _verdict(operations, "acquire", _tokens_grow)
+    """Judge the tokens of those who held locks, and for how long they were sure of them."""
+    return _verdict(operations, "acquire", _one_holds)
 
 
 def judge_once(operations: Sequence[Operation]) -> Verdict:
@@ -259,23 +260,52 @@ def _changes(operation: Operation) -> Iterator[tuple[Name, Change]]:
 
 
 # --- locks and counters
-def _tokens_grow(operations: Sequence[Operation]) -> None:
-    """The token of a hold is higher than those of all that were known when it was asked for, and nobody else's."""
+def _one_holds(operations: Sequence[Operation]) -> None:
     held: defaultdict[str, list[Operation]] = defaultdict(list)
     for operation in _answered(operations, "acquire"):
         held[operation.call.key].append(operation)
-    for holds in held.values():
+    released = {
+        (each.call.key, each.call.arguments[0]): each.invoked_ns
+        for each in reversed(operations)
+        if each.call.function == "release"
+    }
+    for key, holds in held.items():
         holds.sort(key=lambda each: each.completed or 0)
-        highest: list[Operation] = []
-        for hold in holds:
-            if highest and hold.call.result == highest[-1].call.result:
-                raise Wrong(f"two hold the lock with token {hold.call.result}", hold, highest[-1])
-            highest.append(max(highest[-1] if highest else hold, hold, key=lambda each: int(each.call.result)))
-        ends = [hold.completed or 0 for hold in holds]
-        for hold in holds:
-            count = bisect_right(ends, hold.invoked)
-            if count and highest[count - 1].call.result >= hold.call.result:
-                raise Wrong(f"token {hold.call.result} is not higher than that of one before", hold, highest[count - 1])
+        _tokens_grow(holds)
+        _one_is_sure(holds, {token: at_ns for (of, token), at_ns in released.items() if of == key})
+
+
+def _tokens_grow(holds: Sequence[Operation]) -> None:
+    """The token of a hold is higher than those of all that were known when it was asked for, and nobody else's."""
+    highest: list[Operation] = []
+    for hold in holds:
+        if highest and _token(hold) == _token(highest[-1]):
+            raise Wrong(f"two hold the lock with token {_token(hold)}", hold, highest[-1])
+        highest.append(max(highest[-1] if highest else hold, hold, key=_token))
+    ends = [hold.completed or 0 for hold in holds]
+    for hold in holds:
+        count = bisect_right(ends, hold.invoked)
+        if count and _token(highest[count - 1]) >= _token(hold):
+            raise Wrong(f"token {_token(hold)} is not higher than that of one before", hold, highest[count - 1])
+
+
+def _one_is_sure(holds: Sequence[Operation], released: Mapping[int, int]) -> None:
+    """A holder is sure of the lock for as long as its lease surely lives, if it does not let it go before."""
+    last: tuple[int, Operation] | None = None
+    for hold in holds:
+        begin_ns = hold.ended_ns or 0
+        left_ns = (
+            hold.call.result[1] * 1_000_000 - hold.call.arguments[0] * 1_000_000 * (DRIFT[0] - DRIFT[1]) // DRIFT[0]
+        )
+        end_ns = min(begin_ns + left_ns, released.get(_token(hold), begin_ns + left_ns))
+        if last is not None and begin_ns < min(last[0], end_ns):
+            raise Wrong("two are sure that they hold the lock", last[1], hold)
+        last = max(last or (end_ns, hold), (end_ns, hold), key=lambda each: each[0])
+
+
+def _token(hold: Operation) -> int:
+    token: int = hold.call.result[0]
+    return token
 
 
 def _counted_once(operations: Sequence[Operation]) -> None:

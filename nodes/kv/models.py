@@ -14,7 +14,8 @@ is one only if they grow along it. That is more than linearizability asks for, a
 | `txn` | ((name, expected), ...), ((name, value or None), ...) | revision, whether all was as expected, and done |
 | `guard` | token, value | whether the resource took it, which has a higher token if not |
 
-What else clients write down (reads of weaker levels, watches, locks, counters) is for `judges`, and always fits here.
+What else clients write down (reads of weaker levels, watches, locks, counters, leases) is for `judges`, and always fits
+here.
 """
 
 from __future__ import annotations
@@ -27,7 +28,14 @@ from zactor.judges.history import Call
 WEAK = ("get_bounded", "get_session", "get_eventual")
 """Reads that may show an older state. `get_bounded` has the bound in milliseconds as its second argument."""
 
-ELSEWHERE = frozenset({*WEAK, "watch", "acquire", "count"})
+LEASES = ("grant", "attach", "keep", "look", "revoke")
+"""A lease with a ttl in milliseconds: revision, lease. What else is done with it, which is the argument: revision, and
+whether it was there; by `look`, its key. A lease that was not there says no revision but 0."""
+
+LOCKS = ("acquire", "release")
+"""With a lease of a ttl in milliseconds: token, milliseconds for which the lock is surely held. And that token."""
+
+ELSEWHERE = frozenset({*WEAK, *LEASES, *LOCKS, "watch", "count"})
 """What is judged by `judges` alone."""
 
 

@@ -1,7 +1,7 @@
 """Users of a key-value store, for trials: they read and write a few keys that all of them share, and watch them.
 
-Every value is written once, so that it names its write. Besides, each has a counter that nobody else touches, and all
-fight for one lock, which some of them lose and some forget. What they write down is in `models`.
+Every value is written once, so that it names its write. Besides, each has a counter and leases that nobody else
+touches, and all fight for one lock, which some of them lose and some forget. What they write down is in `models`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,12 @@ LOCK_WAIT_S = 3.0
 FORGOTTEN = 4
 """One hold in so many is not kept alive; every second one of these is never let go."""
 
+TTLS_S = (0.8, 2.4)
+LOOKS = 6
+"""Times that a lease is kept alive or looked at, at most: then it is left to its end."""
+
 WEAK: tuple[Level, ...] = ("bounded", "session", "eventual")
+LEVELS: tuple[Level, ...] = ("linearizable", *WEAK)
 
 
 class Follow(Message[None]):
@@ -48,6 +53,10 @@ class Keep(Message[None]):
 
 class Hold(Message[None]):
     """A workload tells itself to take the lock, and let it go, again and again."""
+
+
+class Tend(Message[None]):
+    """A workload tells itself to take a lease, keep it alive, and see it end, again and again."""
 
 
 class KvWorkload(Workload):
@@ -72,6 +81,7 @@ class KvWorkload(Workload):
         self._kv = KvClient(self, self.store, give_up_s=GIVE_UP_S)
         self._seen: dict[tuple[str, str], str | None] = {}
         self.tell(self.ref, Follow(group=str(self.number % self.groups)))
+        self.tell(self.ref, Tend())
         if self.fenced is not None:
             self.tell(self.ref, Hold())
         while True:
@@ -218,7 +228,7 @@ class KvWorkload(Workload):
         start = 0
         while True:
             if not start:
-                start = await self._look(message.group)
+                start = await self._beginning(message.group)
             operation = self.invoke("watch", start, key=message.group)
             try:
                 async for changes in self._kv.watch(*_all(message.group), start=start):
@@ -234,7 +244,7 @@ class KvWorkload(Workload):
                 self.failed(operation, error)
                 await self.sleep(PAUSE_S)
 
-    async def _look(self, group: str) -> int:
+    async def _beginning(self, group: str) -> int:
         """What is there is known: the revision behind it."""
         while True:
             try:
@@ -243,6 +253,63 @@ class KvWorkload(Workload):
                 await self.sleep(PAUSE_S)
             else:
                 return page.revision + 1
+
+    # --- leases
+    @on(interleave=True)
+    async def tend(self, message: Tend) -> None:  # noqa: ARG002
+        """Have one lease after the other, each with a key that nobody else writes."""
+        while True:
+            ttl_ms = int(TTLS_S[self.rng.getrandbits(1)] * 1000)
+            granted = await self._do(
+                lambda: self._kv.change(op.Grant(ttl_ms * 10**6)),  # noqa: B023 - it is awaited here
+                lambda granted: [granted.revision, granted.lease],
+                "grant",
+                ttl_ms,
+            )
+            if granted is not None:
+                await self._tend(granted.lease, ttl_ms)
+            await self.sleep(PAUSE_S)
+
+    async def _tend(self, lease: int, ttl_ms: int) -> None:
+        """Keep it alive or look at its key, at random, until that is gone; some are ended before."""
+        key = b"leased/%d" % lease
+        await self._with_lease(lambda: self._kv.put(key, b"", lease=lease), "attach", lease)
+        for _ in range(LOOKS):
+            await self.sleep(ttl_ms * self.rng.getrandbits(10) / (1 << 10) / 1000)
+            dice = self.rng.getrandbits(3)
+            if dice < 1:
+                await self._with_lease(lambda: self._kv.revoke(lease), "revoke", lease)
+                return
+            if dice < 4:
+                is_there = await self._with_lease(lambda: self._kv.keep_alive(lease), "keep", lease)
+            else:
+                is_there = await self._look(key, lease)
+            if is_there is False:
+                self.log.info("lease_gone", lease=lease)
+                return
+
+    async def _with_lease(self, ask: Callable[[], Awaitable[Any]], function: str, lease: int) -> bool | None:
+        """Do something with a lease. Returns whether it was there; None: nobody knows."""
+
+        async def asked() -> tuple[int, bool]:
+            try:
+                return (await ask()).revision, True
+            except op.NoLease:
+                return 0, False
+
+        found = await self._do(asked, list, function, lease)
+        return None if found is None else bool(found[1])
+
+    async def _look(self, key: bytes, lease: int) -> bool | None:
+        """Whether the key of a lease is there; None: nobody knows."""
+        level = LEVELS[self.rng.getrandbits(2)]
+        found = await self._do(
+            lambda: self._kv.question(op.Get(key), level=level, bound_s=self.bound_ms / 1000),
+            lambda found: [found.revision, found.item is not None],
+            "look",
+            lease,
+        )
+        return None if found is None else found.item is not None
 
     # --- a lock
     @on(interleave=True)
@@ -268,12 +335,12 @@ class KvWorkload(Workload):
             await self._use(lock)
         finally:
             if is_kept or self.rng.getrandbits(1):
-                await lease.release()
+                await self._let_go(lock.token, lease.release)
             else:
                 self.log.info("lock_abandoned", token=lock.token)
 
     async def _use(self, lock: Lock) -> None:
-        operation = self.invoke("acquire", key=LOCK.decode())
+        operation = self.invoke("acquire", int(TTL_S * 1000), key=LOCK.decode())
         try:
             is_held = await lock.acquire(str(self.number).encode(), LOCK_WAIT_S)
         except Failure as error:
@@ -282,10 +349,14 @@ class KvWorkload(Workload):
         if not is_held:
             self.failed(operation, "others had it")
             return
-        self.answered(operation, lock.token)
+        self.answered(operation, [lock.token, int(lock.lease.left_s * 1000)])
         await self._write_under(lock)
         if self.rng.getrandbits(1):
-            await lock.release()
+            await self._let_go(lock.token, lock.release)
+
+    async def _let_go(self, token: int, release: Callable[[], Awaitable[None]]) -> None:
+        """From the moment that this is written down others may have the lock."""
+        await self._do(release, lambda _: None, "release", token, key=LOCK.decode())
 
     async def _write_under(self, lock: Lock) -> None:
         """As often as it likes, also when the lock may be lost by now: the resource looks at the token."""

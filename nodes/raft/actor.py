@@ -343,7 +343,7 @@ class Peer(Actor):
             self._timer = self.after(0.0, Tick())
             return
         self._is_late = False
-        if self._raft.leadership is not None or not self._saving.is_full:
+        if self._may_tick:
             self._raft.tick(self.now_ns())
         if self.now_ns() >= self._reads_ns:
             self._reads_ns = self.now_ns() + READS_NS
@@ -354,9 +354,15 @@ class Peer(Actor):
     def _is_due(self, due_ns: int) -> bool:
         return 0 < due_ns <= self._clock.read(self.now_ns(), self.wall_ns())
 
+    @property
+    def _may_tick(self) -> bool:
+        """Whether the core is told the time. Whoever has no room for a vote does not ask for any."""
+        assert self._raft is not None, "it takes part"
+        return self._raft.leadership is not None or not self._saving.is_full
+
     def _arm(self) -> None:
         assert self._raft is not None, "it takes part"
-        due_ns = self._raft.deadline_ns
+        due_ns = self._raft.deadline_ns if self._may_tick else self.now_ns() + self.heartbeat
         if self._timer and self._timer_ns <= due_ns:
             return  # it fires before, and looks again
         if self._timer:
@@ -429,10 +435,15 @@ class Peer(Actor):
         self._arm()
 
     def _propose(self) -> None:
-        """Put what waits into the log as one entry, unless the one before is on its way to the own disk."""
+        """Put what waits into the log as one entry, unless the one before is on its way to the own disk.
+
+        There should be as much of it as what is in the log and not committed. So entries overlap where the way to the
+        others is long (thesis 10.2.2); where it is short they do not come in ever smaller ones, each of which costs
+        as much as a large one.
+        """
         raft, replica = self._raft, self._replica
         assert raft is not None, "it takes part"
-        if self._saving.is_writing or not replica.is_waiting:
+        if self._saving.is_writing or replica.waiting < max(1, self._proposed.count):
             return
         if self._saving.is_full:
             replica.refuse(replica.take(), self._no_space())
@@ -473,12 +484,12 @@ class Peer(Actor):
 
     def _apply_batch(self, index: int, entry: LogEntry) -> None:
         batch = decode_batch(entry.body)
-        self._clock.heard(batch.time_ns, self.now_ns())
-        self._time_ns = time_ns = max(self._time_ns, batch.time_ns)
-        records = [(number, time_ns, record) for number, record in enumerate(batch.records, self._applied + 1)]
-        answers = self._replica.sessions.apply(records)
-        self._applied += len(records)
         changes = self._proposed.take(index, entry.term)
+        if changes is None:  # the clock has gone on since an entry that was made by it
+            self._clock.heard(batch.time_ns, self.now_ns())
+        self._time_ns = time_ns = max(self._time_ns, batch.time_ns)
+        answers, following = self._replica.sessions.apply(self._applied + 1, time_ns, batch.records)
+        self._applied = following - 1
         if changes is not None:
             self._replica.settle(changes, answers)
 
@@ -504,7 +515,7 @@ class Peer(Actor):
             error = self.not_leader()
             deposed = Deposed(f"{self.ref.name} stopped leading before this was known to be committed", error.detail)
             self._replica.refuse(self._proposed.give_up(), deposed)
-            while self._replica.is_waiting:
+            while self._replica.waiting:
                 self._replica.refuse(self._replica.take(), error)
             self._joining.give_up(error)
 
@@ -560,8 +571,8 @@ class Peer(Actor):
         return self._replica.end_session(message)
 
     @on
-    def submit(self, message: Submit) -> Later[bytes]:
-        """Change something, once. Raises `NotLeader`, `SessionExpired`, `OutOfWindow`, `NoSpace`."""
+    def submit(self, message: Submit) -> Later[tuple[bytes, ...]]:
+        """Make changes, once. Raises `NotLeader`, `SessionExpired`, `OutOfWindow`, `NoSpace`."""
         if not self._serving:
             raise self.not_leader()
         if self._saving.is_full:

@@ -157,7 +157,10 @@ class Leadership:
         """Send all what it lacks, as far as its window is open; and the heartbeat that reads wait for."""
         if self._asked:
             self._beat()
+        last_index = self._raft.log.last_index
         for name, progress in self.progress.items():
+            if progress.next_index > last_index and progress.state is State.REPLICATE:
+                continue
             while progress.may_send and self._send_to(name, progress):
                 pass
 

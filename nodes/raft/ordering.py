@@ -1,7 +1,7 @@
 """What a peer proposed and waits for: batches of changes on their way through the log, and questions with them.
 
 Pure: it knows entries by index and term, and calls nobody. A batch stands in the log as one entry, and the machine's
-count of commands goes on with each of its records.
+count of commands goes on with each change in it.
 """
 
 from __future__ import annotations
@@ -48,19 +48,25 @@ class Proposed:
 
     def __init__(self) -> None:
         self._batches: deque[tuple[int, int, list[Change]]] = deque()
+        self.count = 0
+        """Of the changes in them."""
 
     def add(self, index: int, term: int, changes: list[Change]) -> None:
         """They stand at that index, if the entry there stays of that term."""
         self._batches.append((index, term, changes))
+        self.count += len(changes)
 
     def take(self, index: int, term: int) -> list[Change] | None:
         """The changes of the entry at that index, if it was proposed here."""
         if self._batches and self._batches[0][0] == index and self._batches[0][1] == term:
-            return self._batches.popleft()[2]
+            changes = self._batches.popleft()[2]
+            self.count -= len(changes)
+            return changes
         return None
 
     def give_up(self) -> list[Change]:
         """All that is not known to be committed."""
         changes = [change for _, _, batch in self._batches for change in batch]
         self._batches.clear()
+        self.count = 0
         return changes

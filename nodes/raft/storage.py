@@ -38,7 +38,8 @@ from .members import Members
 from .messages import LogEntry
 from .replay import Replay, Written
 
-FORMAT = 1
+FORMAT = 2
+"""2: a record of a session may hold several changes."""
 TAKEN = "snapshot.taken"
 PART_SIZE_MAX = RECORD_SIZE_MAX - (1 << 16)
 """Bytes of entries in one record; the rest is for the hard state and the numbers."""

@@ -57,13 +57,14 @@ class Log:
             session=self._session,
             sequence=self._sequence,
             acknowledged_below=self._sequence,
-            body=encode(tuple(operations)),
+            bodies=(encode(tuple(operations)),),
         )
         return self._outcomes(self._apply(encode_change(submit)))
 
     def _apply(self, record: bytes) -> Sequence[object]:
         self.index += 1
-        return self.sessions.apply([(self.index, self.time_ns, record)])
+        answers, _ = self.sessions.apply(self.index, self.time_ns, (record,))
+        return answers
 
     @property
     def time_ns(self) -> int:
@@ -73,6 +74,8 @@ class Log:
     @staticmethod
     def _outcomes(answers: Sequence[object]) -> tuple[op.Outcome, ...]:
         (answer,) = answers
+        if isinstance(answer, tuple):
+            (answer,) = answer
         assert isinstance(answer, bytes)
         outcomes: tuple[op.Outcome, ...] = op.decode_outcomes(answer)
         for outcome in outcomes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -192,6 +193,50 @@ class Diver(Actor):
         if message.depth == 0:
             return 0
         return 1 + await self.ask(self.other, Dive(depth=message.depth - 1))
+
+
+class Total(Message[int]):
+    numbers: tuple[int, ...]
+
+
+class Add(Message[int]):
+    number: int
+
+
+class Adder(Actor):
+    """Remembers what it was asked."""
+
+    def on_start(self) -> None:
+        self.asked: list[tuple[int, ...]] = []
+
+    @on
+    def total(self, message: Total) -> int:
+        self.asked.append(message.numbers)
+        return sum(message.numbers)
+
+
+class Gatherer(Actor):
+    """Asks once for all that a turn wants added."""
+
+    adder: Ref[Total]
+
+    def on_start(self) -> None:
+        self._numbers: list[int] = []
+        self._asked: Awaitable[int] | None = None
+        self.fails = False
+
+    @on(interleave=True)
+    async def add(self, message: Add) -> int:
+        self._numbers.append(message.number)
+        if self._asked is None:
+            self._asked = self.ask_soon(self._make)
+        return await self._asked
+
+    def _make(self) -> tuple[Ref[Total], Total] | None:
+        if self.fails:
+            raise ValueError("nothing to ask")
+        numbers, self._numbers, self._asked = tuple(self._numbers), [], None
+        return (self.adder, Total(numbers=numbers)) if sum(numbers) else None
 
 
 def two(placement: str) -> tuple[Virtual, Kernel, Kernel]:
@@ -656,3 +701,73 @@ def test_awaiting_something_of_asyncio_says_how_it_is_done() -> None:
 
     with pytest.raises(ActorFailed, match=r"asyncio goes through self\.call\(function, \.\.\.\)"):
         virtual.result(outside.ask(outside.to("reaching"), Greet(name="")))
+
+
+# --- asked when the turn has ended
+def gathering(placement: str) -> tuple[Virtual, Kernel, Adder]:
+    virtual = Virtual()
+    front = virtual.add("front")
+    back = front if placement == "local" else virtual.add("back")
+    back.life.add("adder", Adder)
+    front.life.add("gatherer", Gatherer, links={"adder": "adder"})
+    virtual.start()
+    virtual.run()
+    adder = back.cells["adder"].actor
+    assert isinstance(adder, Adder)
+    return virtual, front, adder
+
+
+@both
+def test_what_a_turn_wants_is_asked_once_and_all_of_its_handlers_are_answered(placement: str) -> None:
+    virtual, _, adder = gathering(placement)
+    outside = virtual.outside("front")
+
+    asked = [outside.ask(outside.to("gatherer"), Add(number=number)) for number in (1, 2, 3)]
+
+    assert [virtual.result(each) for each in asked] == [6, 6, 6]
+    assert adder.asked == [(1, 2, 3)]
+    assert virtual.result(outside.ask(outside.to("gatherer"), Add(number=4))) == 4
+    assert_all_balanced(virtual)
+
+
+def test_a_handler_that_is_cancelled_leaves_the_others_that_wait_for_the_same() -> None:
+    virtual, front, adder = gathering("remote")
+    outside = virtual.outside("front")
+    virtual.pause("back")
+    first = outside.ask(outside.to("gatherer"), Add(number=1))
+    second = outside.ask(outside.to("gatherer"), Add(number=2), timeout_s=0.05)
+    third = outside.ask(outside.to("gatherer"), Add(number=3))
+
+    with pytest.raises(AskTimeout):
+        virtual.result(second)
+    virtual.resume("back")
+
+    assert (virtual.result(first), virtual.result(third)) == (6, 6)
+    assert adder.asked == [(1, 2, 3)]
+    assert front.serving == {}
+    assert_all_balanced(virtual)
+
+
+def test_nothing_is_asked_when_nobody_wants_it_any_more() -> None:
+    virtual, front, adder = gathering("local")
+    outside = virtual.outside("front")
+
+    asked = outside.ask(outside.to("gatherer"), Add(number=0), timeout_s=0.05)
+    with pytest.raises(AskTimeout):
+        virtual.result(asked)
+
+    assert adder.asked == []
+    assert front.pending == {}
+
+
+def test_an_actor_that_cannot_say_what_it_asks_has_failed() -> None:
+    virtual, front, _ = gathering("local")
+    outside = virtual.outside("front")
+    gatherer = front.cells["gatherer"].actor
+    assert isinstance(gatherer, Gatherer)
+    gatherer.fails = True
+
+    with pytest.raises(ActorFailed, match="nothing to ask"):
+        virtual.result(outside.ask(outside.to("gatherer"), Add(number=1)))
+
+    assert front.cells["gatherer"].actor is not gatherer

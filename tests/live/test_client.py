@@ -345,6 +345,44 @@ def test_an_ask_whose_future_is_cancelled_ends_where_it_is_served(tmp_path: Path
     asyncio.run(main())
 
 
+def test_several_tasks_await_what_was_asked_once_and_one_of_them_is_cancelled(tmp_path: Path, runtime: Path) -> None:
+    async def main() -> None:
+        async with service(tmp_path, runtime) as made, AsyncClient(made.path) as client:
+            server = client.ref("server")
+            asked = client.ask_soon(lambda: (server, Greet(name="all")))
+
+            async def wait() -> str:
+                return await asked
+
+            first, second, third = (asyncio.ensure_future(wait()) for _ in range(3))
+            await asyncio.sleep(0)
+            second.cancel()
+
+            assert (await first, await third, await wait()) == ("Hello, all!",) * 3
+            with pytest.raises(asyncio.CancelledError):
+                await second
+
+    asyncio.run(main())
+
+
+def test_what_was_to_be_asked_soon_fails_when_the_client_is_closed(tmp_path: Path, runtime: Path) -> None:
+    async def main() -> None:
+        async with service(tmp_path, runtime) as made:
+            async with AsyncClient(made.path) as client:
+                server = client.ref("server")
+                asked = client.ask_soon(lambda: (server, Wait()))
+
+                async def wait() -> None:
+                    await asked
+
+                waiting = asyncio.ensure_future(wait())
+                await asyncio.sleep(0)
+            with pytest.raises(ActorStopped, match="the client was closed"):
+                await waiting
+
+    asyncio.run(main())
+
+
 def test_an_ask_that_never_left_is_forgotten_when_it_is_cancelled(tmp_path: Path, runtime: Path) -> None:
     async def main() -> None:
         async with service(tmp_path, runtime) as made, AsyncClient(made.path) as client:

@@ -99,7 +99,7 @@ class Hosted(Actor):
         return self._host.replica.end_session(message)
 
     @on
-    def submit(self, message: Submit) -> Later[bytes]:
+    def submit(self, message: Submit) -> Later[tuple[bytes, ...]]:
         return self._host.replica.submit(message)
 
     @on
@@ -198,7 +198,9 @@ class Stage:
         return self.virtual.result(self.begin(message))
 
     def submit(self, session: int, sequence: int, body: bytes, acknowledged_below: int = 0) -> Any:
-        return self.begin(Submit(session=session, sequence=sequence, acknowledged_below=acknowledged_below, body=body))
+        return self.begin(
+            Submit(session=session, sequence=sequence, acknowledged_below=acknowledged_below, bodies=(body,))
+        )
 
     def items(self) -> list[bytes]:
         return list(_decode_items(self.ask(Query(body=b""))))
@@ -233,7 +235,7 @@ def stage() -> Stage:
 def test_a_change_is_answered_by_the_machine(stage: Stage) -> None:
     session = stage.ask(OpenSession())
 
-    assert stage.virtual.result(stage.submit(session, 1, b"a")) == b"1"
+    assert stage.virtual.result(stage.submit(session, 1, b"a")) == (b"1",)
     assert stage.items() == [b"a"]
 
 
@@ -241,8 +243,8 @@ def test_a_change_that_is_sent_again_is_made_once_and_answered_twice(stage: Stag
     session = stage.ask(OpenSession())
     first, second = stage.submit(session, 1, b"a"), stage.submit(session, 1, b"a")
 
-    assert (stage.virtual.result(first), stage.virtual.result(second)) == (b"1", b"1")
-    assert stage.virtual.result(stage.submit(session, 1, b"a")) == b"1"
+    assert (stage.virtual.result(first), stage.virtual.result(second)) == ((b"1",), (b"1",))
+    assert stage.virtual.result(stage.submit(session, 1, b"a")) == (b"1",)
     assert stage.items() == [b"a"]
 
 
@@ -252,7 +254,7 @@ def test_a_change_that_is_sent_again_after_a_restart_is_made_once(stage: Stage) 
     stage.kill()
     stage.restart()
 
-    assert stage.virtual.result(stage.submit(session, 1, b"a")) == b"1"
+    assert stage.virtual.result(stage.submit(session, 1, b"a")) == (b"1",)
     assert stage.items() == [b"a"]
 
 
@@ -261,7 +263,7 @@ def test_changes_that_come_during_a_sync_share_the_next_one(stage: Stage) -> Non
     before = stage.disk.syncs
     asked = [stage.submit(session, number, b"%d" % number) for number in range(1, 101)]
 
-    assert [stage.virtual.result(each) for each in asked] == [b"%d" % number for number in range(1, 101)]
+    assert [stage.virtual.result(each) for each in asked] == [(b"%d" % number,) for number in range(1, 101)]
     assert stage.disk.syncs - before <= 3
 
 
@@ -297,7 +299,7 @@ def test_a_session_that_is_renewed_goes_on(stage: Stage) -> None:
         stage.virtual.run(seconds=5.0)
         stage.ask(Renew(session=session))
 
-    assert stage.virtual.result(stage.submit(session, 1, b"a")) == b"1"
+    assert stage.virtual.result(stage.submit(session, 1, b"a")) == (b"1",)
 
 
 def test_after_a_restart_every_session_has_a_whole_lease(stage: Stage) -> None:
@@ -375,7 +377,7 @@ def test_a_full_disk_refuses_changes_answers_questions_and_recovers(stage: Stage
     assert stage.items() == [b"a"]
     stage.disk.limit(None)
 
-    assert stage.virtual.result(stage.submit(session, 2, b"b")) == b"2"
+    assert stage.virtual.result(stage.submit(session, 2, b"b")) == (b"2",)
     stage.kill()
     stage.restart()
     assert stage.items() == [b"a", b"b"]

@@ -61,19 +61,23 @@ class Recorder:
         return sum(part for row in self.seen for part in (len(row), row[0])) & ((1 << 64) - 1)
 
 
+TIME_NS = 10
+
+
 class Log:
     """Sessions on a log in a list."""
 
     def __init__(self) -> None:
         self.machine = Recorder()
         self.sessions = Sessions(self.machine)
-        self.records: list[tuple[int, int, bytes]] = []
+        self.records: list[tuple[int, tuple[bytes, ...]]] = []
+        self.next = 1
 
     def apply(self, *payloads: bytes) -> list[Answer]:
-        first = len(self.records) + 1
-        records = [(index, index * 10, payload) for index, payload in enumerate(payloads, first)]
-        self.records += records
-        return self.sessions.apply(records)
+        """The answers; to a submit of one change that one."""
+        self.records.append((self.next, payloads))
+        answers, self.next = self.sessions.apply(self.next, TIME_NS, payloads)
+        return [each[0] if isinstance(each, tuple) and len(each) == 1 else each for each in answers]
 
     def open(self) -> int:
         (session,) = self.apply(encode_open())
@@ -82,7 +86,7 @@ class Log:
 
 
 def change(session: int, sequence: int, body: bytes = b"x", acknowledged_below: int = 1) -> Submit:
-    return Submit(session=session, sequence=sequence, acknowledged_below=acknowledged_below, body=body)
+    return Submit(session=session, sequence=sequence, acknowledged_below=acknowledged_below, bodies=(body,))
 
 
 def record(session: int, sequence: int, body: bytes = b"x", acknowledged_below: int = 1) -> bytes:
@@ -104,7 +108,19 @@ def test_a_change_reaches_the_machine_with_its_session_and_its_time(log: Log) ->
     session = log.open()
 
     assert log.apply(record(session, 1, b"a"), encode_own(b"b")) == [b"1:a", b"2:b"]
-    assert log.machine.seen == [(2, 20, session, b"a"), (3, 30, 0, b"b")]
+    assert log.machine.seen == [(2, TIME_NS, session, b"a"), (3, TIME_NS, 0, b"b")]
+
+
+def test_changes_of_one_submit_have_an_index_and_an_answer_each(log: Log) -> None:
+    session = log.open()
+    submit = Submit(session=session, sequence=1, acknowledged_below=1, bodies=(b"a", b"b", b"c"))
+
+    answers = log.apply(encode_own(b"o"), encode_change(submit), encode_own(b"p"), encode_change(submit))
+
+    assert answers == [b"1:o", (b"2:a", b"3:b", b"4:c"), b"5:p", (b"2:a", b"3:b", b"4:c")]
+    assert [row[0] for row in log.machine.seen] == [2, 3, 4, 5, 6]
+    assert log.next == 10
+    assert log.sessions.check(submit) == (b"2:a", b"3:b", b"4:c")
 
 
 def test_a_change_that_stands_in_the_log_twice_is_made_once(log: Log) -> None:
@@ -165,7 +181,7 @@ def test_after_its_end_a_session_is_refused_in_the_order_of_the_log(log: Log) ->
 
     assert (before, end, again) == (b"1:a", None, None)
     assert isinstance(after, SessionExpired)
-    assert log.machine.seen == [(2, 20, session, b"a"), (session,)]
+    assert log.machine.seen == [(2, TIME_NS, session, b"a"), (session,)]
     assert log.sessions.ids() == ()
 
 
@@ -191,7 +207,7 @@ def test_a_change_is_new_then_under_way_then_answered(log: Log) -> None:
     assert check(change(session, 1)) is Standing.UNDER_WAY
     assert check(change(session, 2)) is Standing.NEW
     log.apply(record(session, 1, b"a"))
-    assert check(change(session, 1)) == b"1:a"
+    assert check(change(session, 1)) == (b"1:a",)
     assert check(change(session, 2)) is Standing.UNDER_WAY
 
 
@@ -244,7 +260,7 @@ def test_answers_survive_in_a_snapshot(log: Log) -> None:
 
     assert other.sessions.digest() == log.sessions.digest()
     assert other.sessions.ids() == (first, second)
-    assert other.sessions.check(change(first, 599)) == b"599:599"
+    assert other.sessions.check(change(first, 599)) == (b"599:599",)
     assert other.apply(record(first, 2))[0].__class__ is OutOfWindow
     assert other.apply(record(second, 5)) == [b"600:x"]
     assert other.machine.seen == log.machine.seen
@@ -271,7 +287,7 @@ def test_a_snapshot_is_the_state_at_its_call(log: Log) -> None:
     log.sessions.restore([sessions_alone, *list(parts)])
 
     assert log.sessions.digest() != digest
-    assert log.sessions.check(change(session, 1)) == b"1:x"
+    assert log.sessions.check(change(session, 1)) == (b"1:x",)
     assert log.sessions.check(change(session, 2)) is Standing.NEW
 
 

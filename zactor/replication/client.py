@@ -2,18 +2,20 @@
 
 It talks through a door, which is whatever has an `ask` that is under way as soon as it is called, a clock and a
 pause: an actor's `self`, or a client of a running topology. So it needs no event loop of its own, and many changes are
-in flight when many are asked for before the first is awaited.
+in flight when many are asked for before the first is awaited. Those that are asked for at once travel as one: on them
+lies the cost of one message and of one record in the log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
-from zactor.errors import ActorFailed, ActorStopped, AskTimeout, ConnectionLost, Failure, Overloaded, Refused
+from zactor.errors import ActorFailed, ActorStopped, AskTimeout, ConnectionLost, Corrupt, Failure, Overloaded, Refused
 from zactor.message import Message, Ref
 
 from .messages import (
+    CHANGES_MAX,
     WINDOW,
     Deposed,
     EndSession,
@@ -45,6 +47,9 @@ TURN_S = 0.002
 """Who waits for what another coroutine of this client has under way looks again after so many seconds. A door knows
 nothing that two could wait for."""
 
+GATHERED_SIZE = 64 << 10
+"""Bytes of changes that travel as one, unless a single one is larger."""
+
 RETRIED = (ConnectionLost, AskTimeout, ActorFailed, ActorStopped, Overloaded, NotLeader, Unavailable)
 """Failures after which the same is asked again: none of them is an answer."""
 
@@ -58,6 +63,9 @@ class Door(Protocol):
 
     def ask(self, target: Ref[Any], message: Message[A], timeout_s: float = 5.0) -> Awaitable[A]:
         """Send at once; the answer or the failure is at the await."""
+
+    def ask_soon(self, make: Callable[[], tuple[Ref[Any], Message[A]] | None], timeout_s: float = 5.0) -> Awaitable[A]:
+        """Ask when what is ready now has run: then `make` says whom and what, or None. Several may await the answer."""
 
     def sleep(self, seconds: float) -> Awaitable[None]:
         """Wait."""
@@ -107,7 +115,7 @@ class Patience:
 
 
 class _Session:
-    """A session that was opened, and which numbers of it are not answered yet."""
+    """A session that was opened, and which of its submits are not answered yet."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -121,14 +129,14 @@ class _Session:
         return self.next - self.low >= WINDOW
 
     def take(self) -> int:
-        """A number for a change."""
+        """A number for a submit."""
         sequence = self.next
         self.next += 1
         self.unanswered.add(sequence)
         return sequence
 
     def settle(self, sequence: int) -> None:
-        """Its answer is here, or nobody wants it any more."""
+        """Its answers are here, or nobody wants them any more."""
         self.unanswered.discard(sequence)
         while self.low < self.next and self.low not in self.unanswered:
             self.low += 1
@@ -148,6 +156,7 @@ class SessionClient:
         self._route = Route(targets if isinstance(targets, Sequence) else (targets,))
         self._give_up_s = give_up_s
         self._session: _Session | None = None
+        self._gathering: _Submit | None = None
         self._opening = False
         self._heard_ns = 0
 
@@ -162,9 +171,9 @@ class SessionClient:
         return (self._door.now_ns() - self._heard_ns) / 1e9
 
     def submit(self, body: bytes) -> Awaitable[bytes]:
-        """Make a change, exactly once. It is under way when this returns, if a session is open; await it in any case.
+        """Make a change, exactly once. If a session is open it leaves with the others that are begun at once.
 
-        Raises `OutcomeUnknown` when the session was lost after the change was sent, and no answer came.
+        Await it in any case. Raises `OutcomeUnknown` when the session was lost after it was sent, and no answer came.
         """
         return _Change(self, body)
 
@@ -244,6 +253,13 @@ class SessionClient:
             self._heard()
         return self._session
 
+    def _gather(self, session: _Session, size: int) -> _Submit:
+        """What a change of that size leaves with."""
+        gathering = self._gathering
+        if gathering is None or gathering.session is not session or not gathering.takes(size):
+            gathering = self._gathering = _Submit(self._door, self._route, session)
+        return gathering
+
     def _patience(self) -> Patience:
         return Patience(self._door, self._give_up_s, self._route.pause_s_max)
 
@@ -272,69 +288,144 @@ class SessionClient:
             self._session = None
 
 
+class _Attempt:
+    """One sending of a submit. `answer` may be awaited by all its changes; it is under way when the turn ends."""
+
+    __slots__ = ("answer", "target")
+
+    def __init__(self, submit: _Submit, timeout_s: float) -> None:
+        self.target = submit.route.current
+        self.answer: Awaitable[tuple[bytes, ...]] = submit.door.ask_soon(lambda: submit.make(self), timeout_s)
+
+
+class _Submit:
+    """Changes that leave as one, under one number of their session for as long as that lives."""
+
+    __slots__ = (
+        "_attempts",
+        "_bodies",
+        "_sequence",
+        "_size",
+        "_wanted",
+        "attempt",
+        "door",
+        "is_closed",
+        "may_be_done",
+        "route",
+        "session",
+    )
+
+    def __init__(self, door: Door, route: Route, session: _Session) -> None:
+        self.door, self.route, self.session = door, route, session
+        self.is_closed = self.may_be_done = False
+        self._sequence = session.take()
+        self._bodies: list[bytes] = []
+        self._size = self._wanted = self._attempts = 0
+        self.attempt = _Attempt(self, route.first_attempt_s)
+
+    def takes(self, size: int) -> bool:
+        """Whether one more change of that size can leave with it."""
+        return not self.is_closed and len(self._bodies) < CHANGES_MAX and self._size + size <= GATHERED_SIZE
+
+    def add(self, body: bytes) -> int:
+        """One more change. Returns its place."""
+        self._bodies.append(body)
+        self._size += len(body)
+        self._wanted += 1
+        return len(self._bodies) - 1
+
+    def make(self, attempt: _Attempt) -> tuple[Ref[Any], Submit] | None:
+        """The turn has ended: what is asked, and whom."""
+        self.is_closed = True
+        if not self._wanted:
+            return None
+        session = self.session
+        attempt.target = self.route.current
+        return attempt.target, Submit(
+            session=session.number,
+            sequence=self._sequence,
+            acknowledged_below=session.low,
+            bodies=tuple(self._bodies),
+        )
+
+    def failed(self, error: Failure) -> Failure | None:
+        """An attempt failed. Returns how that ends if it was the last: when it may be done, nobody knows."""
+        self.may_be_done = self.may_be_done or _may_be_handled(error)
+        return _unknown(error) if self.may_be_done else None
+
+    def again(self, attempt: _Attempt) -> None:
+        """Send it once more, unless another of its changes has done so since that attempt."""
+        if self.attempt is attempt:
+            self._attempts += 1
+            self.attempt = _Attempt(self, self.route.attempt_s(self._attempts))
+
+    def let_go(self) -> None:
+        """One of its changes is answered, or not wanted any more."""
+        self._wanted -= 1
+        if not self._wanted:
+            self.is_closed = True
+            self.session.settle(self._sequence)
+            if not is_there(self.attempt.answer):
+                forget(self.attempt.answer)
+
+
 class _Change:
-    """A change under way: its number stays the same for as long as its session lives."""
+    """A change under way."""
+
+    __slots__ = ("_body", "_client", "_place", "_submit")
 
     def __init__(self, client: SessionClient, body: bytes) -> None:
         self._client = client
         self._body = body
-        self._session: _Session | None = None
-        self._sequence = 0
-        self._answer: Awaitable[bytes] | None = None
-        self._target = client._route.current
+        self._submit: _Submit | None = None
+        self._place = 0
         if client._session is not None and not client._session.is_full:
-            self._begin(client._session, client._route.first_attempt_s)
+            self._join(client._session)
 
     def cancel(self) -> None:
-        """Nobody will await it: its number is free. It may be made all the same."""
-        forget(self._answer)
+        """Nobody will await it. It may be made all the same."""
         self._let_go()
 
-    def _begin(self, session: _Session, timeout_s: float) -> None:
-        if self._session is not session:
-            self._session, self._sequence = session, session.take()
-        message = Submit(
-            session=session.number, sequence=self._sequence, acknowledged_below=session.low, body=self._body
-        )
-        self._target = self._client._route.current
-        self._answer = self._client._door.ask(self._target, message, timeout_s)
+    def _join(self, session: _Session) -> _Submit:
+        self._submit = submit = self._client._gather(session, len(self._body))
+        self._place = submit.add(self._body)
+        return submit
 
     def __await__(self) -> Generator[Any, None, bytes]:
         # Not by a coroutine: that would be one more object for each change, and most end at their first attempt.
         client = self._client
         patience: Patience | None = None
-        number = 0
-        may_be_done = False
         try:
             while True:
-                session = self._session or (yield from self._place().__await__())
+                submit = self._submit or self._join((yield from self._session().__await__()))
+                attempt = submit.attempt
                 try:
-                    if self._answer is None:
-                        self._begin(session, client._route.attempt_s(number))
-                    assert self._answer is not None, "it was just asked"
-                    answer = yield from self._answer.__await__()
+                    answers = yield from attempt.answer.__await__()
                     client._heard()
-                    return answer
+                    return self._own(answers)
                 except SessionExpired as error:
-                    client._forget(session)
-                    if may_be_done:
+                    client._forget(submit.session)
+                    if submit.may_be_done:
                         raise OutcomeUnknown(f"the session was lost before the answer came: {error}") from error
                     self._let_go()
                 except RETRIED as error:
-                    self._answer = None
-                    may_be_done = may_be_done or _may_be_handled(error)
+                    outcome = submit.failed(error)
                     patience = patience or client._patience()
-                    number += 1
-                    outcome = _unknown(error) if may_be_done else None
-                    yield from client._failed(self._target, error, patience, outcome).__await__()
+                    yield from client._failed(attempt.target, error, patience, outcome).__await__()
+                    submit.again(attempt)
                 except Refused as error:
-                    if may_be_done:  # it was refused now; an earlier attempt was perhaps not
+                    if submit.may_be_done:  # it was refused now; an earlier attempt was perhaps not
                         raise _unknown(error) from error
                     raise
         finally:
             self._let_go()
 
-    async def _place(self) -> _Session:
+    def _own(self, answers: tuple[bytes, ...]) -> bytes:
+        if self._place >= len(answers):
+            raise Corrupt(f"{len(answers)} answers came, to change {self._place + 1} of a submit none")
+        return answers[self._place]
+
+    async def _session(self) -> _Session:
         """A session with room in its window."""
         session = await self._client._opened()
         while session.is_full:
@@ -343,9 +434,9 @@ class _Change:
         return session
 
     def _let_go(self) -> None:
-        if self._session is not None:
-            self._session.settle(self._sequence)
-        self._session = self._answer = None
+        submit, self._submit = self._submit, None
+        if submit is not None:
+            submit.let_go()
 
 
 class _Question:

@@ -51,7 +51,7 @@ class Host:
         self._snapshot_size = snapshot_size
         self._on_events = on_events
         self._writing: list[Change] = []
-        self._batch = Batch(0, 0, ())
+        self._batch = Batch(0, 0, 0, ())
         self._cut_size = 0
         self._number = 0  # of the batch that is being written
         self._held = False  # the journal is about to change
@@ -64,7 +64,7 @@ class Host:
         """Bring the machine to where it was. Raises `Corrupt`, and says what to do."""
         found = await self._storage.recover(self._sessions.restore)
         for batch in found.batches:
-            self._sessions.apply(_entries(batch))
+            self._sessions.apply(batch.index, batch.time_ns, batch.records)
         self._sessions.machine.events()
         if found.torn_size:
             self._actor.log.warning("journal_cut", bytes=found.torn_size, because="a_write_was_torn")
@@ -77,7 +77,7 @@ class Host:
 
     async def settled(self) -> None:
         """Wait in `on_start` until what was proposed so far is durable and done."""
-        while self.replica.is_waiting or self._writing:
+        while self.replica.waiting or self._writing:
             await self._actor.disk.synced()
 
     @property
@@ -99,12 +99,13 @@ class Host:
     # --- the log
     def on_turn_end(self) -> None:
         """Write what waits, unless something is being written: one sync for all of it."""
-        if self._writing or self._held or not self.replica.is_waiting:
+        if self._writing or self._held or not self.replica.waiting:
             return
         self._writing = self.replica.take()
         storage, actor = self._storage, self._actor
         time_ns = max(storage.time_ns, actor.wall_ns())
-        self._batch = Batch(storage.index + 1, time_ns, tuple([change.record for change in self._writing]))
+        records = tuple([change.record for change in self._writing])
+        self._batch = Batch(storage.index + 1, sum([change.count for change in self._writing]), time_ns, records)
         self._cut_size = storage.size
         self._number += 1
         storage.append(self._batch)
@@ -117,7 +118,7 @@ class Host:
         done, self._writing = self._writing, []
         batch = self._batch
         self._storage.took(batch)
-        answers = self._sessions.apply(_entries(batch))
+        answers, _ = self._sessions.apply(batch.index, batch.time_ns, batch.records)
         if self._is_full:
             self._is_full = False
             self._actor.log.info("log_writable", because="there_is_room_again")
@@ -173,8 +174,3 @@ class Host:
         self._actor.log.info(
             "snapshot_taken", index=head.index, bytes=storage.snapshot_size, because=f"journal of {journal_size} bytes"
         )
-
-
-def _entries(batch: Batch) -> list[tuple[int, int, bytes]]:
-    time_ns = batch.time_ns
-    return [(index, time_ns, record) for index, record in enumerate(batch.records, batch.index)]

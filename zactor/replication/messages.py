@@ -1,7 +1,7 @@
 """What a client says to whoever runs a state machine, however many of them there are.
 
-A session makes changes happen exactly once: its client numbers them from 1 on, may send one again for as long as it
-likes, and is given the same answer. `acknowledged_below` says which answers it has, so that they can be forgotten.
+A session makes changes happen exactly once: its client numbers its submits from 1 on, may send one again for as long as
+it likes, and is given the same answers. `acknowledged_below` says which it has, so that they can be forgotten.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from zactor.errors import Refused
 from zactor.message import Message
 
 WINDOW = 1_024
-"""Changes of one session that are not acknowledged yet."""
+"""Submits of one session that are not acknowledged yet."""
+
+CHANGES_MAX = 64
+"""Changes in one submit."""
 
 BODY_SIZE_MAX = 4 << 20
 """Bytes of one change or question."""
@@ -55,16 +58,17 @@ class EndSession(Message[None]):
     session: Session
 
 
-class Submit(Message[bytes]):
-    """Change number `sequence` of a session. Answered when it is durable and done, once, by the machine's answer.
+class Submit(Message[tuple[bytes, ...]]):
+    """Submit number `sequence` of a session: changes that were begun at once, made in this order and once.
 
-    Raises `SessionExpired`, `OutOfWindow`, and `NoSpace` when the log cannot grow.
+    Answered when they are durable and done, by the machine's answer to each. Raises `SessionExpired`, `OutOfWindow`,
+    and `NoSpace` when the log cannot grow.
     """
 
     session: Session
     sequence: Session
     acknowledged_below: Number
-    body: Body
+    bodies: Annotated[tuple[Body, ...], msgspec.Meta(min_length=1, max_length=CHANGES_MAX)]
 
 
 class NoSpace(Refused):

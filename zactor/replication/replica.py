@@ -56,11 +56,12 @@ class Told:
 
 
 class Change(msgspec.Struct, eq=False):
-    """A change that is not made yet. `again`: who asked for the same one since."""
+    """A record that is not made yet, of so many changes. `again`: who asked for the same one since."""
 
     record: bytes
     answer: Answer
     key: tuple[int, int] | None = None
+    count: int = 1
     again: tuple[Answer, ...] = ()
 
 
@@ -119,7 +120,7 @@ class Replica:
 
         self._enqueue(Change(encode_end(session), Told(tell)))
 
-    def submit(self, message: Submit) -> Later[bytes]:
+    def submit(self, message: Submit) -> Later[tuple[bytes, ...]]:
         """Answer a `Submit`: at once if that was done before, else when it is done. Raises what it says there."""
         session = message.session
         if session not in self._heard:
@@ -127,12 +128,12 @@ class Replica:
         self._heard[session] = self._actor.now_ns()
         key = (session, message.sequence)
         standing = self.sessions.check(message)
-        later: Later[bytes] = self._actor.later()
+        later: Later[tuple[bytes, ...]] = self._actor.later()
         if standing is Standing.NEW and self._waiting_size > WAITING_SIZE_MAX:
             self.sessions.withdraw(*key)
             later.fail(Overloaded(f"{self._waiting_size} bytes of changes wait for the log"))
         elif standing is Standing.NEW:
-            change = self._under_way[key] = Change(encode_change(message), later, key)
+            change = self._under_way[key] = Change(encode_change(message), later, key, len(message.bodies))
             self._enqueue(change)
         elif standing is Standing.UNDER_WAY:
             self._under_way[key].again += (later,)
@@ -150,9 +151,9 @@ class Replica:
 
     # --- for who orders the log
     @property
-    def is_waiting(self) -> bool:
-        """Whether there is something to take."""
-        return bool(self._waiting)
+    def waiting(self) -> int:
+        """How many there are to take."""
+        return len(self._waiting)
 
     def take(self) -> list[Change]:
         """What fits into one batch, from the front of what waits."""

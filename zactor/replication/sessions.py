@@ -1,9 +1,9 @@
 """Sessions: changes happen exactly once, whoever orders the log and however often a client sends them.
 
-`Sessions` wraps a state machine. In the log stand records: a session opens, is over, makes its change number n; or the
-host makes a change of its own. The answers of a session are part of the state until it says that it has them, so that a
-change which stands in the log twice is made once, and a change that is sent again after a restart gets the answer
-of the first time (Raft thesis 6.3). The host asks `check` first, so that in the usual case it is not even logged twice.
+`Sessions` wraps a state machine. In the log stand records: a session opens, is over, makes the changes of its submit
+number n; or the host makes a change of its own. The answers of a session are part of the state until it says that it
+has them, so that what stands in the log twice is made once, and what is sent again after a restart gets the answers of
+the first time (Raft thesis 6.3). The host asks `check` first, so that in the usual case it is not even logged twice.
 
 Pure: the state is that which the log says. What is under way is known to `check` alone, and is no part of the state.
 """
@@ -40,12 +40,12 @@ class Opened(msgspec.Struct, frozen=True, array_like=True, tag=0):
 
 
 class Changed(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """Change number `sequence` of a session. Answer: the machine's."""
+    """Submit number `sequence` of a session: changes, each with an index of its own. Answer: the machine's to each."""
 
     session: int
     sequence: int
     acknowledged_below: int
-    body: bytes
+    bodies: tuple[bytes, ...]
 
 
 class Ended(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -61,7 +61,8 @@ class Own(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
 
 Record: TypeAlias = Opened | Changed | Ended | Own
-Answer: TypeAlias = bytes | int | Refused | None
+Answers: TypeAlias = tuple[bytes, ...]
+Answer: TypeAlias = Answers | bytes | int | Refused | None
 
 
 def encode_open() -> bytes:
@@ -70,8 +71,8 @@ def encode_open() -> bytes:
 
 
 def encode_change(submit: Submit) -> bytes:
-    """The record of a change."""
-    return encode(Changed(submit.session, submit.sequence, submit.acknowledged_below, submit.body))
+    """The record of changes."""
+    return encode(Changed(submit.session, submit.sequence, submit.acknowledged_below, submit.bodies))
 
 
 def encode_end(session: int) -> bytes:
@@ -90,7 +91,7 @@ class Part(msgspec.Struct, frozen=True, array_like=True, tag=0):
 
     session: int
     acknowledged_below: int
-    answers: dict[int, bytes]
+    answers: dict[int, Answers]
 
 
 class Rest(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -102,7 +103,7 @@ _decode_part = decoder(Part | Rest)
 
 
 class Standing(enum.Enum):
-    """What a change is to the host that got it."""
+    """What a submit is to the host that got it."""
 
     NEW = "new"
     """Log it."""
@@ -110,8 +111,11 @@ class Standing(enum.Enum):
     """It is in the log, or about to be: answer it when that one is answered."""
 
 
-_MAKING = b"it is being made"
-"""In the place of the answer of a change that the machine is about to be given."""
+_MAKING: Answers = (b"it is being made",)
+"""In the place of the answers to changes that the machine is about to be given."""
+
+Run: TypeAlias = list[tuple[int, "_Session | None", int, int]]
+"""Records whose changes the machine is given at once: place, session, sequence, count of changes."""
 
 
 class _Session:
@@ -121,17 +125,17 @@ class _Session:
 
     def __init__(self, acknowledged_below: int = 1) -> None:
         self.acknowledged_below = acknowledged_below
-        self.answers: dict[int, bytes] = {}
+        self.answers: dict[int, Answers] = {}
         self.under_way: set[int] = set()
 
     def refuse_outside(self, sequence: int, acknowledged_below: int) -> None:
-        """Raise `OutOfWindow` for a change that was acknowledged, or is too far ahead."""
+        """Raise `OutOfWindow` for a submit that was acknowledged, or is too far ahead."""
         low = max(self.acknowledged_below, acknowledged_below)
         if not low <= sequence < low + WINDOW:
-            raise OutOfWindow(f"change {sequence}; those from {low} to {low + WINDOW - 1} are open")
+            raise OutOfWindow(f"submit {sequence}; those from {low} to {low + WINDOW - 1} are open")
 
     def begins(self, sequence: int, acknowledged_below: int) -> bool:
-        """A change is in the log: whether it is to be made, which it is then."""
+        """A submit is in the log: whether its changes are to be made, which they are then."""
         below = acknowledged_below if acknowledged_below < sequence else sequence
         if below > self.acknowledged_below:
             self.acknowledge(below)
@@ -141,10 +145,10 @@ class _Session:
         answers[sequence] = _MAKING
         return True
 
-    def keep(self, sequence: int, answer: bytes) -> None:
-        """A change was made. One that follows it in the log may have acknowledged it already."""
+    def keep(self, sequence: int, answers: Answers) -> None:
+        """Its changes were made. A submit that follows it in the log may have acknowledged it already."""
         if sequence >= self.acknowledged_below:
-            self.answers[sequence] = answer
+            self.answers[sequence] = answers
         self.under_way.discard(sequence)
 
     def acknowledge(self, below: int) -> None:
@@ -166,8 +170,8 @@ class Sessions:
         return tuple(self._sessions)
 
     # --- before the log
-    def check(self, submit: Submit) -> bytes | Standing:
-        """What to do with a change: here is its answer, or log it, which makes it one that is under way.
+    def check(self, submit: Submit) -> Answers | Standing:
+        """What to do with a submit: here are its answers, or log it, which makes it one that is under way.
 
         Raises `SessionExpired`, `OutOfWindow`.
         """
@@ -177,13 +181,13 @@ class Sessions:
             return answer
         if submit.sequence in session.under_way:
             return Standing.UNDER_WAY
-        # The window moves with the change itself: what it acknowledges is forgotten first when it is made.
+        # The window moves with the submit itself: what it acknowledges is forgotten first when it is made.
         session.refuse_outside(submit.sequence, min(submit.acknowledged_below, submit.sequence))
         session.under_way.add(submit.sequence)
         return Standing.NEW
 
     def withdraw(self, session: int, sequence: int) -> None:
-        """A change that was new did not get into the log: when it is sent again it is new."""
+        """A submit that was new did not get into the log: when it is sent again it is new."""
         known = self._sessions.get(session)
         if known is not None:
             known.under_way.discard(sequence)
@@ -195,54 +199,65 @@ class Sessions:
         return known
 
     # --- from the log
-    def apply(self, records: Sequence[tuple[int, int, bytes]]) -> list[Answer]:
-        """Make what these records say, each (index, time_ns, record), in order; an answer for each.
+    def apply(self, index: int, time_ns: int, records: Sequence[bytes]) -> tuple[list[Answer], int]:
+        """Make what these records say, in order; the first change has that index, and all have that time.
 
-        Raises `Corrupt` for a record that no version of this file has written.
+        Returns an answer for each record, and the index after that of the last change. Raises `Corrupt` for a record
+        that no version of this file has written.
         """
         answers: list[Answer] = [None] * len(records)
-        run: list[tuple[int, _Session | None, int]] = []  # the machine gets changes that follow each other at once
+        run: Run = []
         entries: list[Entry] = []
         sessions = self._sessions
-        for place, (index, time_ns, payload) in enumerate(records):
+        for place, payload in enumerate(records):
             record = _decode(payload)
             if isinstance(record, Changed):
-                session = sessions.get(record.session)
-                if session is not None and session.answers.get(record.sequence) is _MAKING:
+                number, sequence, bodies = record.session, record.sequence, record.bodies
+                session = sessions.get(number)
+                if session is not None and session.answers.get(sequence) is _MAKING:
                     self._make(run, entries, answers)
-                if session is None or not session.begins(record.sequence, record.acknowledged_below):
+                if session is None or not session.begins(sequence, record.acknowledged_below):
                     answers[place] = self._known_answer(record)
-                    continue
-                run.append((place, session, record.sequence))
-                entries.append(Entry(index, time_ns, record.session, record.body))
-            elif isinstance(record, Own):
-                run.append((place, None, 0))
+                else:
+                    run.append((place, session, sequence, len(bodies)))
+                    entries += [Entry(at, time_ns, number, body) for at, body in enumerate(bodies, index)]
+                index += len(bodies)
+                continue
+            if isinstance(record, Own):
+                run.append((place, None, 0, 1))
                 entries.append(Entry(index, time_ns, HOST, record.body))
             else:
                 self._make(run, entries, answers)
                 answers[place] = self._open_or_end(index, record)
+            index += 1
         self._make(run, entries, answers)
-        return answers
+        return answers, index
 
-    def _known_answer(self, change: Changed) -> bytes | Refused:
-        """The answer of a change that is not to be made."""
+    def _known_answer(self, changed: Changed) -> Answers | Refused:
+        """The answers to changes that are not to be made."""
         try:
-            session = self._session(change.session)
-            answer = session.answers.get(change.sequence)
-            if answer is None:
-                session.refuse_outside(change.sequence, session.acknowledged_below)
+            session = self._session(changed.session)
+            answers = session.answers.get(changed.sequence)
+            if answers is None:
+                session.refuse_outside(changed.sequence, session.acknowledged_below)
         except Refused as error:
             return error
-        assert answer is not None, "one that is in the window and has no answer is to be made"
-        return answer
+        assert answers is not None, "what is in the window and has no answers is to be made"
+        return answers
 
-    def _make(self, run: list[tuple[int, _Session | None, int]], entries: list[Entry], answers: list[Answer]) -> None:
+    def _make(self, run: Run, entries: list[Entry], answers: list[Answer]) -> None:
         if not run:
             return
-        for (place, session, sequence), answer in zip(run, self.machine.apply(entries), strict=True):
-            answers[place] = answer
-            if session is not None:
-                session.keep(sequence, answer)
+        made = self.machine.apply(entries)
+        at = 0
+        for place, session, sequence, count in run:
+            if session is None:
+                answers[place] = made[at]
+            else:
+                answers[place] = its = tuple(made[at : at + count])
+                session.keep(sequence, its)
+            at += count
+        assert at == len(made), "the machine answers each change"
         run.clear()
         entries.clear()
 
@@ -265,7 +280,7 @@ class Sessions:
         return parts
 
     @staticmethod
-    def _parts(held: list[tuple[int, int, list[tuple[int, bytes]]]], rest: Iterator[bytes]) -> Generator[bytes]:
+    def _parts(held: list[tuple[int, int, list[tuple[int, Answers]]]], rest: Iterator[bytes]) -> Generator[bytes]:
         try:
             yield b""
             yield from _encode_sessions(held)
@@ -297,16 +312,16 @@ class Sessions:
         return int.from_bytes(digest.digest(), "big")
 
 
-def _encode_sessions(held: list[tuple[int, int, list[tuple[int, bytes]]]]) -> Iterator[bytes]:
+def _encode_sessions(held: list[tuple[int, int, list[tuple[int, Answers]]]]) -> Iterator[bytes]:
     for number, acknowledged_below, answers in held:
-        part: dict[int, bytes] = {}
+        part: dict[int, Answers] = {}
         size = 0
-        for sequence, answer in answers:
+        for sequence, some in answers:
             if size >= PART_SIZE:
                 yield encode(Part(number, acknowledged_below, part))
                 part, size = {}, 0
-            part[sequence] = answer
-            size += len(answer) + ANSWER_SIZE
+            part[sequence] = some
+            size += sum(map(len, some)) + ANSWER_SIZE * len(some)
         yield encode(Part(number, acknowledged_below, part))
     yield encode(Rest())
 

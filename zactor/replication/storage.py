@@ -19,13 +19,15 @@ from zactor.message import decoder, encode
 
 from .snapshots import JOURNAL, SNAPSHOT, UNFINISHED, numbers, read_snapshot, remove_older, write_snapshot
 
-FORMAT = 1
+FORMAT = 2
+"""2: a record may hold several changes."""
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True):
-    """Changes with consecutive indices, the first of them `index`, all at one time."""
+    """`count` changes with consecutive indices, the first of them `index`, all at one time."""
 
     index: int
+    count: int
     time_ns: int
     records: tuple[bytes, ...]
 
@@ -132,7 +134,7 @@ class Storage:
 
     def took(self, batch: Batch) -> None:
         """The batch is durable."""
-        self.index += len(batch.records)
+        self.index += batch.count
         self.time_ns = batch.time_ns
 
     def cut(self, size: int) -> None:

@@ -2,13 +2,16 @@
 
     python -m tests.nodes.files.hunt             # all of them, which takes an hour
     python -m tests.nodes.files.hunt lease       # those with this in their names
+    python -m tests.nodes.files.hunt --starts 1 --seeds 50
 
 A mutant counts when the unit tests stay green, when from each of several starts the trial finds it within `SEEDS`
-seeds, and when the same seeds without faults do not.
+seeds, and when the same seeds without faults do not. A trial ends with the first judge who speaks; of the seed that it
+found all are heard.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import statistics
 import subprocess
@@ -21,7 +24,11 @@ from pathlib import Path
 import msgspec
 
 from tests.nodes.files.mutants import MUTANTS, Mutant
-from zactor.sim.runner import plan_of, run
+from zactor.judges.judge import judge_named, model_named
+from zactor.sim.runner import Plan, invariants_of, plan_of, run, trial_of, workload_kind
+from zactor.sim.seen import Seen
+from zactor.sim.world import Log
+from zactor.topology.model import Topology
 from zactor.topology.read import load
 
 ROOT = Path(__file__).parents[3]
@@ -44,11 +51,11 @@ WRONG = ("violation", "stuck")
 
 
 class Hunt(msgspec.Struct):
-    """What the seeds from `first` on found: `seed` with faults, by `rule`; `calm` without any. 0 is none."""
+    """What the seeds from `first` on found: `seed` with faults, by all these `rules`; `calm` without any. 0 is none."""
 
     first: int
     seed: int = 0
-    rule: str = ""
+    rules: tuple[str, ...] = ()
     calm: int = 0
 
     def __str__(self) -> str:
@@ -67,19 +74,46 @@ class Hunt(msgspec.Struct):
 
 
 def hunt(first: int, last: int, trial: Path = TRIAL) -> Hunt:
-    """Run these seeds of a trial with and without faults, until one finds something wrong."""
+    """Run these seeds of a trial until one finds something wrong; and those again without faults."""
     topology = load(trial)
     found = Hunt(first)
     for seed in range(first, last + 1):
         plan = plan_of(topology, seed)
-        result, calm = run(topology, plan), run(topology, msgspec.structs.replace(plan, faults=()))
-        if calm.verdict in WRONG:
-            found.calm = seed
+        result = run(topology, plan)
         if result.verdict in WRONG:
-            found.seed, found.rule = seed, result.rule
-        if found.seed or found.calm:
+            found.seed, found.rules = seed, all_rules(topology, plan) or (result.rule,)
+            break
+    for seed in range(first, found.seed + 1):
+        plan = msgspec.structs.replace(plan_of(topology, seed), faults=())
+        if run(topology, plan).verdict in WRONG:
+            found.calm = seed
             break
     return found
+
+
+def all_rules(topology: Topology, plan: Plan) -> tuple[str, ...]:
+    """The names of all judges and invariants that find something wrong in a run, each as if it were alone."""
+    trial = trial_of(topology)
+    invariants = [name for name in trial.judges if name in invariants_of(topology, trial.judges)]
+    found = [name for name in invariants if run(_judged_by(topology, (name,), settles=()), plan).verdict in WRONG]
+    now = [0]
+    seen = Seen(lambda: now[0], workload_kind(topology).model, lambda because, rule: None)
+
+    def listen(log: Log) -> None:
+        now[0] = log[0]
+        seen.hear(*log[1:])
+
+    result = run(_judged_by(topology, (), trial.settles), plan, listen)
+    if result.verdict in WRONG:
+        found.append(result.rule)
+    history, model = seen.history.operations(), model_named(seen.history.model, Path(topology.folder))
+    judges = [name for name in trial.judges if name not in invariants]
+    return (*found, *[name for name in judges if judge_named(name)(history, model).word == "violation"])
+
+
+def _judged_by(topology: Topology, judges: tuple[str, ...], settles: tuple[str, ...]) -> Topology:
+    trial = msgspec.structs.replace(trial_of(topology), judges=judges, settles=settles)
+    return msgspec.structs.replace(topology, sim=trial)
 
 
 def patched(mutant: Mutant) -> str:
@@ -126,17 +160,18 @@ class Ground(msgspec.Struct, frozen=True):
 
 def main(words: Sequence[str], ground: Ground) -> None:
     """Print a line for each mutant, and how many count."""
+    asked = _asked(words)
     counted: list[float] = []
     missed = 0
-    for mutant in (each for each in ground.mutants if all(word in each.name for word in words)):
+    for mutant in (each for each in ground.mutants if all(word in each.name for word in asked.words)):
         with checkout(mutant) as copy:
             units, crashes = is_green(copy, *ground.units), is_green(copy, *ground.crashes)
-            hunts = list(_hunts(copy, ground.trial)) if units else []
-        counts = len(hunts) == len(STARTS) and all(map(Hunt.counts, hunts))
+            hunts = list(_hunts(copy, ground.trial, STARTS[: asked.starts], asked.seeds)) if units else []
+        counts = len(hunts) == len(STARTS[: asked.starts]) and all(map(Hunt.counts, hunts))
         if counts:
             counted.append(statistics.median(found.seeds for found in hunts))
             missed += crashes
-        rules = ", ".join(sorted({found.rule for found in hunts if found.rule}))
+        rules = "; ".join(dict.fromkeys(" + ".join(found.rules) for found in hunts if found.rules))
         seen = f"units {_colour(units)}, crashes {_colour(crashes)}, seeds {', '.join(map(str, hunts)) or '-'}"
         sys.stdout.write(f"{'counts' if counts else 'apart '}  {mutant.name}: {seen} ({rules or '-'})\n")
         sys.stdout.flush()
@@ -147,10 +182,18 @@ def main(words: Sequence[str], ground: Ground) -> None:
         )
 
 
-def _hunts(copy: Path, trial: Path) -> Iterator[Hunt]:
+def _asked(words: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("words", nargs="*", help="what the names of mutants have")
+    parser.add_argument("--starts", type=int, default=len(STARTS), help="from how many seeds on each is hunted")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="how many from each")
+    return parser.parse_args(words)
+
+
+def _hunts(copy: Path, trial: Path, starts: Sequence[int], seeds: int) -> Iterator[Hunt]:
     """From each start, for as long as it can count."""
-    for first in STARTS:
-        found = hunt_in(copy, first, first + SEEDS - 1, trial)
+    for first in starts:
+        found = hunt_in(copy, first, first + seeds - 1, trial)
         yield found
         if not found.counts():
             return

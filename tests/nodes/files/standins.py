@@ -29,6 +29,7 @@ from nodes.files.messages import (
 )
 from nodes.files.namespace import Namespace
 from nodes.files.operations import Configure, Format, Lost, Operation, Report
+from tests.replication.doors import AskSoon
 from zactor.errors import ConnectionLost, Corrupt, Failure, Refused
 from zactor.message import Message, Ref, encode
 from zactor.replication.messages import EndSession, OpenSession, Query, Renew, SessionExpired, Submit
@@ -95,7 +96,7 @@ class Server:
         return self.sealed[chunk]
 
 
-class Cluster:
+class Cluster(AskSoon):
     """A `Door` to `metadata` and `store/0`, `store/1`, ..."""
 
     def __init__(self, servers: int = 3, copies: int = 2, chunk_size: int = 1 << 20, latency_turns: int = 3) -> None:
@@ -108,7 +109,7 @@ class Cluster:
         self.asked: list[tuple[str, Message[Any]]] = []
         self.in_flight = self.in_flight_max = 0
         self._turns = latency_turns
-        self._index = 0
+        self._next = 1
         self.own(Format(77), Configure(copies, chunk_size))
         for number, server in enumerate(self.servers.values()):
             self.own(self.report(server, number))
@@ -181,14 +182,13 @@ class Cluster:
                 self._log(encode_end(session))
             case Submit():
                 found = self.sessions.check(message)
-                return found if isinstance(found, bytes) else self._log(encode_change(message))
+                return found if isinstance(found, tuple) else self._log(encode_change(message))
             case Query(body=body):
                 return self.namespace.query(body)
         return None
 
     def _log(self, record: bytes) -> Any:
-        self._index += 1
-        (answer,) = self.sessions.apply([(self._index, self.time_ns, record)])
+        (answer,), self._next = self.sessions.apply(self._next, self.time_ns, (record,))
         if isinstance(answer, Refused):
             raise answer
         return answer

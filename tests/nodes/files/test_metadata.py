@@ -79,8 +79,8 @@ class Town:
             self.session = self.ask(OpenSession())
         self.sequence += 1
         body = encode(changes)
-        answer = self.ask(
-            Submit(session=self.session, sequence=self.sequence, acknowledged_below=self.sequence, body=body)
+        (answer,) = self.ask(
+            Submit(session=self.session, sequence=self.sequence, acknowledged_below=self.sequence, bodies=(body,))
         )
         return list(op.decode_outcomes(answer))
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 from tests.nodes.files.mutants import Mutant
 
 RAFT = "nodes/raft/"
-CORE, LEADER, ELECTION, LOG, MEMBERS, READS, SAVING, ACTOR, ORDERING = (
+CORE, LEADER, ELECTION, LOG, MEMBERS, READS, SAVING, STORAGE, SNAPSHOTS, PROGRESS, ACTOR, ORDERING = (
     RAFT + f"{stem}.py"
-    for stem in ("core", "leader", "election", "log", "members", "reads", "saving", "actor", "ordering")
-)
-SESSIONS, CLIENT = "zactor/replication/sessions.py", "zactor/replication/client.py"
-KV_CLIENT, STORE, FENCED = "nodes/kv/client.py", "nodes/kv/store.py", "nodes/kv/fenced.py"
+    for stem in (
+        "core", "leader", "election", "log", "members", "reads", "saving", "storage", "snapshots", "progress", "actor",
+        "ordering",
+    )
+)  # fmt: skip
+SESSIONS, CLIENT, JOURNAL = "zactor/replication/sessions.py", "zactor/replication/client.py", "zactor/journal.py"
+KV_CLIENT, LOCKS, FENCED = "nodes/kv/client.py", "nodes/kv/locks.py", "nodes/kv/fenced.py"
 
 MUTANTS = (
     # --- elections
@@ -48,7 +51,55 @@ MUTANTS = (
         "return 2 * sum(map(has, voters)) > len(voters)",
         "return 2 * sum(map(has, voters)) >= len(voters)",
     ),
+    Mutant(
+        "a candidate may vote for another one, too (5.2)",
+        ELECTION,
+        "            raft.vote_for(raft.me)\n",
+        "",
+    ),
+    Mutant(
+        "a vote is forgotten in a crash (5.2)",
+        CORE,
+        "return HardState(self.term, self.voted_for, *self._owed)",
+        'return HardState(self.term, "", *self._owed)',
+    ),
+    Mutant(
+        "a term is forgotten in a crash, if the log does not have it (5.1)",
+        CORE,
+        "return HardState(self.term, self.voted_for, *self._owed)",
+        "return HardState(self.log.last_term, self.voted_for, *self._owed)",
+    ),
+    Mutant(
+        "the longer log is taken for the newer one (5.4.1)",
+        LOG,
+        "return (last_term, last_index) >= (self.last_term, self.last_index)",
+        "return (last_index, last_term) >= (self.last_index, self.last_term)",
+    ),
     # --- the log
+    Mutant(
+        "a peer acknowledges more than was compared (5.3)",
+        CORE,
+        "self.send_after(source, Appended(term=self.term, index=last))",
+        "self.send_after(source, Appended(term=self.term, index=self.log.last_index))",
+    ),
+    Mutant(
+        "members that were cut from the log stay (thesis 4.1)",
+        LOG,
+        "        while self._members[-1][0] >= index:\n",
+        "        while self._members[-1][0] > self.last_index + 99:\n",
+    ),
+    Mutant(
+        "what does not agree with the leader's log is kept (5.3)",
+        LOG,
+        "            if known is not None:\n                self.cut(index)\n",
+        "            if known is not None:\n                continue\n",
+    ),
+    Mutant(
+        "what is left of a save that had no room stays where it is",
+        SAVING,
+        "        self._storage.cut(self._writes[0][1])\n",
+        "",
+    ),
     Mutant(
         "the log before new entries is not compared (5.3)",
         CORE,
@@ -90,7 +141,6 @@ MUTANTS = (
         LEADER,
         "commit_index = min(raft.commit_index, progress.match_index)",
         "commit_index = raft.commit_index",
-        10,
     ),
     Mutant(
         "more is called committed than was compared (Figure 2)",
@@ -104,18 +154,72 @@ MUTANTS = (
         "[(len(voters) - 1) // 2] if voters else 0",
         "[len(voters) // 2] if voters else 0",
     ),
-    # --- reads and answers
     Mutant(
-        "a leader reads without asking whether it still leads (thesis 6.4)",
-        LEADER,
-        "while self._barriers and self._barriers[0][0] <= confirmed:",
-        "while self._barriers and self._barriers[0][0] <= confirmed + 1:",
+        "a leader of an earlier term is heeded",
+        CORE,
+        "        if term < self.term:\n            self._answer_older",
+        "        if term < self.term and not isinstance(message, AppendEntries):\n            self._answer_older",
     ),
+    Mutant(
+        "what was sent to a peer counts as being there",
+        PROGRESS,
+        "        self.next_index = last_index + 1\n        self.inflight.append",
+        "        self.next_index, self.match_index = last_index + 1, last_index\n        self.inflight.append",
+    ),
+    Mutant(
+        "what has to wait for the disk leaves at once",
+        SAVING,
+        "            if last is None:\n",
+        "            if last is None or len(self._writes) < 9:\n",
+    ),
+    Mutant(
+        "what had no room on the disk is written without its beginning",
+        SAVING,
+        "        for hard_state, save in refused:\n",
+        "        for hard_state, save in refused[1:]:\n",
+    ),
+    Mutant(
+        "what is read of a journal is taken to be on the disk, too (fsyncgate)",
+        JOURNAL,
+        "                await self._disk.write(self.file, self.size, rest[: found.size])\n",
+        "                pass\n",
+    ),
+    Mutant(
+        "a torn record stays where it is",
+        JOURNAL,
+        "        await self.cut(self.size)\n",
+        "",
+    ),
+    Mutant(
+        "a snapshot says that it has what is only committed",
+        SNAPSHOTS,
+        "            index = actor.applied_index\n",
+        "            index = raft.commit_index\n",
+    ),
+    Mutant(
+        "what was lost on its way is not sent again",
+        LEADER,
+        "            self._remind(source, progress)\n",
+        "",
+    ),
+    Mutant(
+        "a snapshot that could not be sent is not sent again",
+        SNAPSHOTS,
+        "                raft.leadership.snapshot_failed(name)\n",
+        "                pass\n",
+    ),
+    # --- reads and answers
     Mutant(
         "a follower reads without asking the leader",
         READS,
         'elif message.level in ("session", "eventual") or (message.level == "bounded" and self._is_fresh(message)):',
         'elif message.level in ("session", "eventual", "bounded"):',
+    ),
+    Mutant(
+        "who leads answers bounded reads at once",
+        READS,
+        'message.level == "bounded" and self._is_fresh(message)',
+        'message.level == "bounded" and (self._actor.is_serving or self._is_fresh(message))',
     ),
     Mutant(
         "what the leader said is as fresh as its answer",
@@ -136,6 +240,14 @@ MUTANTS = (
         'if message.level == "session" and self._actor.applied + 1 < message.at_least:',
     ),
     Mutant(
+        "a question that is asked again does not say what its client has seen",
+        CLIENT,
+        "self._client.ask(self._message, self._target, 0.0, self._first)",
+        "self._client.ask(\n"
+        "            Query(body=self._message.body, level=self._message.level), self._target, 0.0, self._first\n"
+        "        )",
+    ),
+    Mutant(
         "a client forgets what it saw in reads",
         KV_CLIENT,
         "            self.revision = answer.revision\n        return answer\n",
@@ -147,12 +259,60 @@ MUTANTS = (
         "if self._batches and self._batches[0][0] == index and self._batches[0][1] == term:",
         "if self._batches and self._batches[0][0] == index:",
     ),
+    Mutant(
+        "a leader reads without asking whether it still leads (thesis 6.4)",
+        LEADER,
+        "        self._asked.append(token)\n",
+        "        self._raft.answer_reads([token], self._raft.commit_index)\n",
+    ),
+    Mutant(
+        "a leader tells others what is committed without asking whether it still leads",
+        READS,
+        "        self._turn.append((ReadIndex(), later))\n",
+        "        later.reply(self._actor.applied_index)\n",
+    ),
+    Mutant(
+        "who leads no more answers what it was asked before",
+        READS,
+        "            self._fail(self._rounds.pop(token))\n",
+        "            self.answer([(token, self._actor.applied_index)])\n",
+    ),
+    Mutant(
+        "a follower answers before it has what the leader named",
+        READS,
+        "                self._for_index.add(index, until_ns, message, later)\n",
+        "                self._answer(message, later)\n",
+    ),
     # --- sessions, watches, locks
+    Mutant(
+        "what was sent and not answered is taken for not made",
+        CLIENT,
+        "        return error.sent\n",
+        "        return False\n",
+    ),
+    Mutant(
+        "what a leader that was deposed had taken is taken for not made",
+        CLIENT,
+        "return not isinstance(error, Overloaded | NotLeader) or isinstance(error, Deposed)",
+        "return not isinstance(error, Overloaded | NotLeader)",
+    ),
+    Mutant(
+        "a leader that is deposed says that nothing was made",
+        ACTOR,
+        "            self._replica.refuse(self._proposed.give_up(), deposed)\n",
+        "            self._replica.refuse(self._proposed.give_up(), error)\n",
+    ),
+    Mutant(
+        "a watch that was told nothing goes on from what its client saw elsewhere",
+        KV_CLIENT,
+        "            if answer is None:\n                continue\n",
+        "            if answer is None:\n                start = self.revision + 1\n                continue\n",
+    ),
     Mutant(
         "a change that is sent again is made again",
         SESSIONS,
-        "        if sequence >= self.acknowledged_below:\n            self.answers[sequence] = answer\n",
-        "        if sequence > self.acknowledged_below:\n            self.answers[sequence] = answer\n",
+        "        if sequence >= self.acknowledged_below:\n            self.answers[sequence] = answers\n",
+        "        if sequence > self.acknowledged_below:\n            self.answers[sequence] = answers\n",
     ),
     Mutant(
         "snapshots forget which changes were made",
@@ -163,8 +323,8 @@ MUTANTS = (
     Mutant(
         "a change of a lost session is made again in another",
         CLIENT,
-        "                    if may_be_done:\n",
-        "                    if may_be_done and number > 99:\n",
+        "                    if submit.may_be_done:\n                        raise OutcomeUnknown",
+        "                    if submit.may_be_done and client is None:\n                        raise OutcomeUnknown",
     ),
     Mutant(
         "a watch goes on after a revision that it did not show",
@@ -179,8 +339,20 @@ MUTANTS = (
         "            start = answer.revision\n\n    async def _watched",
     ),
     Mutant(
+        "who stands before one is looked for in an old state",
+        LOCKS,
+        "question(op.Newest(*places(self.name), created))",
+        'question(op.Newest(*places(self.name), created), level="eventual")',
+    ),
+    Mutant(
+        "a lease lives from when it was known to be kept alive, not from when that was asked for",
+        KV_CLIENT,
+        "            raise LeaseLost(str(error)) from error\n        self._begun_ns = begun_ns\n",
+        "            raise LeaseLost(str(error)) from error\n        self._begun_ns = self.client.door.now_ns()\n",
+    ),
+    Mutant(
         "a token is as old as the wish for a lock, not as the hold",
-        "nodes/kv/locks.py",
+        LOCKS,
         "        self.token = created\n",
         "        self.token = self.lease.id\n",
     ),
@@ -201,5 +373,23 @@ MUTANTS = (
         FENCED,
         "if message.token < self._highest:",
         "if message.token < self._highest - 1_000_000:",
+    ),
+    Mutant(
+        "entries bear the time of day of whoever leads",
+        ACTOR,
+        "        time_ns = self._clock.read(self.now_ns(), self.wall_ns())\n",
+        "        time_ns = self.wall_ns()\n",
+    ),
+    Mutant(
+        "whoever leads next sets the log to its time of day",
+        ACTOR,
+        "        self._serving = term\n",
+        "        self._serving, self._clock = term, LogClock(0)\n",
+    ),
+    Mutant(
+        "a token is not synced before it counts",
+        FENCED,
+        "        await self.disk.synced()\n",
+        "",
     ),
 )

@@ -197,13 +197,28 @@ def test_what_one_watch_shows_another_must_show() -> None:
 
 
 # --- locks and counters
-def test_tokens_of_holders_grow() -> None:
-    first = (0, 10, "a", "acquire", (), 7)
+def hold(begun: int, ended: int, client: str, token: int, left_ms: int = 0) -> Line:
+    return (begun, ended, client, "acquire", (2000,), [token, left_ms])
 
-    assert judge_locks(history(first, (20, 30, "b", "acquire", (), 9))).word == "ok"
-    assert judge_locks(history(first, (20, 30, "b", "acquire", (), 6))).word == "violation"
-    assert judge_locks(history(first, (5, 30, "b", "acquire", (), 6))).word == "ok"
-    assert judge_locks(history(first, (5, 30, "b", "acquire", (), 7))).word == "violation"
+
+def test_tokens_of_holders_grow() -> None:
+    first = hold(0, 10, "a", 7)
+
+    assert judge_locks(history(first, hold(20, 30, "b", 9))).word == "ok"
+    assert judge_locks(history(first, hold(20, 30, "b", 6))).word == "violation"
+    assert judge_locks(history(first, hold(5, 30, "b", 6))).word == "ok"
+    assert judge_locks(history(first, hold(5, 30, "b", 7))).word == "violation"
+
+
+def test_no_two_are_sure_of_a_lock_at_once() -> None:
+    first, other = hold(0, 10, "a", 7, 1000), hold(500, 900, "b", 9, 1000)
+
+    assert judge_locks(history(first, other)).word == "violation"
+    assert judge_locks(history(first, hold(500, 1009, "b", 9, 1000))).word == "ok"
+    assert judge_locks(history(first, hold(500, 900, "b", 9))).word == "ok"
+    assert judge_locks(history(first, (800, 950, "a", "release", (7,), None), other)).word == "ok"
+    assert judge_locks(history(first, (950, 960, "a", "release", (7,), None), other)).word == "violation"
+    assert judge_locks(history(first, hold(15, 20, "c", 8), other)).word == "violation"
 
 
 def test_what_one_client_changes_alone_is_changed_once_each_time() -> None:

@@ -13,6 +13,7 @@ from nodes.kv import load, saving, words
 from nodes.kv import operations as op
 from nodes.kv.client import KvClient
 from nodes.kv.store import Store
+from tests.replication.doors import AskSoon
 from zactor.errors import ConnectionLost, Failure, UserError
 from zactor.judges.history import History
 from zactor.judges.judge import judge_named, model_named
@@ -23,13 +24,13 @@ from zactor.replication.sessions import Sessions, encode_change, encode_end, enc
 TICK_NS = 1_000_000
 
 
-class Door:
+class Door(AskSoon):
     """A store with its sessions. Each ask takes a millisecond of its clock; `lost` says which changes get no answer."""
 
     def __init__(self, lost: Iterable[bool] = ()) -> None:
         self.sessions = Sessions(Store())
         self.time_ns = 0
-        self._index = 0
+        self._next = 1
         self._lost = iter(lost)
 
     def ask(self, target: Ref[Any], message: Message[Any], timeout_s: float = 5.0) -> Awaitable[Any]:
@@ -57,7 +58,6 @@ class Door:
         return answer
 
     def _make(self, message: Any) -> Any:
-        self._index += 1
         match message:
             case OpenSession():
                 record = encode_open()
@@ -65,7 +65,8 @@ class Door:
                 record = encode_end(message.session)
             case _:
                 record = encode_change(message)
-        return self.sessions.apply([(self._index, self.time_ns, record)])[0]
+        (answer,), self._next = self.sessions.apply(self._next, self.time_ns, (record,))
+        return answer
 
 
 def drive(door: Door, given: load.Load) -> tuple[load.Measured, History]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nodes.kv import backlog, leases, watches
+from nodes.kv import backlog, items, leases, watches
 from nodes.kv import operations as op
 from nodes.kv import store as stores
 from tests.nodes.kv.machine import Machine, S, denied
@@ -12,6 +12,24 @@ from zactor.errors import Refused
 from zactor.message import encode
 
 MIB = 1 << 20
+
+
+# --- the digest
+@pytest.mark.parametrize("unweighed_max", [2, items.UNWEIGHED_MAX])
+def test_items_weigh_what_they_are_whenever_they_are_weighed(
+    unweighed_max: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(items, "UNWEIGHED_MAX", unweighed_max)
+    machine = Machine()
+    for number in range(40):
+        machine.put(b"k%d" % (number % 7), b"%d" % number)
+        if number % 5 == 0:
+            machine.do(op.Delete(b"k%d" % (number % 3)))
+        held = machine.store.items
+        if number % 9 == 0:
+            assert held.weight == items.Items(held.by_key.values()).weight
+
+    assert held.weight == items.Items(held.by_key.values()).weight
 
 
 # --- puts

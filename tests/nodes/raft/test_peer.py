@@ -46,10 +46,10 @@ def test_a_change_is_made_once_though_its_answer_is_lost_and_it_is_sent_again(pe
     assert isinstance(stage, Simulated)
     session = stage.ask("user", Open())
     leader = peers.leader()
-    change = Submit(session=session, sequence=1, acknowledged_below=1, body=b"x")
-    assert stage.ask(leader, change) == b"1"
+    change = Submit(session=session, sequence=1, acknowledged_below=1, bodies=(b"x",))
+    assert stage.ask(leader, change) == (b"1",)
     stage.kill(leader)
-    assert stage.ask(peers.leader(), change) == b"1"
+    assert stage.ask(peers.leader(), change) == (b"1",)
     assert peers.until_equal() == [b"x"]
 
 
@@ -229,12 +229,12 @@ def test_section_7_a_peer_that_was_away_is_sent_the_snapshot(stage: Simulated) -
 def test_a_snapshot_has_the_sessions_too(stage: Simulated) -> None:
     peers = Peers(stage)
     session = stage.ask("user", Open())
-    change = Submit(session=session, sequence=1, acknowledged_below=1, body=b"x")
+    change = Submit(session=session, sequence=1, acknowledged_below=1, bodies=(b"x",))
     stage.ask(peers.leader(), change)
     for name in peers.names:
         peers.operate("snapshot", name)
     peers.power_all()
-    assert stage.ask(peers.leader(), change) == b"1"
+    assert stage.ask(peers.leader(), change) == (b"1",)
     assert peers.until_equal() == [b"x"]
 
 
