@@ -79,15 +79,15 @@ async def soak(span_s: float, seed: int) -> Found:
         )
         slowing = asyncio.create_task(_slow(group.home, found))
         try:
-            await asyncio.wait_for(_pause(group.pids(), dice, found), span_s)
-        except TimeoutError:
-            pass
+            with suppress(TimeoutError):
+                await asyncio.wait_for(_pause(group.pids(), dice, found), span_s)
+            if await load.wait():
+                raise RuntimeError("a put was lost")
         finally:
             slowing.cancel()
-            with suppress(asyncio.CancelledError):
-                await slowing
-        if await load.wait():
-            raise RuntimeError("a put was lost")
+            if load.returncode is None:
+                load.kill()
+                await load.wait()
         found.operations = await group.applied(name)
         found.events = _events(group.run, began_ns)
     return found
