@@ -375,6 +375,12 @@ class Neighbours:
         if again and not final:
             self.greet(process)
 
+    def mend(self, process: str, because: str) -> None:
+        """What was said to a process, or by it, was lost on the way: nothing that follows it is to arrive."""
+        peer = self.peers.get(process)
+        if peer is not None:  # in a new session the other side greets us at once, too
+            self.lost(peer, because)
+
     def _asks_of(self, peer: Peer) -> list[Wait]:
         """What waits for an answer from there."""
         pending = self._kernel.pending.values()

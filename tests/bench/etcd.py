@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.bench.parted import Parted
+
 HERE = Path(__file__).parent
 
 PACKAGED = Path("/usr/share/gocode")
@@ -27,6 +29,9 @@ PACKAGED = Path("/usr/share/gocode")
 MEND = "apt-get install etcd-server golang-go golang-etcd-server-dev"
 
 MEMBERS = 3
+
+PEER_PORT, CLIENT_PORT = 2380, 2379
+"""etcd's own, for who has a network to itself."""
 
 START_S = 30.0
 PAUSE_S = 0.05
@@ -61,13 +66,14 @@ BY_DEFAULT = Timeouts()
 
 
 class Member:
-    """One of them, which can be killed and started again."""
+    """One of them, which can be killed and started again. `inside` begins its command where it has its own network."""
 
-    def __init__(self, name: str, folder: Path, peer_port: int, client_port: int) -> None:
+    def __init__(self, name: str, folder: Path, peer: str, client: str, inside: Sequence[str] = ()) -> None:
         self.name = name
-        self.peer = f"http://127.0.0.1:{peer_port}"
-        self.client = f"127.0.0.1:{client_port}"
+        self.peer = f"http://{peer}"
+        self.client = client
         self._folder = folder
+        self._inside = inside
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -86,6 +92,7 @@ class Member:
             "advertise-client-urls": f"http://{self.client}",
         }
         command = [
+            *self._inside,
             "etcd",
             f"--name={self.name}",
             f"--data-dir={self._folder / self.name}",
@@ -118,10 +125,17 @@ class Member:
 class Etcd:
     """The members."""
 
-    def __init__(self, folder: Path, timeouts: Timeouts) -> None:
-        ports = _free_ports(2 * MEMBERS)
+    def __init__(self, folder: Path, timeouts: Timeouts, places: Parted | None) -> None:
         self._timeouts = timeouts
-        self.members = [Member(f"m{index}", folder, *ports[2 * index : 2 * index + 2]) for index in range(MEMBERS)]
+        if places is None:
+            ends = [f"127.0.0.1:{port}" for port in _free_ports(2 * MEMBERS)]
+            self.members = [Member(f"m{index}", folder, *ends[2 * index : 2 * index + 2]) for index in range(MEMBERS)]
+        else:
+            hosts = [places.address(index) for index in range(MEMBERS)]
+            self.members = [
+                Member(f"m{index}", folder, f"{host}:{PEER_PORT}", f"{host}:{CLIENT_PORT}", places.inside(index))
+                for index, host in enumerate(hosts)
+            ]
         self._cluster = ",".join(f"{member.name}={member.peer}" for member in self.members)
 
     @property
@@ -160,9 +174,9 @@ class Etcd:
 
 
 @contextmanager
-def running(folder: Path, timeouts: Timeouts = BY_DEFAULT) -> Iterator[Etcd]:
-    """Members that keep what they have below a folder, and have a leader."""
-    cluster = Etcd(folder, timeouts)
+def running(folder: Path, timeouts: Timeouts = BY_DEFAULT, places: Parted | None = None) -> Iterator[Etcd]:
+    """Members that keep what they have below a folder, and have a leader; on loopback or in places of their own."""
+    cluster = Etcd(folder, timeouts, places)
     try:
         cluster.start(*cluster.members)
         yield cluster

@@ -13,20 +13,24 @@ import signal
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Literal, Protocol, get_args
 
 from nodes.raft.messages import PeerStatus, Status, Transfer
 from tests.bench import etcd
 from tests.bench.harness import Bar, Measure, Peer, Row, Scale
 from tests.bench.kernel import HERE, launched
 from tests.bench.load import CONNECTIONS, Load
+from tests.bench.parted import MEND, Parted, parted
+from tests.bench.parted import missing as parted_missing
 from tests.bench.worker import module
 from zactor.client import AsyncClient
 from zactor.errors import Failure
+from zactor.launchers import control
+from zactor.launchers.control import ask_launcher
+from zactor.launchers.folders import Home
 
 NAME = "raft-kv"
 CONFIG = HERE.parent.parent / "configs" / "raft-kv.yaml"
@@ -42,8 +46,8 @@ SAME = etcd.Timeouts(heartbeat_ms=30, election_ms=200)
 CALM_S = 1.0
 """Before a fault: all follow, and the probe flows."""
 
-PAUSED_S = 1.0
-"""A paused leader goes on so long after somebody else has answered."""
+AWAY_S = 1.0
+"""A leader that is paused or cut off takes part again so long after somebody else has answered."""
 
 SILENCE_S = 0.03
 AFTER_S = 1.0
@@ -53,22 +57,120 @@ GIVE_UP_S = 30.0
 PAUSE_S = 0.05
 
 
-@dataclass(frozen=True)
-class Group:
-    """Peers with a leader: the command that probes them, and the leader's process once all of them follow it."""
+Fault = Literal["killed", "paused", "cut off"]
+
+
+class Group(Protocol):
+    """Peers with a leader."""
 
     probe: tuple[str, ...]
-    leader: Callable[[], Awaitable[int]]
-    revive: Callable[[int], Awaitable[None]]
-    """Start again the one that had this process, where nobody else does."""
+    """The command that probes them."""
+
+    async def leader(self) -> str:
+        """Whom all of them follow, once they do."""
+
+    async def begin(self, fault: Fault, name: str) -> None:
+        """Let it befall one of them."""
+
+    async def end(self, fault: Fault, name: str) -> None:
+        """Let that one take part again."""
 
 
-@dataclass(frozen=True)
-class Ours(Group):
-    """Our peers: the command that loads them, and what tells the leader that another one is to lead."""
+class Ours:
+    """Our store, up; its launcher starts again who is killed."""
 
-    load: tuple[str, ...]
-    hand_over: Callable[[], Awaitable[None]]
+    def __init__(self, run: Path, client: AsyncClient) -> None:
+        self.run = run
+        self.home = Home(run.parent.parent, NAME)
+        self._client = client
+        self.probe, self.load = (tuple(module("raft_client", verb, run / "book.json")) for verb in ("probe", "load"))
+
+    async def _status(self, name: str) -> PeerStatus | None:
+        try:
+            return await self._client.ask(name, Status(), 0.5)
+        except Failure:
+            return None
+
+    def _pid(self, name: str) -> int:
+        book = self._client.book
+        pid = book.processes[book.nodes[name]].pid
+        assert pid is not None, "it runs"
+        return pid
+
+    def pids(self) -> list[int]:
+        """The processes of all peers."""
+        return [self._pid(name) for name in self._client.names(STORE)]
+
+    async def applied(self, name: str) -> int:
+        """How many commands one of them has applied."""
+        return (await self._client.ask(name, Status())).applied
+
+    async def leader(self) -> str:
+        end_s = time.monotonic() + GIVE_UP_S
+        while time.monotonic() < end_s:
+            said = [await self._status(name) for name in self._client.names(STORE)]
+            leaders = {each.leader for each in said if each is not None}
+            if None not in said and len(leaders) == 1 and "" not in leaders:
+                return leaders.pop().partition("~")[0]
+            await asyncio.sleep(PAUSE_S)
+        raise RuntimeError(f"{NAME} has no leader after {GIVE_UP_S} s")
+
+    async def begin(self, fault: Fault, name: str) -> None:
+        if fault == "cut off":
+            await asyncio.to_thread(ask_launcher, self.home, control.Fault("cut", (name,), GIVE_UP_S))
+        else:
+            _signal(self._pid(name), fault)
+
+    async def end(self, fault: Fault, name: str) -> None:
+        if fault == "cut off":
+            await asyncio.to_thread(ask_launcher, self.home, control.Heal((name,), GIVE_UP_S))
+        elif fault == "paused":
+            _go_on(self._pid(name))
+
+    async def hand_over(self) -> None:
+        """Tell the leader that another one is to lead."""
+        await self._client.ask(await self.leader(), Transfer())
+
+
+class Theirs:
+    """etcd, up."""
+
+    def __init__(self, program: Path, cluster: etcd.Etcd, places: Parted | None) -> None:
+        self._cluster = cluster
+        self._places = places
+        self.probe: tuple[str, ...] = (str(program), "probe", cluster.endpoints)
+
+    def _member(self, name: str) -> etcd.Member:
+        return next(each for each in self._cluster.members if each.name == name)
+
+    async def leader(self) -> str:
+        return (await asyncio.to_thread(self._cluster.leader)).name
+
+    async def begin(self, fault: Fault, name: str) -> None:
+        if fault == "cut off":
+            assert self._places is not None, "they were asked for"
+            self._places.cut(self._cluster.members.index(self._member(name)))
+        else:
+            _signal(self._member(name).pid, fault)
+
+    async def end(self, fault: Fault, name: str) -> None:
+        member = self._member(name)
+        if fault == "cut off":
+            assert self._places is not None, "they were asked for"
+            self._places.tie(self._cluster.members.index(member))
+        elif fault == "paused":
+            _go_on(member.pid)
+        else:
+            member.stop()
+            await asyncio.to_thread(self._cluster.start, member)
+
+
+def _signal(pid: int, fault: Fault) -> None:
+    os.kill(pid, signal.SIGKILL if fault == "killed" else signal.SIGSTOP)
+
+
+def _go_on(pid: int) -> None:
+    os.kill(pid, signal.SIGCONT)
 
 
 Start = Callable[[], AbstractAsyncContextManager[Group]]
@@ -76,62 +178,25 @@ Start = Callable[[], AbstractAsyncContextManager[Group]]
 
 @asynccontextmanager
 async def ours() -> AsyncIterator[Ours]:
-    """Our store, up; its launcher starts again who is killed."""
+    """Our store, up."""
     async with launched(CONFIG, NAME) as run, AsyncClient(run / "book.json") as client:
-        names = client.names(STORE)
-
-        async def status(name: str) -> PeerStatus | None:
-            try:
-                return await client.ask(name, Status(), 0.5)
-            except Failure:
-                return None
-
-        async def name_of_leader() -> str:
-            end_s = time.monotonic() + GIVE_UP_S
-            while time.monotonic() < end_s:
-                said = [await status(name) for name in names]
-                leaders = {each.leader for each in said if each is not None}
-                if None not in said and len(leaders) == 1 and "" not in leaders:
-                    return leaders.pop().partition("~")[0]
-                await asyncio.sleep(PAUSE_S)
-            raise RuntimeError(f"{NAME} has no leader after {GIVE_UP_S} s")
-
-        async def leader() -> int:
-            pid = client.book.processes[client.book.nodes[await name_of_leader()]].pid
-            assert pid is not None, "it runs"
-            return pid
-
-        async def hand_over() -> None:
-            await client.ask(await name_of_leader(), Transfer())
-
-        async def revive(_pid: int) -> None:
-            return
-
-        commands = [tuple(module("raft_client", verb, run / "book.json")) for verb in ("probe", "load")]
-        yield Ours(commands[0], leader, revive, commands[1], hand_over)
+        yield Ours(run, client)
 
 
-def theirs(program: Path, timeouts: etcd.Timeouts) -> Start:
-    """etcd, up."""
+def theirs(program: Path, timeouts: etcd.Timeouts, *, is_parted: bool = False) -> Start:
+    """etcd, up; each member with a network of its own if one is to be cut off."""
 
     @asynccontextmanager
     async def start() -> AsyncIterator[Group]:
-        with tempfile.TemporaryDirectory(prefix="bench-raft-") as folder, etcd.running(Path(folder), timeouts) as group:
-
-            async def leader() -> int:
-                return (await asyncio.to_thread(group.leader)).pid
-
-            async def revive(pid: int) -> None:
-                (member,) = [each for each in group.members if each.pid == pid]
-                member.stop()
-                await asyncio.to_thread(group.start, member)
-
-            yield Group((str(program), "probe", group.endpoints), leader, revive)
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-raft-")))
+            places = stack.enter_context(parted(etcd.MEMBERS)) if is_parted else None
+            yield Theirs(program, stack.enter_context(etcd.running(folder, timeouts, places)), places)
 
     return start
 
 
-def gaps(start: Start, fault: signal.Signals, times: int) -> Measure:
+def gaps(start: Start, fault: Fault, times: int) -> Measure:
     """Seconds without an acknowledgement, the median of several faults."""
 
     async def measure() -> float:
@@ -191,17 +256,16 @@ async def _calm(probe: asyncio.subprocess.Process) -> None:
         pass
 
 
-async def _gap(group: Group, probe: asyncio.subprocess.Process, fault: signal.Signals) -> float:
+async def _gap(group: Group, probe: asyncio.subprocess.Process, fault: Fault) -> float:
     await _calm(probe)
-    pid = await group.leader()
+    name = await group.leader()
     fault_ns = time.time_ns()
-    os.kill(pid, fault)
-    gap_ns = await _acknowledged(probe, fault_ns) - fault_ns
-    if fault is signal.SIGSTOP:
-        await asyncio.sleep(PAUSED_S)
-        os.kill(pid, signal.SIGCONT)
-    else:
-        await group.revive(pid)
+    await group.begin(fault, name)
+    # To cut one off takes a moment, which counts. What is put in it may still be answered.
+    gap_ns = await _acknowledged(probe, time.time_ns()) - fault_ns
+    if fault != "killed":
+        await asyncio.sleep(AWAY_S)
+    await group.end(fault, name)
     await group.leader()
     return gap_ns / 1e9
 
@@ -222,21 +286,24 @@ async def _nobody() -> float:
 
 
 def failover_rows(program: Path | None, scale: Scale) -> list[Row]:
-    """The leader is killed, and paused: beside etcd as it is by default, and with our timeouts."""
+    """The leader is killed, paused, and cut off: beside etcd as it is by default, and with our timeouts."""
     times = 1 if scale.quick else TIMES
+    cannot_part = parted_missing()
 
-    def peer(name: str, timeouts: etcd.Timeouts, measure: Callable[[Start], Measure]) -> Peer:
-        if program is None:
-            return Peer(name, _nobody, missing=True, mend=etcd.MEND)
-        return Peer(name, measure(theirs(program, timeouts)))
+    def peer(name: str, timeouts: etcd.Timeouts, fault: Fault) -> Peer:
+        is_cut = fault == "cut off"
+        if program is None or (is_cut and cannot_part):
+            mend = etcd.MEND if program is None else f"it cannot be cut off here: {MEND}"
+            return Peer(name, _nobody, missing=True, mend=mend)
+        return Peer(name, gaps(theirs(program, timeouts, is_parted=is_cut), fault, times))
 
     rows = []
-    for word, fault in (("killed", signal.SIGKILL), ("paused", signal.SIGSTOP)):
-        measure = partial(gaps, fault=fault, times=times)
-        case = f"leader {word}, to the next put"
+    for fault in get_args(Fault):
+        measure = gaps(ours, fault, times)
+        case = f"leader {fault}, to the next put"
         rows += [
-            Row(case, "s", measure(ours), peer("etcd", etcd.BY_DEFAULT, measure), Bar(ours=OURS_S)),
-            Row(case, "s", measure(ours), peer("etcd, 30/200 ms", SAME, measure), Bar(ratio=1)),
+            Row(case, "s", measure, peer("etcd", etcd.BY_DEFAULT, fault), Bar(ours=OURS_S)),
+            Row(case, "s", measure, peer("etcd, 30/200 ms", SAME, fault), Bar(ratio=1)),
         ]
     case = f"leader told to go, {CONNECTIONS} clients put, longest silence"
     return [*rows, Row(case, "s", silences(times), bar=Bar(ours=SILENCE_S))]

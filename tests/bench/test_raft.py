@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from tests.bench import etcd, load
 from tests.bench.costs import Disk, InMemory, temporary_disk
-from tests.bench.failover import gaps, ours, silences, theirs
+from tests.bench.failover import Fault, gaps, ours, silences, theirs
 from tests.bench.harness import Measure
 from tests.bench.load import Load, measured
 from tests.bench.raft import ours as our_side
 from tests.bench.raft import syncobj
 from tests.bench.raft import theirs as their_side
+from tests.bench.soak import soak
 
 PUTS = Load("put", 20, 0.1, 0.5)
 GETS = Load("get", 20, 0.1, 0.5)
@@ -57,15 +58,24 @@ def test_etcd_is_measured_and_fails_over_and_nothing_of_it_stays(disk: Disk, tmp
     async def measure() -> tuple[float, ...]:
         async with their_side(disk, program) as side:
             rates = await side.rate(PUTS)(), await side.rate(GETS)()
-        return *rates, await gaps(theirs(program, etcd.Timeouts(10, 100)), signal.SIGKILL, 1)()
+        return *rates, await gaps(theirs(program, etcd.Timeouts(10, 100)), "killed", 1)()
 
     assert all(asyncio.run(measure()))
 
 
 @pytest.mark.live
-@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
-def test_the_gap_of_a_failover_of_ours_is_measured(fault: signal.Signals) -> None:
+@pytest.mark.parametrize("fault", get_args(Fault))
+def test_the_gap_of_a_failover_of_ours_is_measured(fault: Fault) -> None:
     assert run(gaps(ours, fault, 1)) > 0
+
+
+@pytest.mark.live
+def test_a_soak_loads_and_pauses() -> None:
+    found = asyncio.run(soak(1.0, 1))
+
+    assert found.operations
+    assert found.pauses_s
+    assert found.lines()[-1] == f"needless elections: {found.count('became_leader')}"
 
 
 @pytest.mark.live

@@ -11,7 +11,9 @@ import msgspec
 
 from zactor.launchers.folders import Home
 from zactor.launchers.local import Handle, OnExit, OnReport
-from zactor.launchers.run import Outcome, Run
+from zactor.launchers.member import Outcome
+from zactor.launchers.run import Run
+from zactor.live.faults import ProcessFault
 from zactor.live.host import Assignment, Report
 from zactor.live.world import Book
 from zactor.topology.model import Instance, Process, Restart, Topology
@@ -41,7 +43,8 @@ class Started:
         self.books: list[Book] = []
         self.commands: list[tuple[str, str]] = []
         self.stopped = self.killed = False
-        self.stops = True
+        self.stops = self.answers = True
+        self.faults: list[tuple[tuple[ProcessFault, ...], str]] = []
 
     def push(self, book: Book) -> None:
         self.books.append(book)
@@ -54,6 +57,17 @@ class Started:
         self.commands.append(("stop", name))
         if self.stops:
             asyncio.get_running_loop().call_soon(self.on_report, life(name, "stopped", because))
+
+    def use_faults(self, faults: tuple[ProcessFault, ...], number: int, because: str) -> None:
+        self.faults.append((faults, because))
+        if self.answers:
+            asyncio.get_running_loop().call_soon(self.on_report, Report("faults", number=number))
+
+    def pause(self) -> None:
+        self.commands.append(("pause", ""))
+
+    def resume(self) -> None:
+        self.commands.append(("resume", ""))
 
     def stop(self, because: str) -> None:
         self.stopped = True

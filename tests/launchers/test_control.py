@@ -18,7 +18,8 @@ from zactor.launchers import control
 from zactor.launchers.changes import Change
 from zactor.launchers.control import Apply, Control, Down, Nodes, Plan, Request, ask_launcher, chosen
 from zactor.launchers.folders import Late, Unreachable
-from zactor.launchers.run import LOG, Outcome
+from zactor.launchers.member import Outcome
+from zactor.launchers.run import LOG
 
 KNOWN = ["greeter", "store/0", "store/1", "stork"]
 

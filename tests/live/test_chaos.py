@@ -64,6 +64,23 @@ def test_a_register_that_keeps_its_promises_is_ok_while_it_is_killed_and_paused(
     assert found["operations"] > 100
 
 
+def test_sides_are_parted_or_slowed_and_what_was_lost_between_them_is_no_violation(trial: Path) -> None:
+    sides = ['[register, "*"]', '["@client-0", "*"]', '["*", register], one_way: true', "[register, other]"]
+    faults = ", ".join(
+        f"{{at: {300 * number}ms, do: partition, between: {between}, for: 200ms}}"
+        for number, between in enumerate(sides, 1)
+    )
+    slow = '{at: 1600ms, do: slow, between: ["*", other], by: 20ms, for: 200ms}'
+    done = zactor("chaos", str(topology(trial, f"{faults}, {slow}")), folder=trial)
+
+    said = done.stdout.splitlines()
+    assert "  1.600 s slow * <-> other for 0.200 s by 0.020 s" in said
+    assert "  0.300 s partition register <-> * for 0.200 s" in said
+    assert "  0.900 s partition * -> register for 0.200 s" in said
+    assert said[-1].startswith("trial: ok")
+    assert said[-1].endswith("4 partition, 1 slow")
+
+
 def test_one_that_forgets_is_found_and_its_history_can_be_judged_again(trial: Path) -> None:
     # Four times: now and then the first thing that it hears after its end is a write.
     faults = ", ".join([KILL, *(f"{{at: {at}ms, do: kill, node: register}}" for at in (1000, 1500, 1900))])

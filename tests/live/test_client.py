@@ -178,7 +178,7 @@ def test_a_node_forgets_a_client_that_said_goodbye(tmp_path: Path, runtime: Path
                 assert any(name.startswith("@") for name in made.world.kernel.neighbours.peers)
             peers = made.world.kernel.neighbours.peers
             await eventually_in_loop(lambda: not any(name.startswith("@") for name in peers))
-            await eventually_in_loop(lambda: not made.world._sockets._clients)
+            await eventually_in_loop(lambda: not made.world.sockets._clients)
 
     asyncio.run(main())
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from zactor.cli.common import DEADLINE, FAILED, OK, say
 from zactor.launchers.changes import Change
-from zactor.launchers.control import Apply, Nodes, Plan, ask_launcher
+from zactor.launchers.control import Apply, Fault, Heal, Nodes, Plan, ask_launcher
 from zactor.launchers.folders import Home, Lock, Unreachable, command_name
-from zactor.launchers.run import Outcome
+from zactor.launchers.member import Outcome
 from zactor.topology.model import Topology
 from zactor.topology.placement import is_inline
 
@@ -57,7 +57,7 @@ def show_changes(topology: Topology, home: Home, lock: Lock | None, timeout_s: f
 
 
 def ask_launcher_of(
-    home: Home, lock: Lock, request: Nodes | Apply, on_plan: Callable[[Plan], None] = lambda _plan: None
+    home: Home, lock: Lock, request: Nodes | Fault | Heal | Apply, on_plan: Callable[[Plan], None] = lambda _plan: None
 ) -> Outcome:
     """Ask the launcher of a running topology. Raises what `ask_launcher` does, also for a change to or from inline."""
     try:

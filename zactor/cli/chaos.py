@@ -1,4 +1,4 @@
-"""`chaos`: a trial of a topology on real processes, some of which are killed and held up."""
+"""`chaos`: a trial of a topology on real processes, some of which are killed, held up and cut off."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def chaos(
 ) -> None:
     """Try a topology on real processes, on a copy of its state. Exit 3 when something wrong was seen.
 
-    Its workload runs while the kills and pauses of its `nemesis` are done, or drawn ones if it has none; a kill never
-    waits for a sync. All else of the schedule is for `sim`.
+    Its workload runs while the kills, pauses, partitions and slow ways of its `nemesis` are done, or drawn ones if it
+    has none. A kill never waits for a sync, and what goes into a partition is lost. All else of it is for `sim`.
     """
     topology = recorded(load_file(file), record)
     runner.check(topology)

@@ -43,6 +43,7 @@ _VERBS = {
     "replay": "replay",
     "sim": "sim",
     "chaos": "chaos",
+    "fault": "fault",
     "judge": "judge",
 }
 

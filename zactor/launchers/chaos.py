@@ -1,8 +1,8 @@
-"""A trial on real processes: the workload as clients, the process faults of the schedule, and the same judges.
+"""A trial on real processes: the workload as clients, what can be done to them, and the same judges.
 
 What the simulator cannot know is tried here: the operating system's own signals, sockets and files. It is the course
 of `zactor.sim.runner` on a clock that nobody holds, so a failure comes with its history and its logs, not with a seed.
-Faults of networks, disks and clocks belong to the simulator; they are named and left out.
+Other faults of networks, disks and clocks belong to the simulator; they are named and left out.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ import msgspec
 
 from zactor.debug.recorder import Recorder
 from zactor.debug.recording import RING_BYTES, Mapped
+from zactor.errors import UserError
 from zactor.judges.verdict import lines
-from zactor.launchers.control import chosen
+from zactor.launchers.control import chosen, fault_of
 from zactor.launchers.folders import Home
 from zactor.launchers.local import Local
 from zactor.launchers.run import STARTUP_S, Run
+from zactor.live.faults import Kind, ProcessFault
 from zactor.live.world import Book, LiveWorld, own_generators
 from zactor.message import CLIENT_NUMBER, INCARNATION_BITS, SEQUENCE_BITS
 from zactor.sim import runner, swarm
@@ -38,8 +40,10 @@ from zactor.topology.instances import add_instance
 from zactor.topology.model import Instance, Topology
 from zactor.topology.trials import Fault
 
-PLAYABLE = ("kill", "pause")
-"""What can be done to processes from outside."""
+PLAYABLE = ("kill", "pause", "partition", "slow")
+"""What can be done to real processes."""
+
+BECAUSE = "zactor chaos"
 
 SEED = 1
 """By which faults are drawn for a topology that has no schedule of its own."""
@@ -51,6 +55,8 @@ HISTORY = "history"
 """What the clients saw, beside the logs of their run."""
 
 Say = Callable[[str], None]
+Deeds = Sequence[int | tuple[ProcessFault, list[str]]]
+"""What a fault comes to: processes that are killed, by their ids, and what is done to nodes."""
 
 
 class Found(msgspec.Struct, kw_only=True):
@@ -77,7 +83,7 @@ class _Over(Exception):
 
 
 def schedule_of(topology: Topology) -> tuple[Fault, ...]:
-    """The topology's `nemesis` or, without one, process faults that are drawn; nobody here sees when a node writes."""
+    """The topology's `nemesis` or, without one, faults that are drawn; nobody here sees when a node writes."""
     nodes = [instance.name for process in topology.processes for instance in process.instances]
     span_ns = runner.trial_of(topology).for_ns
     faults = topology.nemesis or swarm.draw_faults(Heap(SEED).stream("faults"), nodes, [], span_ns, [*PLAYABLE])
@@ -95,7 +101,6 @@ class Nemesis:
         self._run = run
         self._say = say
         self._before = before
-        self._paused: dict[str, int] = {}  # process ids by process
         self.faults: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
 
@@ -105,51 +110,87 @@ class Nemesis:
         started_s = loop.time()
         for fault in faults:
             await asyncio.sleep(started_s + fault.at_ns / 1e9 - loop.time())
-            victims = self._victims(fault)
-            if isinstance(victims, str):
+            deeds = self._between(fault) if fault.do in ("partition", "slow") else self._victims(fault)
+            if isinstance(deeds, str):
                 self.skipped[fault.do] += 1
-                self._say(f"  {fault}: skipped, {victims}")
+                self._say(f"  {fault}: skipped, {deeds}")
                 continue
             self.faults[fault.do] += 1
             self._before()
             self._say(f"  {fault}")
-            for pid in victims.values():
-                _signal(pid, signal.SIGKILL if fault.do == "kill" else signal.SIGSTOP)
-            if fault.do == "pause":
-                self._paused |= victims
-                loop.call_later(fault.for_ns / 1e9, self._resume, victims)
+            for deed in deeds:
+                if isinstance(deed, int):
+                    _kill(deed)
+                else:  # a process that is held up does what it is told when it goes on
+                    await self._run.begin_fault(*deed, fault.for_ns / 1e9, 0.0, BECAUSE)
 
-    def _victims(self, fault: Fault) -> dict[str, int] | str:
-        """The processes to which a fault is done, with their ids; or why it is not."""
+    def _victims(self, fault: Fault) -> Deeds | str:
+        """What is done to processes for a fault; or why nothing is."""
         if fault.do not in PLAYABLE:
             return "only the simulator can do that"
-        nodes = [name for name in fault.nodes if name[:1] != "@"]
-        if not nodes:
+        if all(name[:1] == "@" for name in fault.nodes):
             return "clients live in the process of the trial"
         pids = self._run.pids()
-        processes = self._run.processes_of(chosen(nodes, self._run.nodes))
-        running = {process: pid for process in processes if (pid := pids[process]) is not None}
+        nodes = chosen([name for name in fault.nodes if name[:1] != "@"], self._run.nodes)
+        running = [process for process in self._run.processes_of(nodes) if pids[process] is not None]
         if not running:
             return "it does not run"
         if fault.do == "pause":
-            return {each: pid for each, pid in running.items() if self._paused.get(each) != pid} or "it is paused"
-        kept = {process: pid for process, pid in running.items() if self._run.may_end(process)}
+            paused = self._run.faulty("pause")
+            free = [name for name in nodes if name not in paused]
+            return [(ProcessFault(0, "pause"), free)] if free else "it is paused"
+        kept = [pid for process in running if self._run.may_end(process) and (pid := pids[process]) is not None]
         return kept or "one more end, and its policy would give it up"
 
-    def _resume(self, paused: dict[str, int]) -> None:
+    def _between(self, fault: Fault) -> Deeds | str:
+        """What parts two sides, or slows the ways between them: done to the nodes of one of them.
+
+        It is done to those of both where clients, or all others, are on one.
+        """
+        near, far, both = fault.nodes, fault.others, not fault.one_way
+        do: Kind = "cut" if fault.do == "partition" else "slow"
+        ways = [(self._side(near, far), far, True, both), (self._side(far, near), near, both, True)]
+        if not any(map(_is_wide, near)):
+            del ways[1]
+        elif not any(map(_is_wide, far)):
+            del ways[0]
         pids = self._run.pids()
-        for process, pid in paused.items():
-            if self._paused.pop(process, None) == pid == pids.get(process):  # or else it was killed meanwhile
-                _signal(pid, signal.SIGCONT)
+        running = [name for name in self._run.nodes if pids[self._run.processes_of([name])[0]] is not None]
+        try:
+            deeds = [
+                (fault_of(self._run, do, nodes, others, fault.by_ns, out=out, into=into), nodes)
+                for side, others, out, into in ways
+                if (nodes := [name for name in side if name in running])
+            ]
+        except UserError as problem:
+            return str(problem)
+        return deeds or "it does not run"
+
+    def _side(self, names: Sequence[str], others: Sequence[str]) -> list[str]:
+        """The nodes of one side of a partition; `*` is all that are not on the other."""
+        known = self._run.nodes
+        if "*" not in names:
+            return chosen(_real(names), known)
+        far = chosen(_real(others), known)
+        return [name for name in known if name not in far]
 
     def heal(self) -> None:
-        """Let everybody go on."""
-        self._resume(dict(self._paused))
+        """Take everything back."""
+        self._run.end_all_faults(BECAUSE)
 
 
-def _signal(pid: int, number: signal.Signals) -> None:
+def _is_wide(name: str) -> bool:
+    return name == "*" or name[:1] == "@"
+
+
+def _real(names: Iterable[str]) -> list[str]:
+    """The names of nodes among these."""
+    return [name for name in names if not _is_wide(name)]
+
+
+def _kill(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):  # it ended by itself
-        os.kill(pid, number)
+        os.kill(pid, signal.SIGKILL)
 
 
 class _Client(LiveWorld):
@@ -269,7 +310,7 @@ class Trial:
 
     # --- what is seen
     def _tell(self, event: str, name: str, state: str, because: str) -> None:
-        if self._began_s:
+        if self._began_s and event != "fault":  # those are told by who does them
             passed_s = asyncio.get_running_loop().time() - self._began_s
             self._say(f"  {passed_s:.3f} s {event} {name} {state}: {because}")
 

@@ -19,8 +19,11 @@ import msgspec
 
 from zactor.errors import UserError
 from zactor.launchers.changes import Change
+from zactor.launchers.faults import between
 from zactor.launchers.folders import Home, Late, Unreachable, file_of
-from zactor.launchers.run import Busy, Outcome, Run
+from zactor.launchers.member import Outcome
+from zactor.launchers.run import Busy, Run
+from zactor.live.faults import Kind, ProcessFault
 from zactor.registry import did_you_mean
 from zactor.topology.model import Topology
 from zactor.units import format_size
@@ -55,6 +58,28 @@ class Nodes(msgspec.Struct, frozen=True, tag="nodes", forbid_unknown_fields=True
     timeout_s: Seconds
 
 
+class Fault(msgspec.Struct, frozen=True, tag="fault", forbid_unknown_fields=True):
+    """Do something to the processes of nodes: cut them off from `others`, or with `*` from all, pause them, and so on.
+
+    With `for_s` of 0 it lasts until it is taken back. `by_ns` says how slow, or how far ahead.
+    """
+
+    do: Kind
+    nodes: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    timeout_s: Seconds
+    others: tuple[str, ...] = ("*",)
+    for_s: Seconds = 0.0
+    by_ns: int = 0
+
+
+class Heal(msgspec.Struct, frozen=True, tag="heal", forbid_unknown_fields=True):
+    """Take back all faults of nodes, or `only` one kind of them; without names, of all to which something was done."""
+
+    nodes: tuple[str, ...]
+    timeout_s: Seconds
+    only: Kind | None = None
+
+
 class Apply(msgspec.Struct, frozen=True, tag="apply", forbid_unknown_fields=True):
     """Run this topology from here on; or only say what that would change."""
 
@@ -67,7 +92,7 @@ class Down(msgspec.Struct, frozen=True, tag="down", forbid_unknown_fields=True):
     """Stop everything. It is answered when it begins, and done when the lock is free."""
 
 
-Request = Nodes | Apply | Down
+Request = Nodes | Fault | Heal | Apply | Down
 
 
 class Plan(msgspec.Struct, frozen=True, tag="plan"):
@@ -145,7 +170,9 @@ class Control:
             self._on_down()
             return Done(Outcome())
         try:
-            return await (self._operate(request) if isinstance(request, Nodes) else self._apply(request, writer))
+            if isinstance(request, Apply):
+                return await self._apply(request, writer)
+            return Done(await self._operate(request))
         except Busy as problem:
             return Refusal(str(problem), late=True)
         except (UserError, OSError) as problem:
@@ -156,17 +183,25 @@ class Control:
         self._run.say("request", "@launcher", "refused", because, count=self.refused)
         return Refusal(because)
 
-    async def _operate(self, request: Nodes) -> Done:
-        run, verb, timeout_s = self._run, request.verb, request.timeout_s
+    async def _operate(self, request: Nodes | Fault | Heal) -> Outcome:
+        run, timeout_s = self._run, request.timeout_s
         names = chosen(request.nodes, run.nodes)
+        if isinstance(request, Fault):
+            fault = fault_of(run, request.do, names, request.others, request.by_ns)
+            return await run.begin_fault(fault, names, request.for_s, timeout_s, f"zactor fault {_VERB[request.do]}")
+        if isinstance(request, Heal):
+            names = names if request.nodes else run.faulty(request.only)
+            because = f"zactor fault {'resume' if request.only == 'pause' else 'heal'}"
+            return await run.end_faults(names, request.only, timeout_s, because)
+        verb = request.verb
         because = f"{_PAST[verb]} by zactor {verb}"
         if verb == "start":
-            return Done(await run.start_nodes(names, timeout_s))
+            return await run.start_nodes(names, timeout_s)
         if verb == "stop":
-            return Done(await run.stop_nodes(names, because, timeout_s))
+            return await run.stop_nodes(names, because, timeout_s)
         if verb == "restart":
-            return Done(await run.restart_nodes(names, because, timeout_s))
-        return Done(await run.kill_nodes(names, because, timeout_s))
+            return await run.restart_nodes(names, because, timeout_s)
+        return await run.kill_nodes(names, because, timeout_s)
 
     async def _apply(self, request: Apply, writer: asyncio.StreamWriter) -> Done:
         run, wanted = self._run, request.topology
@@ -185,6 +220,8 @@ class Control:
         return Done(outcome)
 
 
+_VERB: dict[Kind, str] = {"cut": "cut", "slow": "slow", "slow_disk": "slow", "skew": "skew", "pause": "pause"}
+
 _PAST: dict[Verb, str] = {"start": "started", "stop": "stopped", "restart": "restarted", "kill": "killed"}
 
 
@@ -200,6 +237,28 @@ def chosen(wanted: Collection[str], known: Collection[str]) -> list[str]:
             raise UserError(f"there is no node {word!r}.{did_you_mean(word, nodes) or listed}")
         found |= dict.fromkeys(fitting)
     return list(found)
+
+
+def fault_of(
+    run: Run,
+    do: Kind,
+    names: Collection[str],
+    others: Collection[str],
+    by_ns: int = 0,
+    *,
+    out: bool = True,
+    into: bool = True,
+) -> ProcessFault:
+    """The fault that is meant by nodes and by whom they are to be cut off from: patterns, clients, or `*` for all.
+
+    Raises `UserError` when there is nothing between them.
+    """
+    fault = ProcessFault(0, do, out=out, into=into, by_ns=by_ns)
+    if do not in ("cut", "slow"):
+        return fault
+    far = [name for name in others if name == "*" or name[:1] == "@"]
+    nodes = [name for name in others if name not in far]
+    return between(fault, run.processes_of(names), [*far, *run.processes_of(chosen(nodes, run.nodes))])
 
 
 async def _send(writer: asyncio.StreamWriter, reply: Done | Refusal) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from zactor.errors import UserError
 from zactor.launchers.local import Handle, OnExit, OnReport
+from zactor.live.faults import ProcessFault
 from zactor.live.host import Assignment, Host, Report
 from zactor.live.main import EXIT_ENDED, EXIT_USAGE
 from zactor.live.world import Book
@@ -97,6 +98,18 @@ class Guest:
         """Let it stop one of its nodes."""
         if self._host is not None:
             self._host.stop_node(name, because)
+
+    def use_faults(self, faults: tuple[ProcessFault, ...], number: int, because: str) -> None:
+        """Let it have these faults and no others; it reports the number when it has."""
+        if self._host is not None:
+            self._host.use_faults(faults, number, because)
+
+    def pause(self) -> None:
+        """It cannot stand still alone."""
+        raise UserError("it runs inline: its launcher and all others would stand still with it")
+
+    def resume(self) -> None:
+        """Let it go on."""
 
     def stop(self, because: str) -> None:
         """Ask it to stop."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Protocol
 
 import msgspec
 
+from zactor.live.faults import ProcessFault
 from zactor.live.host import Assignment, Command, Report, encode_line
 from zactor.live.world import Book
 from zactor.topology.model import Instance
@@ -34,6 +36,15 @@ class Handle(Protocol):
 
     def stop_node(self, name: str, because: str) -> None:
         """Let it stop one of its nodes."""
+
+    def use_faults(self, faults: tuple[ProcessFault, ...], number: int, because: str) -> None:
+        """Let it have these faults and no others; it reports the number when it has."""
+
+    def pause(self) -> None:
+        """Let it stand still. Raises `UserError` where it cannot do so alone."""
+
+    def resume(self) -> None:
+        """Let it go on."""
 
     def stop(self, because: str) -> None:
         """Ask it to stop."""
@@ -107,6 +118,22 @@ class Child:
         """Let it stop one of its nodes."""
         self._write(Command(stop_node=name, because=because))
 
+    def use_faults(self, faults: tuple[ProcessFault, ...], number: int, because: str) -> None:
+        """Let it have these faults and no others; it reports the number when it has."""
+        self._write(Command(faults=faults, number=number, because=because))
+
+    def pause(self) -> None:
+        """Let it stand still."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
     def stop(self, because: str) -> None:
         """Ask it to stop."""
         self._write(Command(stop=because))
@@ -118,5 +145,4 @@ class Child:
 
     def kill(self) -> None:
         """End it now."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self._signal(signal.SIGKILL)

@@ -10,8 +10,20 @@ import asyncio
 import msgspec
 
 from zactor.launchers.local import Handle
+from zactor.live.faults import ProcessFault
 from zactor.supervision import Restarts, Supervision
 from zactor.topology.model import Instance, Process
+
+
+class Outcome(msgspec.Struct):
+    """What became of nodes that were to be started, stopped, killed or tried, each with a word or the reason.
+
+    `late` says that something failed because the time was up.
+    """
+
+    done: dict[str, str] = {}
+    failed: dict[str, str] = {}
+    late: bool = False
 
 
 class NodeState(msgspec.Struct):
@@ -45,6 +57,8 @@ class Member:
         self.restarts = Restarts()
         self.timer: asyncio.TimerHandle | None = None  # of its next incarnation
         self.launching: asyncio.Task[None] | None = None
+        self.faults: dict[int, ProcessFault] = {}  # that are on, by their numbers
+        self.told = self.did = 0  # the numbers of what it was told of them last, and of what it has done
 
     def policy(self) -> Supervision:
         """What happens when it ends: its process restarts as a whole, by the first policy that it has."""
@@ -54,6 +68,10 @@ class Member:
     def wanted(self) -> tuple[Instance, ...]:
         """The nodes that its next incarnation runs."""
         return tuple(node.instance for node in self.nodes.values() if node.wanted)
+
+    def inside(self) -> tuple[ProcessFault, ...]:
+        """The faults that its next incarnation would have, too."""
+        return tuple(fault for fault in self.faults.values() if fault.do != "pause")
 
     def at_rest(self) -> bool:
         """Whether it is neither being started nor about to end: it can be told something."""
@@ -119,6 +137,8 @@ class Member:
     def end(self, because: str) -> None:
         """Its incarnation has ended."""
         self.handle = self.endpoint = self.ending = self.because = None
+        self.faults = {fault.number: fault for fault in self.inside()}
+        self.did = self.told  # the next one is started with them
         for node in self.nodes.values():
             if node.state != "stopped":
                 node.state = "stopped"

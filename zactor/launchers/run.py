@@ -18,14 +18,14 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mappi
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-import msgspec
-
 from zactor import hlc
 from zactor.errors import ZactorError
 from zactor.launchers.changes import Change, differences, renumbered
+from zactor.launchers.faults import Faults
 from zactor.launchers.folders import Home, write_json
 from zactor.launchers.local import Engine
-from zactor.launchers.member import Member, NodeState
+from zactor.launchers.member import Member, NodeState, Outcome
+from zactor.live.faults import ProcessFault
 from zactor.live.host import Assignment, Report
 from zactor.live.logs import Lines
 from zactor.live.world import Book, BookEntry
@@ -64,17 +64,6 @@ class Tell(Protocol):
     def __call__(self, event: str, name: str, state: str, because: str) -> None: ...
 
 
-class Outcome(msgspec.Struct):
-    """What became of nodes that were to be started, stopped or killed, each with a word or the reason.
-
-    `late` says that something failed because the time was up.
-    """
-
-    done: dict[str, str] = {}
-    failed: dict[str, str] = {}
-    late: bool = False
-
-
 class Run:
     """A topology's processes. `tell` hears what happens to them."""
 
@@ -93,6 +82,7 @@ class Run:
         self._turn = asyncio.Lock()
         self._members = {process.name: Member(process) for process in topology.processes}
         self._rng = random.Random()  # noqa: S311 - jitter
+        self._faults = Faults(self._until, tell, self.say)
 
     @property
     def topology(self) -> Topology:
@@ -146,6 +136,7 @@ class Run:
     async def stop(self) -> None:
         """Stop all processes; what does not stop in time is killed."""
         self._stopping = True
+        self._faults.end_all(self._members.values(), "the topology goes down")
         for member in self._members.values():
             await self._call_off(member)
             if member.handle is not None:
@@ -222,6 +213,29 @@ class Run:
                 outcome.late = True
                 outcome.failed |= dict.fromkeys(words, "it was killed, and has not ended yet")
             return _with_words(outcome, words)
+
+    async def begin_fault(
+        self, fault: ProcessFault, names: Collection[str], for_s: float, timeout_s: float, because: str
+    ) -> Outcome:
+        """Do a fault to the processes of nodes for so long, or with 0 until it is taken back."""
+        return await self._faults.begin(fault, self._homes(names), for_s, timeout_s, because)
+
+    async def end_faults(self, names: Collection[str], only: str | None, timeout_s: float, because: str) -> Outcome:
+        """Take back what was done to the processes of nodes, or `only` one kind of it."""
+        return await self._faults.end(self._homes(names), only, timeout_s, because)
+
+    def end_all_faults(self, because: str) -> None:
+        """Take everything back, and wait for nothing."""
+        self._faults.end_all(self._members.values(), because)
+
+    def faulty(self, only: str | None) -> list[str]:
+        """The nodes to whose processes something was done, or `only` one kind of it."""
+        return [
+            name
+            for member in self._members.values()
+            if any(only in (None, fault.do) for fault in member.faults.values())
+            for name in member.nodes
+        ]
 
     def plan(self, wanted: Topology) -> list[Change]:
         """What `change` would do."""
@@ -404,6 +418,7 @@ class Run:
             instances=member.wanted(),
             peer_timeout_ns=self._topology.peer_timeout_ns,
             key=self._key,
+            faults=member.inside(),
         )
         try:
             member.handle = await self._engine.start(
@@ -412,6 +427,8 @@ class Run:
                 lambda report: self._on_report(member, incarnation, report),
                 lambda code: self._on_exit(member, incarnation, code),
             )
+            if member.inside() != assignment.faults:
+                self._faults.renew(member, "something was changed while it was being started")
         except OSError as problem:  # no memory, no handles, no Python
             self._over(member, f"it cannot be started: {problem}", clean=False)
         finally:
@@ -439,6 +456,8 @@ class Run:
                 self._publish()
         elif report.event == "failed":
             member.because = report.because
+        elif report.event == "faults":
+            member.did = report.number
         elif report.node in member.nodes:
             self._on_life(member, report)
         self._changed.set()

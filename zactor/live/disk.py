@@ -58,6 +58,7 @@ class Disk:
         self._loop = asyncio.get_running_loop()
         self._folders: dict[str, Folder] = {}
         self._closed = False
+        self.late_s = 0.0  # so much later each sync ends, while somebody tries how that is borne
         # Not an executor's: its futures and locks cost a sync more than twice of what a bare queue does.
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._under_way = 0
@@ -110,6 +111,9 @@ class Disk:
         if not isinstance(operation, Sync):
             folder.busy = False
             self._advance(folder)
+        elif self.late_s:
+            self._loop.call_later(self.late_s, self._complete, token, *result)
+            return
         self._complete(token, *result)
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ import msgspec
 from zactor.debug.recorder import Recorder
 from zactor.debug.recording import RING_BYTES, Mapped
 from zactor.errors import UserError
+from zactor.live.faults import ProcessFault
 from zactor.live.world import Book, LiveWorld, own_generators
 from zactor.message import MESSAGE_SIZE_MAX
 from zactor.topology.instances import add_instance
@@ -56,15 +57,21 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     instances: tuple[Instance, ...]
     peer_timeout_ns: int
     key: str = ""
+    faults: tuple[ProcessFault, ...] = ()  # that were on before it was started
 
 
 class Command(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A line from the launcher: a book, why the process is to stop, or one node to start or to stop in it."""
+    """A line from the launcher: a book, why the process is to stop, one node to start or to stop in it, or faults.
+
+    `faults` are all that are on from here on; the process says when they are, by their `number`.
+    """
 
     book: Book | None = None
     stop: str = ""
     start_node: Instance | None = None
     stop_node: str = ""
+    faults: tuple[ProcessFault, ...] = ()
+    number: int = 0
     because: str = ""
 
 
@@ -78,13 +85,14 @@ class StateNote(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a process tells its launcher: `bound` with its endpoint, `life` of a node, or `failed`."""
+    """What a process tells its launcher: `bound` with its endpoint, `life` of a node, `failed`, or `faults` are on."""
 
     event: str
     endpoint: str = ""
     node: str = ""
     state: str = ""
     because: str = ""
+    number: int = 0
 
     def line(self) -> bytes:
         """One line of JSON, short enough for whoever reads lines with a bound."""
@@ -118,6 +126,8 @@ class Host:
             peer_timeout_ns=assignment.peer_timeout_ns,
         )
         self.world.kernel.observer = self._observe
+        if assignment.faults:
+            self.world.use_faults(assignment.faults, "they were on before it was started")
         self._instances = {instance.name: instance for instance in assignment.instances}
         for instance in assignment.instances:
             self._add(instance)
@@ -210,6 +220,11 @@ class Host:
     def stop_node(self, name: str, because: str) -> None:
         """Stop one node while the others go on."""
         self.world.kernel.life.stop(name, because)
+
+    def use_faults(self, faults: tuple[ProcessFault, ...], number: int, because: str) -> None:
+        """Have these faults on from here on, and say so."""
+        self.world.use_faults(faults, because)
+        self._report(Report("faults", number=number))
 
     async def ended(self) -> None:
         """Wait until every node has stopped, or one has failed for good."""

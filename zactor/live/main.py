@@ -84,6 +84,8 @@ class Pipes:
                 host.start_node(command.start_node)
             if command.stop_node:
                 host.stop_node(command.stop_node, command.because)
+            if command.number:
+                host.use_faults(command.faults, command.number, command.because)
             if command.stop:
                 host.because = command.stop
                 self._stopped.set()

@@ -132,8 +132,8 @@ class Sockets:
     ) -> None:
         self._process = process
         self._incarnation = incarnation
-        self._receive = receive
-        self._disconnected = disconnected
+        self.receive = receive
+        self.disconnected = disconnected
         self._stranger = stranger
         self._hold = hold
         self._release = release
@@ -207,7 +207,7 @@ class Sockets:
             if answered_here and lane == CONTROL:
                 because = f"the connection to {process} has ended"
                 self._monitors[dealer] = Monitor(
-                    dealer, zmq.EVENT_DISCONNECTED, lambda _event, _value: self._disconnected(source, because)
+                    dealer, zmq.EVENT_DISCONNECTED, lambda _event, _value: self.disconnected(source, because)
                 )
         small, large = endpoint.split(BESIDE)
         dealer.set(zmq.AFFINITY, LARGE if lane == BULK else SMALL)
@@ -324,7 +324,7 @@ class Sockets:
 
     def _welcome(self, source: str, frame: bytes, blobs: Sequence[bytes]) -> bool:
         if len(blobs) <= PARTS_MAX:
-            return self._receive(source, frame, blobs)
+            return self.receive(source, frame, blobs)
         self._stranger(source, "wrong parts", f"a message of {len(blobs) + 1} parts or more")
         return False
 
@@ -367,7 +367,7 @@ class Sockets:
         if route is not None and self._clients.get((route.process, route.lane)) == identity:
             del self._clients[route.process, route.lane]
         was_held = self._hold()
-        self._disconnected(source, "its connection has ended")
+        self.disconnected(source, "its connection has ended")
         self._release(was_held)
 
     def _drain_dealer(self, source: str, dealer: Socket) -> None:
@@ -377,7 +377,7 @@ class Sockets:
                 if dealer.closed:
                     break
                 frame = Bare.recv(dealer, NOBLOCK)
-                self._receive(source, frame, _blobs(dealer))
+                self.receive(source, frame, _blobs(dealer))
             else:
                 self._loop.call_soon(self._drain_dealer, source, dealer)
         except zmq.Again:

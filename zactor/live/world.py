@@ -16,6 +16,7 @@ import msgspec
 from zactor.errors import ZactorError
 from zactor.kernel import Kernel
 from zactor.live.disk import Disk
+from zactor.live.faults import Faults, ProcessFault
 from zactor.live.logs import Lines
 from zactor.live.sockets import RETRY_S, Sockets
 from zactor.neighbours import Entry
@@ -82,7 +83,7 @@ class LiveWorld:
         key: str = "",
         peer_timeout_ns: int = PEER_TIMEOUT_NS,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._book_version = -1
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: dict[int, asyncio.Future[Any]] = {}
@@ -102,8 +103,8 @@ class LiveWorld:
             key=key,
             peer_timeout_ns=peer_timeout_ns,
         )
-        self._disk = None if state is None else Disk(state, self._disk_done, prepare)
-        self._sockets = Sockets(
+        self.disk = None if state is None else Disk(state, self._disk_done, prepare)
+        self.sockets = Sockets(
             process,
             incarnation,
             self.kernel.receive,
@@ -113,10 +114,12 @@ class LiveWorld:
             self._release,
             peer_timeout_ns // 1_000_000,
         )
+        self.transmit: Callable[[str, int, bytes, list[bytes]], bool | None] = self.sockets.send
+        self._faults: Faults | None = None
 
     def bind(self, endpoint: str) -> str:
         """Bind the inbox; the answer is the endpoint that others connect to."""
-        return self._sockets.bind(endpoint)
+        return self.sockets.bind(endpoint)
 
     def use_book(self, book: Book) -> None:
         """Take a newer book: connect to who is new, let go of who is gone."""
@@ -127,18 +130,25 @@ class LiveWorld:
             if process == self.kernel.process:
                 continue
             if entry.endpoint is None:
-                self._sockets.forget(process)
+                self.sockets.forget(process)
             else:
-                self._sockets.connect(process, entry.incarnation, entry.endpoint)
+                self.sockets.connect(process, entry.incarnation, entry.endpoint)
         entries = {
             process: Entry(entry.incarnation, entry.endpoint is not None, entry.gone)
             for process, entry in book.processes.items()
         }
         self.kernel.neighbours.on_book(book.nodes, entries)
 
+    def use_faults(self, faults: tuple[ProcessFault, ...], because: str) -> None:
+        """Have these faults on from here on, and no others."""
+        if self._faults is None:
+            self._faults = Faults(self)
+        self._ring()  # so that what is logged has this time, and not that of the last turn
+        self._faults.use(faults, because)
+
     async def leave(self, deadline_s: float = LEAVE_S) -> None:
         """Say goodbye to everybody, and wait until what is on its way has arrived, here and there."""
-        self._left = self._loop.create_future()
+        self._left = self.loop.create_future()
         self.kernel.neighbours.leave()
         self.wake()
         with contextlib.suppress(TimeoutError):
@@ -150,26 +160,28 @@ class LiveWorld:
         """Let what was sent leave, and free everything."""
         self.kernel.mailroom.flush()
         self._closed = True
+        if self._faults is not None:
+            self._faults.close()
         if self._timer is not None:
             self._timer.cancel()
         for task in self._tasks.values():
             task.cancel()
-        self._sockets.close()
-        if self._disk is not None:
-            self._disk.close()
+        self.sockets.close()
+        if self.disk is not None:
+            self.disk.close()
         await asyncio.sleep(0)  # cancelled tasks end
         if self._lines is not None:
             self._lines.close()
 
     # --- the loop
     def wake(self) -> None:
-        self._loop.call_soon(self._step)
+        self.loop.call_soon(self._step)
 
     def _step(self) -> None:
         if self._closed:
             return
         if self.kernel.run():
-            self._loop.call_soon(self._step)
+            self.loop.call_soon(self._step)
         if self._left is not None and not self._left.done() and self.kernel.neighbours.left():
             self._left.set_result(None)
         if self._lines is not None:
@@ -189,7 +201,7 @@ class LiveWorld:
     def alarm(self, at_ns: int) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(at_ns / 1e9 + ALARM_SLACK_S, self._ring)
+        self._timer = self.loop.call_at(at_ns / 1e9 + ALARM_SLACK_S, self._ring)
 
     def _ring(self) -> None:
         if not self.kernel.armed:
@@ -200,24 +212,26 @@ class LiveWorld:
         return random.Random(f"{time.time_ns()}/{self.kernel.process}/{purpose}")  # noqa: S311
 
     def send(self, process: str, lane: int, frame: bytes, blobs: list[bytes]) -> bool:
-        sent = self._sockets.send(process, lane, frame, blobs)
+        sent = self.transmit(process, lane, frame, blobs)
         if sent is False:
-            self._loop.call_later(RETRY_S, self.kernel.writable, process)
+            self.loop.call_later(RETRY_S, self.kernel.writable, process)
         # A client's lane that is not there yet: it becomes writable when the client has opened it.
         return sent or (sent is None and process[:1] != "@")
 
     def disconnect(self, process: str) -> None:
-        self._sockets.disconnect(process)
+        if self._faults is not None:
+            self._faults.forget(process)
+        self.sockets.disconnect(process)
 
     def begin(self, token: int, operation: Operation) -> None:
         if isinstance(operation, Call):
-            self._watch(token, self._loop.create_task(operation.function(*operation.values)))
+            self._watch(token, self.loop.create_task(operation.function(*operation.values)))
         elif isinstance(operation, InThread):
-            self._watch(token, self._loop.run_in_executor(None, operation.function, *operation.values))
+            self._watch(token, self.loop.run_in_executor(None, operation.function, *operation.values))
         else:
-            assert self._disk is not None, "a client has no disk"
+            assert self.disk is not None, "a client has no disk"
             self._operations.add(token)
-            self._disk.begin(token, operation)
+            self.disk.begin(token, operation)
 
     def _watch(self, token: int, task: asyncio.Future[Any]) -> None:
         self._tasks[token] = task

@@ -98,7 +98,7 @@ def test_a_put_is_on_all_peers_and_leadership_goes_where_it_is_wanted(group: Lau
     eventually(lambda: all_have(group, "a", "b"))
 
 
-def test_killed_and_paused_leaders_are_replaced_and_every_peer_replays_identically(group: Launched) -> None:
+def test_leaders_that_are_killed_paused_and_cut_off_are_replaced_and_every_peer_replays_identically(group: Launched) -> None:
     put(group, "a")
     paused = leader(group)
     os.kill(group.pid(paused), signal.SIGSTOP)
@@ -107,7 +107,12 @@ def test_killed_and_paused_leaders_are_replaced_and_every_peer_replays_identical
     killed = leader(group)
     os.kill(group.pid(killed), signal.SIGKILL)
     put(group, "c")
-    eventually(lambda: all_have(group, "a", "b", "c"))
+    cut = leader(group)
+    run(group, "fault", "cut", cut)
+    put(group, "d")
+    assert run(group, "fault", "heal") == f"{cut}: no longer cut off from all others\n"
+    eventually(lambda: all_have(group, "a", "b", "c", "d"))
+    assert leader(group) != cut
 
     run(group, "down")
 
