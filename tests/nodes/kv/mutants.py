@@ -8,11 +8,10 @@ from __future__ import annotations
 from tests.nodes.files.mutants import Mutant
 
 RAFT = "nodes/raft/"
-CORE, LEADER, ELECTION, LOG, MEMBERS, READS, SAVING, STORAGE, SNAPSHOTS, PROGRESS, ACTOR, ORDERING = (
+CORE, LEADER, ELECTION, LOG, MEMBERS, READS, SAVING, STORAGE, SNAPSHOTS, PROGRESS, ACTOR = (
     RAFT + f"{stem}.py"
     for stem in (
         "core", "leader", "election", "log", "members", "reads", "saving", "storage", "snapshots", "progress", "actor",
-        "ordering",
     )
 )  # fmt: skip
 SESSIONS, CLIENT, JOURNAL = "zactor/replication/sessions.py", "zactor/replication/client.py", "zactor/journal.py"
@@ -208,6 +207,34 @@ MUTANTS = (
         "                raft.leadership.snapshot_failed(name)\n",
         "                pass\n",
     ),
+    Mutant(
+        "who has been silent for a while is taken to have all",
+        LEADER,
+        "        return 0 if progress is None else progress.match_index\n",
+        "        raft = self._raft\n"
+        "        if progress is not None and raft.now_ns - progress.heard_ns > raft.settings.election_timeout_ns // 2:\n"
+        "            return raft.log.last_index\n"
+        "        return 0 if progress is None else progress.match_index\n",
+    ),
+    Mutant(
+        "what was acknowledged in an earlier term counts in this one",
+        CORE,
+        "        if term < self.term:\n            self._answer_older",
+        "        if term < self.term and not (isinstance(message, Appended) and self.leadership is not None):\n"
+        "            self._answer_older",
+    ),
+    Mutant(
+        "a snapshot takes the place of a newer log",
+        SNAPSHOTS,
+        "if head.index <= raft.commit_index or raft.log.term(head.index) == head.term:",
+        "if raft.log.term(head.index) == head.term:",
+    ),
+    Mutant(
+        "a disk that was full once is not tried again",
+        SAVING,
+        "        self._actor.after(FULL_S, Retry())\n",
+        "",
+    ),
     # --- reads and answers
     Mutant(
         "a follower reads without asking the leader",
@@ -220,6 +247,12 @@ MUTANTS = (
         READS,
         'message.level == "bounded" and self._is_fresh(message)',
         'message.level == "bounded" and (self._actor.is_serving or self._is_fresh(message))',
+    ),
+    Mutant(
+        "a bounded read is three times as old as it may be",
+        READS,
+        "self._actor.now_ns() - asked_ns <= message.bound_ns",
+        "self._actor.now_ns() - asked_ns <= 3 * message.bound_ns",
     ),
     Mutant(
         "what the leader said is as fresh as its answer",
@@ -254,34 +287,11 @@ MUTANTS = (
         "            pass\n        return answer\n",
     ),
     Mutant(
-        "another leader's entry at that index is taken for one's own",
-        ORDERING,
-        "if self._batches and self._batches[0][0] == index and self._batches[0][1] == term:",
-        "if self._batches and self._batches[0][0] == index:",
-    ),
-    Mutant(
-        "a leader reads without asking whether it still leads (thesis 6.4)",
-        LEADER,
-        "        self._asked.append(token)\n",
-        "        self._raft.answer_reads([token], self._raft.commit_index)\n",
-    ),
-    Mutant(
-        "a leader tells others what is committed without asking whether it still leads",
-        READS,
-        "        self._turn.append((ReadIndex(), later))\n",
-        "        later.reply(self._actor.applied_index)\n",
-    ),
-    Mutant(
-        "who leads no more answers what it was asked before",
-        READS,
-        "            self._fail(self._rounds.pop(token))\n",
-        "            self.answer([(token, self._actor.applied_index)])\n",
-    ),
-    Mutant(
-        "a follower answers before it has what the leader named",
-        READS,
-        "                self._for_index.add(index, until_ns, message, later)\n",
-        "                self._answer(message, later)\n",
+        "what had no room on the leader's disk is said to be refused",
+        ACTOR,
+        "        self._saving.on_full()\n",
+        "        self._saving.on_full()\n"
+        "        self._replica.refuse(self._proposed.give_up(), self._no_space())\n",
     ),
     # --- sessions, watches, locks
     Mutant(
@@ -385,6 +395,13 @@ MUTANTS = (
         ACTOR,
         "        self._serving = term\n",
         "        self._serving, self._clock = term, LogClock(0)\n",
+    ),
+    Mutant(
+        "who follows goes on with its own clock, ahead of a leader that is drawn back",
+        ACTOR,
+        "            self._clock.heard(batch.time_ns, self.now_ns())\n",
+        "            time_ns = max(batch.time_ns, self._clock.read(self.now_ns(), self.wall_ns()))\n"
+        "            self._clock.heard(time_ns, self.now_ns())\n",
     ),
     Mutant(
         "a token is not synced before it counts",
