@@ -211,9 +211,8 @@ MUTANTS = (
         "who has been silent for a while is taken to have all",
         LEADER,
         "        return 0 if progress is None else progress.match_index\n",
-        "        raft = self._raft\n"
-        "        if progress is not None and raft.now_ns - progress.heard_ns > raft.settings.election_timeout_ns // 2:\n"
-        "            return raft.log.last_index\n"
+        "        if progress is not None and self._raft.now_ns - progress.heard_ns > 100_000_000:\n"
+        "            return self._raft.log.last_index\n"
         "        return 0 if progress is None else progress.match_index\n",
     ),
     Mutant(
@@ -290,8 +289,7 @@ MUTANTS = (
         "what had no room on the leader's disk is said to be refused",
         ACTOR,
         "        self._saving.on_full()\n",
-        "        self._saving.on_full()\n"
-        "        self._replica.refuse(self._proposed.give_up(), self._no_space())\n",
+        "        self._saving.on_full()\n        self._replica.refuse(self._proposed.give_up(), self._no_space())\n",
     ),
     # --- sessions, watches, locks
     Mutant(
