@@ -69,6 +69,12 @@ MUTANTS = (
         "return HardState(self.log.last_term, self.voted_for, *self._owed)",
     ),
     Mutant(
+        "a candidate says that its log is longer than it is (5.4.1)",
+        ELECTION,
+        "            last_index=raft.log.last_index,\n",
+        "            last_index=raft.log.last_index + 9,\n",
+    ),
+    Mutant(
         "the longer log is taken for the newer one (5.4.1)",
         LOG,
         "return (last_term, last_index) >= (self.last_term, self.last_index)",
@@ -208,6 +214,24 @@ MUTANTS = (
         "                pass\n",
     ),
     Mutant(
+        "what a peer is sent next says what it has (Figure 2)",
+        LEADER,
+        "        return 0 if progress is None else progress.match_index\n",
+        "        return 0 if progress is None else progress.next_index - 1\n",
+    ),
+    Mutant(
+        "a new leader takes every peer to have what is committed",
+        LEADER,
+        "self.progress.get(name) or Progress(0, next_index",
+        "self.progress.get(name) or Progress(raft.commit_index, next_index",
+    ),
+    Mutant(
+        "a snapshot is as late as the time of day, not as the log",
+        SNAPSHOTS,
+        "time_ns=actor.time_ns",
+        "time_ns=actor.wall_ns()",
+    ),
+    Mutant(
         "who has been silent for a while is taken to have all",
         LEADER,
         "        return 0 if progress is None else progress.match_index\n",
@@ -278,6 +302,12 @@ MUTANTS = (
         "self._client.ask(\n"
         "            Query(body=self._message.body, level=self._message.level), self._target, 0.0, self._first\n"
         "        )",
+    ),
+    Mutant(
+        "a client forgets what it saw in watches",
+        KV_CLIENT,
+        "return self._heard(op.decode_changes(answer)) if answer else None",
+        "return op.decode_changes(answer) if answer else None",
     ),
     Mutant(
         "a client forgets what it saw in reads",
