@@ -30,7 +30,6 @@ MUTANTS = (
         CORE,
         "            and self.log.is_up_to_date(message.last_index, message.last_term)\n",
         "",
-        1,
     ),
     Mutant(
         "a vote is sent before it is durable (5.2)",
@@ -146,6 +145,7 @@ MUTANTS = (
         LEADER,
         "commit_index = min(raft.commit_index, progress.match_index)",
         "commit_index = raft.commit_index",
+        1,
     ),
     Mutant(
         "more is called committed than was compared (Figure 2)",
@@ -430,6 +430,7 @@ MUTANTS = (
         "            self._clock.heard(batch.time_ns, self.now_ns())\n",
         "            time_ns = max(batch.time_ns, self._clock.read(self.now_ns(), self.wall_ns()))\n"
         "            self._clock.heard(time_ns, self.now_ns())\n",
+        5,
     ),
     Mutant(
         "a token is not synced before it counts",
