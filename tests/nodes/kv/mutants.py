@@ -232,6 +232,24 @@ MUTANTS = (
         "time_ns=actor.wall_ns()",
     ),
     Mutant(
+        "a heartbeat commits all that a peer has",
+        CORE,
+        "self.commit(min(message.commit_index, self.log.last_index))",
+        "self.commit(self.log.last_index)",
+    ),
+    Mutant(
+        "what was appended is committed",
+        CORE,
+        "        self.commit(min(message.commit_index, last))\n",
+        "        self.commit(last)\n",
+    ),
+    Mutant(
+        "a leader commits what it has alone",
+        LEADER,
+        "reached = raft.members.agreed(self._match_index)",
+        "reached = raft.durable_index",
+    ),
+    Mutant(
         "who has been silent for a while is taken to have all",
         LEADER,
         "        return 0 if progress is None else progress.match_index\n",
@@ -302,6 +320,12 @@ MUTANTS = (
         "self._client.ask(\n"
         "            Query(body=self._message.body, level=self._message.level), self._target, 0.0, self._first\n"
         "        )",
+    ),
+    Mutant(
+        "a read of the session that waits is answered one command too early",
+        READS,
+        "            self._for_commands.add(message.at_least, self._actor.now_ns() + WAIT_NS, message, later)\n",
+        "            self._for_commands.add(message.at_least - 1, self._actor.now_ns() + WAIT_NS, message, later)\n",
     ),
     Mutant(
         "a client forgets what it saw in watches",
