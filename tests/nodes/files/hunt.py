@@ -20,16 +20,19 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from tests.nodes.files.mutants import MUTANTS, Mutant
 from zactor.judges.judge import judge_named, model_named
-from zactor.sim.runner import Plan, invariants_of, plan_of, run, trial_of, workload_kind
+from zactor.sim.runner import invariants_of, plan_of, run, trial_of, workload_kind
 from zactor.sim.seen import Seen
 from zactor.sim.world import Log
 from zactor.topology.model import Topology
 from zactor.topology.read import load
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parents[3]
 TRIAL = ROOT / "configs" / "files-trial.yaml"
@@ -51,7 +54,7 @@ WRONG = ("violation", "stuck")
 
 
 class Hunt(msgspec.Struct):
-    """What the seeds from `first` on found: `seed` with faults, by all these `rules`; `calm` without any. 0 is none."""
+    """What the seeds from `first` on found: `seed` with faults, by `rules`; `calm` without any. 0 is none."""
 
     first: int
     seed: int = 0
@@ -81,7 +84,7 @@ def hunt(first: int, last: int, trial: Path = TRIAL) -> Hunt:
         plan = plan_of(topology, seed)
         result = run(topology, plan)
         if result.verdict in WRONG:
-            found.seed, found.rules = seed, all_rules(topology, plan) or (result.rule,)
+            found.seed, found.rules = seed, (result.rule,)
             break
     for seed in range(first, found.seed + 1):
         plan = msgspec.structs.replace(plan_of(topology, seed), faults=())
@@ -91,9 +94,10 @@ def hunt(first: int, last: int, trial: Path = TRIAL) -> Hunt:
     return found
 
 
-def all_rules(topology: Topology, plan: Plan) -> tuple[str, ...]:
-    """The names of all judges and invariants that find something wrong in a run, each as if it were alone."""
-    trial = trial_of(topology)
+def all_rules(seed: int, trial_file: Path = TRIAL) -> tuple[str, ...]:
+    """The names of all judges and invariants that find something wrong in a seed, each as if it were alone."""
+    topology = load(trial_file)
+    plan, trial = plan_of(topology, seed), trial_of(topology)
     invariants = [name for name in trial.judges if name in invariants_of(topology, trial.judges)]
     found = [name for name in invariants if run(_judged_by(topology, (name,), settles=()), plan).verdict in WRONG]
     now = [0]
@@ -137,10 +141,18 @@ def checkout(mutant: Mutant) -> Iterator[Path]:
 
 def hunt_in(copy: Path, first: int, last: int, trial: Path = TRIAL) -> Hunt:
     """`hunt` in a copy of the checkout."""
-    asked = f"hunt({first}, {last}, ROOT / 'configs' / {trial.name!r})"
+    return _in(copy, f"hunt({first}, {last}, ROOT / 'configs' / {trial.name!r})", Hunt)
+
+
+def all_rules_in(copy: Path, seed: int, trial: Path = TRIAL) -> tuple[str, ...]:
+    """`all_rules` in a copy of the checkout."""
+    return _in(copy, f"all_rules({seed}, ROOT / 'configs' / {trial.name!r})", tuple[str, ...])
+
+
+def _in(copy: Path, asked: str, kind: type[T]) -> T:
     code = f"import sys; from tests.nodes.files.hunt import *; print(msgspec.json.encode({asked}).decode())"
     done = subprocess.run([sys.executable, "-c", code], cwd=copy, capture_output=True, check=True)
-    return msgspec.json.decode(done.stdout, type=Hunt)
+    return msgspec.json.decode(done.stdout, type=kind)
 
 
 def is_green(copy: Path, *tests: str) -> bool:
@@ -194,6 +206,8 @@ def _hunts(copy: Path, trial: Path, starts: Sequence[int], seeds: int) -> Iterat
     """From each start, for as long as it can count."""
     for first in starts:
         found = hunt_in(copy, first, first + seeds - 1, trial)
+        if found.seed:
+            found.rules = all_rules_in(copy, found.seed, trial) or found.rules
         yield found
         if not found.counts():
             return

@@ -8,11 +8,10 @@ from __future__ import annotations
 from tests.nodes.files.mutants import Mutant
 
 RAFT = "nodes/raft/"
-CORE, LEADER, ELECTION, LOG, MEMBERS, READS, SAVING, STORAGE, SNAPSHOTS, PROGRESS, ACTOR, ORDERING = (
+CORE, LEADER, ELECTION, LOG, MEMBERS, READS, SAVING, STORAGE, SNAPSHOTS, PROGRESS, ACTOR = (
     RAFT + f"{stem}.py"
     for stem in (
         "core", "leader", "election", "log", "members", "reads", "saving", "storage", "snapshots", "progress", "actor",
-        "ordering",
     )
 )  # fmt: skip
 SESSIONS, CLIENT, JOURNAL = "zactor/replication/sessions.py", "zactor/replication/client.py", "zactor/journal.py"
@@ -31,7 +30,6 @@ MUTANTS = (
         CORE,
         "            and self.log.is_up_to_date(message.last_index, message.last_term)\n",
         "",
-        1,
     ),
     Mutant(
         "a vote is sent before it is durable (5.2)",
@@ -68,6 +66,12 @@ MUTANTS = (
         CORE,
         "return HardState(self.term, self.voted_for, *self._owed)",
         "return HardState(self.log.last_term, self.voted_for, *self._owed)",
+    ),
+    Mutant(
+        "a candidate says that its log is longer than it is (5.4.1)",
+        ELECTION,
+        "            last_index=raft.log.last_index,\n",
+        "            last_index=raft.log.last_index + 9,\n",
     ),
     Mutant(
         "the longer log is taken for the newer one (5.4.1)",
@@ -141,6 +145,7 @@ MUTANTS = (
         LEADER,
         "commit_index = min(raft.commit_index, progress.match_index)",
         "commit_index = raft.commit_index",
+        1,
     ),
     Mutant(
         "more is called committed than was compared (Figure 2)",
@@ -208,6 +213,69 @@ MUTANTS = (
         "                raft.leadership.snapshot_failed(name)\n",
         "                pass\n",
     ),
+    Mutant(
+        "what a peer is sent next says what it has (Figure 2)",
+        LEADER,
+        "        return 0 if progress is None else progress.match_index\n",
+        "        return 0 if progress is None else progress.next_index - 1\n",
+    ),
+    Mutant(
+        "a new leader takes every peer to have what is committed",
+        LEADER,
+        "self.progress.get(name) or Progress(0, next_index",
+        "self.progress.get(name) or Progress(raft.commit_index, next_index",
+    ),
+    Mutant(
+        "a snapshot is as late as the time of day, not as the log",
+        SNAPSHOTS,
+        "time_ns=actor.time_ns",
+        "time_ns=actor.wall_ns()",
+    ),
+    Mutant(
+        "a heartbeat commits all that a peer has",
+        CORE,
+        "self.commit(min(message.commit_index, self.log.last_index))",
+        "self.commit(self.log.last_index)",
+    ),
+    Mutant(
+        "what was appended is committed",
+        CORE,
+        "        self.commit(min(message.commit_index, last))\n",
+        "        self.commit(last)\n",
+    ),
+    Mutant(
+        "a leader commits what it has alone",
+        LEADER,
+        "reached = raft.members.agreed(self._match_index)",
+        "reached = raft.durable_index",
+    ),
+    Mutant(
+        "who has been silent for a while is taken to have all",
+        LEADER,
+        "        return 0 if progress is None else progress.match_index\n",
+        "        if progress is not None and self._raft.now_ns - progress.heard_ns > 100_000_000:\n"
+        "            return self._raft.log.last_index\n"
+        "        return 0 if progress is None else progress.match_index\n",
+    ),
+    Mutant(
+        "what was acknowledged in an earlier term counts in this one",
+        CORE,
+        "        if term < self.term:\n            self._answer_older",
+        "        if term < self.term and not (isinstance(message, Appended) and self.leadership is not None):\n"
+        "            self._answer_older",
+    ),
+    Mutant(
+        "a snapshot takes the place of a newer log",
+        SNAPSHOTS,
+        "if head.index <= raft.commit_index or raft.log.term(head.index) == head.term:",
+        "if raft.log.term(head.index) == head.term:",
+    ),
+    Mutant(
+        "a disk that was full once is not tried again",
+        SAVING,
+        "        self._actor.after(FULL_S, Retry())\n",
+        "",
+    ),
     # --- reads and answers
     Mutant(
         "a follower reads without asking the leader",
@@ -220,6 +288,12 @@ MUTANTS = (
         READS,
         'message.level == "bounded" and self._is_fresh(message)',
         'message.level == "bounded" and (self._actor.is_serving or self._is_fresh(message))',
+    ),
+    Mutant(
+        "a bounded read is three times as old as it may be",
+        READS,
+        "self._actor.now_ns() - asked_ns <= message.bound_ns",
+        "self._actor.now_ns() - asked_ns <= 3 * message.bound_ns",
     ),
     Mutant(
         "what the leader said is as fresh as its answer",
@@ -248,40 +322,28 @@ MUTANTS = (
         "        )",
     ),
     Mutant(
+        "a read of the session that waits is answered one command too early",
+        READS,
+        "            self._for_commands.add(message.at_least, self._actor.now_ns() + WAIT_NS, message, later)\n",
+        "            self._for_commands.add(message.at_least - 1, self._actor.now_ns() + WAIT_NS, message, later)\n",
+    ),
+    Mutant(
+        "a client forgets what it saw in watches",
+        KV_CLIENT,
+        "return self._heard(op.decode_changes(answer)) if answer else None",
+        "return op.decode_changes(answer) if answer else None",
+    ),
+    Mutant(
         "a client forgets what it saw in reads",
         KV_CLIENT,
         "            self.revision = answer.revision\n        return answer\n",
         "            pass\n        return answer\n",
     ),
     Mutant(
-        "another leader's entry at that index is taken for one's own",
-        ORDERING,
-        "if self._batches and self._batches[0][0] == index and self._batches[0][1] == term:",
-        "if self._batches and self._batches[0][0] == index:",
-    ),
-    Mutant(
-        "a leader reads without asking whether it still leads (thesis 6.4)",
-        LEADER,
-        "        self._asked.append(token)\n",
-        "        self._raft.answer_reads([token], self._raft.commit_index)\n",
-    ),
-    Mutant(
-        "a leader tells others what is committed without asking whether it still leads",
-        READS,
-        "        self._turn.append((ReadIndex(), later))\n",
-        "        later.reply(self._actor.applied_index)\n",
-    ),
-    Mutant(
-        "who leads no more answers what it was asked before",
-        READS,
-        "            self._fail(self._rounds.pop(token))\n",
-        "            self.answer([(token, self._actor.applied_index)])\n",
-    ),
-    Mutant(
-        "a follower answers before it has what the leader named",
-        READS,
-        "                self._for_index.add(index, until_ns, message, later)\n",
-        "                self._answer(message, later)\n",
+        "what had no room on the leader's disk is said to be refused",
+        ACTOR,
+        "        self._saving.on_full()\n",
+        "        self._saving.on_full()\n        self._replica.refuse(self._proposed.give_up(), self._no_space())\n",
     ),
     # --- sessions, watches, locks
     Mutant(
@@ -385,6 +447,14 @@ MUTANTS = (
         ACTOR,
         "        self._serving = term\n",
         "        self._serving, self._clock = term, LogClock(0)\n",
+    ),
+    Mutant(
+        "who follows goes on with its own clock, ahead of a leader that is drawn back",
+        ACTOR,
+        "            self._clock.heard(batch.time_ns, self.now_ns())\n",
+        "            time_ns = max(batch.time_ns, self._clock.read(self.now_ns(), self.wall_ns()))\n"
+        "            self._clock.heard(time_ns, self.now_ns())\n",
+        5,
     ),
     Mutant(
         "a token is not synced before it counts",
