@@ -98,7 +98,9 @@ def test_a_put_is_on_all_peers_and_leadership_goes_where_it_is_wanted(group: Lau
     eventually(lambda: all_have(group, "a", "b"))
 
 
-def test_leaders_that_are_killed_paused_and_cut_off_are_replaced_and_every_peer_replays_identically(group: Launched) -> None:
+def test_leaders_that_are_killed_paused_and_cut_off_are_replaced_and_every_peer_replays(
+    group: Launched,
+) -> None:
     put(group, "a")
     paused = leader(group)
     os.kill(group.pid(paused), signal.SIGSTOP)
