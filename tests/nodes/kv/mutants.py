@@ -145,7 +145,7 @@ MUTANTS = (
         LEADER,
         "commit_index = min(raft.commit_index, progress.match_index)",
         "commit_index = raft.commit_index",
-        1,
+        7,
     ),
     Mutant(
         "more is called committed than was compared (Figure 2)",
@@ -454,7 +454,7 @@ MUTANTS = (
         "            self._clock.heard(batch.time_ns, self.now_ns())\n",
         "            time_ns = max(batch.time_ns, self._clock.read(self.now_ns(), self.wall_ns()))\n"
         "            self._clock.heard(time_ns, self.now_ns())\n",
-        5,
+        7,
     ),
     Mutant(
         "a token is not synced before it counts",
