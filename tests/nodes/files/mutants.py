@@ -188,23 +188,22 @@ MUTANTS = (
     Mutant(
         "a change is sent again under another number",
         DOOR,
-        "        if self._session is not session:\n"
-        "            self._session, self._sequence = session, session.take()\n",
-        "        self._session, self._sequence = session, session.take()\n",
+        "            self._attempts += 1\n",
+        "            self._attempts += 1\n            self._sequence = self.session.take()\n",
         4,
     ),
     Mutant(
         "a change whose session was lost is made again in the next one",
         DOOR,
-        "                    if may_be_done:\n",
-        "                    if False:\n",
+        "                    if submit.may_be_done:\n                        raise OutcomeUnknown",
+        "                    if False:\n                        raise OutcomeUnknown",
         37,
     ),
     Mutant(
         "answers are acknowledged before they came",
         DOOR,
-        "acknowledged_below=session.low, body",
-        "acknowledged_below=session.next, body",
+        "acknowledged_below=session.low,",
+        "acknowledged_below=session.next,",
     ),
     Mutant(
         "a session whose end found no room in the log has no lease any more",
@@ -219,10 +218,10 @@ MUTANTS = (
         DOOR,
         "            try:\n"
         "                # One whose answer is lost holds nothing, and ends by itself.\n"
-        "                self._session = _Session(await self._insist(OpenSession()))\n"
+        "                self._session = _Session(await self.ask(OpenSession()))\n"
         "            finally:\n                self._opening = False\n",
         "            # One whose answer is lost holds nothing, and ends by itself.\n"
-        "            self._session = _Session(await self._insist(OpenSession()))\n"
+        "            self._session = _Session(await self.ask(OpenSession()))\n"
         "            self._opening = False\n",
         7,
     ),

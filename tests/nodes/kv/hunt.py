@@ -2,6 +2,7 @@
 
 python -m tests.nodes.kv.hunt                # all of them, which takes hours
 python -m tests.nodes.kv.hunt vote           # those with this in their names
+python -m tests.nodes.kv.hunt --starts 1 --seeds 25
 """
 
 from __future__ import annotations

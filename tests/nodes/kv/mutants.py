@@ -345,6 +345,30 @@ MUTANTS = (
         "        self._saving.on_full()\n",
         "        self._saving.on_full()\n        self._replica.refuse(self._proposed.give_up(), self._no_space())\n",
     ),
+    Mutant(
+        "a leader reads without asking whether it still leads (thesis 6.4)",
+        LEADER,
+        "        self._asked.append(token)\n",
+        "        self._raft.answer_reads([token], self._raft.commit_index)\n",
+    ),
+    Mutant(
+        "a leader tells others what is committed without asking whether it still leads",
+        READS,
+        "        self._turn.append((ReadIndex(), later))\n",
+        "        later.reply(self._actor.applied_index)\n",
+    ),
+    Mutant(
+        "who leads no more answers what it was asked before",
+        READS,
+        "            self._fail(self._rounds.pop(token))\n",
+        "            self.answer([(token, self._actor.applied_index)])\n",
+    ),
+    Mutant(
+        "a follower answers before it has what the leader named",
+        READS,
+        "                self._for_index.add(index, until_ns, message, later)\n",
+        "                self._answer(message, later)\n",
+    ),
     # --- sessions, watches, locks
     Mutant(
         "what was sent and not answered is taken for not made",
