@@ -43,7 +43,7 @@ MUTANTS = (
         JOURNAL,
         "        await self.cut(self.size)\n",
         "",
-        3,
+        24,
     ),
     Mutant(
         "what is read of an open segment is taken to be on the disk, too (fsyncgate)",
@@ -120,7 +120,7 @@ MUTANTS = (
         "        if place.segment:\n            self.segments.lost(chunk)\n            self.damaged[chunk] = None\n"
         "            return\n        file = self.files.take_out(chunk)\n        assert file is not None\n"
         "        await self._keep_aside(file)\n        self.damaged[chunk] = None\n",
-        36,
+        37,
     ),
     # --- along the chain
     Mutant(
@@ -183,14 +183,14 @@ MUTANTS = (
         HOST,
         "            head = storage.switch()\n            self._held = False\n            self.on_turn_end()\n",
         "            self._held = False\n            self.on_turn_end()\n            head = storage.switch()\n",
-        3,
+        12,
     ),
     Mutant(
         "a change is sent again under another number",
         DOOR,
         "            self._attempts += 1\n",
         "            self._attempts += 1\n            self._sequence = self.session.take()\n",
-        4,
+        1,
     ),
     Mutant(
         "a change whose session was lost is made again in the next one",
@@ -232,7 +232,7 @@ MUTANTS = (
         "        if known is not None and name in known.servers:\n            self._heal(name, chunk)\n",
         "        if known is not None and name in known.servers:\n"
         '            self._drop(name, [chunk], "damaged", actions)\n            self._heal(name, chunk)\n',
-        36,
+        37,
     ),
     Mutant(
         "what was partial when a server was asked is taken to be so still",
